@@ -1,0 +1,1 @@
+"""The data engine: sources, tables, stages, the Ray runner, selection, cards and reports."""

@@ -1,0 +1,95 @@
+"""A part: a slice of a source, the unit of work, of commit and of retry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pipeline.engine.fingerprint import fingerprint, unit_interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A slice of one source.
+
+    Attributes:
+        name: the source's name and a hash of `slice`: the same content always has the same name.
+        source: the source's name in the recipe.
+        slice: JSON that tells the source what to read, with the hash of what it will find there.
+        num_records: how many records the slice holds.
+        size_bytes: how many bytes of the source it covers; 0 where the source makes its records.
+    """
+
+    name: str
+    source: str
+    slice: dict[str, Any]
+    num_records: int
+    size_bytes: int = 0
+
+    @classmethod
+    def of(cls, source: str, slice_: dict[str, Any], *, num_records: int, size_bytes: int = 0) -> Part:
+        """The part that `slice_` of `source` is; its name follows from both."""
+        return cls(
+            name=f"{source}-{fingerprint(source=source, slice=slice_)}",
+            source=source,
+            slice=slice_,
+            num_records=num_records,
+            size_bytes=size_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecord:
+    """One record as a source gives it, before anything has looked at the image's bytes."""
+
+    key: str
+    caption: str
+    image: bytes | None
+    licence: str
+    attribution: str
+    origin: str
+
+
+class Source(Protocol):
+    """Where records come from. `parts` must be cheap; `read` may be slow and runs on a worker."""
+
+    def parts(self, rows_per_part: int) -> Iterator[Part]:
+        """The slices of the source, about `rows_per_part` records each, in a stable order."""
+
+    def read(self, part: Part) -> Iterator[SourceRecord]:
+        """The records of one slice, in a stable order.
+
+        A record that cannot be read is yielded as an `UnreadableRecord`; it is never skipped.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableRecord:
+    """A record that its source lists and cannot give, with the reason."""
+
+    key: str
+    reason: str
+    detail: str
+
+
+def cut(keys: Sequence[str], rows_per_part: int) -> Iterator[slice]:
+    """Cut a sorted list of keys into runs of about `rows_per_part`, at places that the keys choose.
+
+    A run ends after a key whose hash falls in the lowest 1/rows_per_part, so that adding or
+    removing a key moves only the run that holds it (content-defined chunking; Muthitacharoen et
+    al., A Low-bandwidth Network File System, SOSP 2001, section 3.1). Runs are at most four times
+    that long.
+    """
+    start = 0
+    for index, key in enumerate(keys, start=1):
+        full = index - start >= 4 * rows_per_part
+        if full or unit_interval("cut", key) * rows_per_part < 1 or index == len(keys):
+            yield slice(start, index)
+            start = index
+
+
+def record_id(source: str, key: str) -> str:
+    """The id of a record: stable for as long as its source's name and its key are."""
+    return fingerprint(source=source, key=key)
+

@@ -1,0 +1,140 @@
+"""What a stage is: a spec that is cheap to import, and a worker that does one part.
+
+A worker is a plain class. `__init__(settings, models)` loads what it needs once per process;
+`__call__(work) -> Output` is pure: the same work gives the same rows. Ray Data's `map` wants just
+that, and a `for` loop in a test does as well. Reading, committing, timing, counting and retrying are
+the runner's alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one worker of a stage needs."""
+
+    num_cpus: float = 1
+    num_gpus: float = 0
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One part for one stage: where its inputs lie, and what the part is.
+
+    Attributes:
+        part: name of the part.
+        inputs: for each table that the stage reads, the committed file of this part.
+        extra: JSON values that only this part has (the slice of the source, the shard numbers).
+    """
+
+    part: str
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """This part of a table that the stage reads."""
+        from pipeline.engine.tables import read_table
+
+        return read_table(self.inputs[table], columns)
+
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a worker gives for one part: rows of the stage's table, and what it left out."""
+
+    rows: pa.Table | Sequence[Row]
+    rejects: Sequence[Row] = ()
+
+
+Worker = Callable[[Work], Output]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec:
+    """A pure function from a part of some tables to the same part of another.
+
+    Attributes:
+        name: the stage's name in events, rejects and on the command line.
+        version: raised when the code changes what comes out.
+        reads: names of the tables that it reads.
+        writes: name of the table that it fills.
+        schema: the schema of that table.
+        settings: its section of the recipe; part of the fingerprint.
+        models: names of the fitted models that it loads; their weights are part of the fingerprint.
+        worker: `module:Class`, imported only where the stage runs.
+        resources: what one worker needs.
+    """
+
+    name: str
+    version: int
+    reads: tuple[str, ...]
+    writes: str
+    schema: pa.Schema
+    settings: Settings
+    models: tuple[str, ...] = ()
+    worker: str
+    resources: Resources = Resources()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a fit has come: `done` of `total` steps, and a few figures worth showing."""
+
+    done: int
+    total: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitInputs:
+    """What a fit reads: for each table, the committed files of all parts, and other models' folders."""
+
+    tables: Mapping[str, Sequence[Path]]
+    models: Mapping[str, Path]
+
+
+Fit = Callable[[Any, FitInputs, Path], Iterator[Progress]]
+"""`fit(settings, inputs, folder)`: a generator that fills `folder` and says how far it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSpec:
+    """A model that is fitted on the corpus once and then pinned (`anymix run --refit NAME` moves it).
+
+    Attributes:
+        name: folder under `models/`.
+        version: raised when the code changes what comes out.
+        reads: names of the tables that it is fitted on.
+        models: names of the fitted models that it needs.
+        settings: its section of the recipe; part of the fingerprint.
+        fit: `module:function` of type `Fit`, imported only where it runs.
+        resources: what the fit needs.
+    """
+
+    name: str
+    version: int
+    reads: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    settings: Settings
+    fit: str
+    resources: Resources = Resources()
+
+
+def load(target: str) -> Any:  # noqa: ANN401 - a class or a function
+    """The object that `module:name` names."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

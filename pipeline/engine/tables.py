@@ -1,0 +1,58 @@
+"""A table: a folder of Parquet files, one per part, with one Arrow schema.
+
+The file is the commit: if `<part>.parquet` is there, the part is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.engine.storage import committing
+
+
+def part_path(folder: Path, part: str) -> Path:
+    """Where a part of the table in `folder` lies."""
+    return folder / f"{part}.parquet"
+
+
+def write_table(path: Path, rows: pa.Table | Sequence[dict[str, object]], schema: pa.Schema) -> None:
+    """Commit rows as one Parquet file.
+
+    Raises:
+        pa.ArrowInvalid: when a row does not fit `schema`.
+    """
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+    table = table.select(schema.names).cast(schema)
+    with committing(path) as temporary:
+        # No dictionary and no statistics for images: they only cost space in the footer.
+        plain = [field.name for field in schema if not pa.types.is_binary(field.type)]
+        pq.write_table(
+            table, temporary, compression="zstd", use_dictionary=plain, write_statistics=plain
+        )
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one committed part, or some of its columns."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=list(columns) if columns is not None else None)
+
+
+def query(sql: str, **tables: Iterable[Path]) -> duckdb.DuckDBPyRelation:
+    """Run SQL over whole tables, each given by the files of its parts.
+
+    The rows stay in DuckDB, which spills to the disk; take out what you need with `.fetchall()`,
+    `.to_arrow_table()` or `.fetch_record_batch()`.
+
+    Args:
+        sql: a query that uses the keywords' names as tables.
+        **tables: for each name, the committed Parquet files of the table's parts (at least one).
+    """
+    connection = duckdb.connect()
+    for name, paths in tables.items():
+        connection.read_parquet([str(path) for path in paths]).create_view(name)
+    return connection.sql(sql)
