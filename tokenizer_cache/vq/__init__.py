@@ -1,0 +1,1 @@
+"""The image tokenizer: an encoder and a decoder around a vector-quantised codebook."""

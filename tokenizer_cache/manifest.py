@@ -1,0 +1,193 @@
+"""Which shards a corpus has: the numbers that parts hold, and the manifest that publishes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.fingerprint import hash_file
+from pipeline.engine.storage import commit_json, read_json
+from pipeline.engine.tables import read_table
+from pipeline.errors import UserError
+from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
+
+MANIFEST = "manifest.json"
+VOCABULARY = "vocabulary.json"
+
+_SHARD_NAME = re.compile(r"(text|image|mixed)(-validation)?-(\d{6,})\.tar")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One tar: the samples of one part, stream and split."""
+
+    file: str
+    part: str
+    stream: str
+    split: str
+    num_samples: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A folder of shards and the vocabulary that its codes belong to."""
+
+    folder: Path
+    vocabulary: Vocabulary
+    shards: tuple[Shard, ...]
+
+    def paths(self, stream: str, split: str) -> list[Path]:
+        """The tars of a stream (`text`, `image`, `mixed`) and a split (`train`, `validation`)."""
+        return [
+            self.folder / shard.file
+            for shard in self.shards
+            if (shard.stream, shard.split) == (stream, split)
+        ]
+
+    def num_samples(self, stream: str, split: str) -> int:
+        """How many samples a stream has in a split."""
+        return sum(
+            shard.num_samples
+            for shard in self.shards
+            if (shard.stream, shard.split) == (stream, split)
+        )
+
+    def names(self) -> dict[str, dict[str, str]]:
+        """The shards that each part holds, as `allot_names` takes them for the next run."""
+        names: dict[str, dict[str, str]] = {}
+        for shard in self.shards:
+            names.setdefault(shard.part, {})[f"{shard.stream}/{shard.split}"] = shard.file
+        return names
+
+
+def shard_name(stream: str, split: str, number: int) -> str:
+    """The file name of a shard, such as `image-000003.tar` or `image-validation-000000.tar`."""
+    return f"{stream}{'' if split == 'train' else f'-{split}'}-{number:06}.tar"
+
+
+def allot_names(
+    previous: Mapping[str, Mapping[str, str]], counts: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, str]]:
+    """The shards that each part is to write.
+
+    The numbers of a stream and split run from 0 without a gap, as readers that expand
+    `image-{000000..000041}.tar` expect. A part keeps its number; a new part takes the first free
+    one. Where a part has gone, the parts with the highest numbers move into the gaps: an empty tar
+    would leave them in place, but `datasets` fails on a first shard without samples.
+
+    Args:
+        previous: for each part, the shards of the last manifest by `stream/split`.
+        counts: for each part, the samples or records that it has by `stream/split`.
+
+    Returns:
+        For each part of `counts`, the shard by `stream/split`; none where it has nothing.
+    """
+    names: dict[str, dict[str, str]] = {part: {} for part in counts}
+    for stream_split in sorted({key for held in counts.values() for key in held}):
+        stream, split = stream_split.split("/")
+        parts = [part for part, held in counts.items() if held.get(stream_split, 0) > 0]
+        wanted = {shard_name(stream, split, number): number for number in range(len(parts))}
+        for part in parts:
+            name = previous.get(part, {}).get(stream_split)
+            if name in wanted:
+                names[part][stream_split] = name
+                del wanted[name]
+        free = iter(wanted)
+        for part in parts:
+            if stream_split not in names[part]:
+                names[part][stream_split] = next(free)
+    return names
+
+
+def write_manifest(folder: Path, samples: Iterable[Path], vocabulary: Vocabulary) -> Manifest:
+    """Publish the shards of a folder, then remove the tars that the manifest does not name.
+
+    The manifest is written last: a reader that finds it finds every file that it names.
+
+    Args:
+        folder: where the shards lie.
+        samples: the committed files of the `samples` table, one per part, named by it.
+        vocabulary: what the codes in the shards belong to.
+    """
+    shards = sorted(
+        (shard for path in samples for shard in _shards_of(folder, path)),
+        key=lambda shard: shard.file,
+    )
+    manifest = Manifest(folder=folder, vocabulary=vocabulary, shards=tuple(shards))
+    commit_json(folder / VOCABULARY, vocabulary.to_json())
+    commit_json(folder / MANIFEST, _to_json(manifest))
+    named = {shard.file for shard in shards}
+    for path in folder.iterdir():
+        if _SHARD_NAME.fullmatch(path.name) and path.name not in named:
+            path.unlink()
+    return manifest
+
+
+def open_manifest(folder: Path, vocabulary_fingerprint: str | None = None) -> Manifest:
+    """The manifest of a folder of shards.
+
+    Args:
+        folder: where `manifest.json` lies.
+        vocabulary_fingerprint: what the reader was made for; None takes any.
+
+    Raises:
+        UserError: when there is no manifest, when its vocabulary is not the one beside it, or when
+            another one is asked for.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise UserError(f"{folder} holds no {MANIFEST}", "Run `anymix run` to the end first.")
+    value = read_json(path)
+    vocabulary = read_vocabulary(folder / VOCABULARY)
+    if value["vocabulary"] != vocabulary.fingerprint:
+        raise UserError(
+            f"{folder / VOCABULARY} has the fingerprint {vocabulary.fingerprint}, "
+            f"and the shards were written with {value['vocabulary']}",
+            "Run `anymix run` again to write the shards anew.",
+        )
+    if vocabulary_fingerprint not in (None, vocabulary.fingerprint):
+        raise UserError(
+            f"the shards in {folder} have the vocabulary {vocabulary.fingerprint}, "
+            f"and {vocabulary_fingerprint} is wanted",
+            "The same ids mean other tokens there: take the corpus that the model was trained on.",
+        )
+    return Manifest(
+        folder=folder,
+        vocabulary=vocabulary,
+        shards=tuple(Shard(**shard) for shard in value["shards"]),
+    )
+
+
+def _shards_of(folder: Path, samples: Path) -> list[Shard]:
+    """The shards that one part of the `samples` table names."""
+    table = read_table(samples, ["shard", "stream", "split"])
+    groups = table.group_by(["shard", "stream", "split"]).aggregate([([], "count_all")])
+    return [
+        Shard(
+            file=row["shard"],
+            part=samples.stem,
+            stream=row["stream"],
+            split=row["split"],
+            num_samples=row["count_all"],
+            size_bytes=(folder / row["shard"]).stat().st_size,
+            sha256=hash_file(folder / row["shard"]),
+        )
+        for row in groups.to_pylist()
+    ]
+
+
+def _to_json(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "vocabulary": manifest.vocabulary.fingerprint,
+        "tokenizers": {
+            known.modality: known.tokenizer
+            for known in manifest.vocabulary.ranges
+            if known.tokenizer
+        },
+        "shards": [asdict(shard) for shard in manifest.shards],
+    }

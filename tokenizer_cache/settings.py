@@ -1,0 +1,59 @@
+"""What a recipe may say about tokenizers and shards; imports no torch."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from pipeline.settings import Settings
+
+
+class VQSettings(Settings):
+    """The image tokenizer: its shape, and how it is trained on the corpus."""
+
+    image_size: int = Field(64, ge=16, multiple_of=8)
+    """Side in pixels of the square that images are cut to."""
+    stride: int = Field(8, ge=4)
+    """Pixels per side that one code stands for: 64 px with stride 8 give an 8x8 grid."""
+    codebook_size: int = Field(512, ge=2, le=65_536)
+    """Number of codes; the token table stores them as uint16."""
+    codebook_dim: int = Field(8, ge=2)
+    """Dimensions of a code, L2-normalised (ViT-VQGAN, arXiv:2110.04627, section 3.2)."""
+    commitment_weight: float = Field(0.25, ge=0)
+    """Weight of the commitment loss (VQ-VAE, arXiv:1711.00937, equation 3)."""
+    ema_decay: float = Field(0.99, gt=0, lt=1)
+    """Decay of the codebook's moving averages (VQ-VAE, arXiv:1711.00937, appendix A.1)."""
+    width: int = Field(128, ge=8, multiple_of=8)
+    """Channels of the encoder and the decoder at the grid's resolution."""
+    depth: int = Field(2, ge=1)
+    """Residual blocks on each side of the codebook."""
+    steps: int = Field(1000, ge=1)
+    """Training steps."""
+    batch_size: int = Field(64, ge=1)
+    """Images per step."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak of the one-cycle schedule."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the images and their flips."""
+
+    @model_validator(mode="after")
+    def _grid_is_whole(self) -> Self:
+        if self.stride & (self.stride - 1) or self.image_size % self.stride:
+            message = f"{self.stride} must be a power of two that divides {self.image_size}"
+            raise ValueError(message)
+        return self
+
+
+class TextSettings(Settings):
+    """The text tokenizer: byte-level BPE, trained on the corpus."""
+
+    vocab_size: int = Field(2048, ge=256)
+    """Entries, of which 256 are the bytes; BPE stops earlier where the corpus has too few pairs."""
+    min_frequency: int = Field(2, ge=1)
+    """How often a pair of tokens must occur to be merged."""
+
+
+class ShardSettings(Settings):
+    """How samples are put into shards."""
+
+    records_per_document: int = Field(2, ge=1, le=4)
+    """Image-caption pairs in one document of the mixed stream."""

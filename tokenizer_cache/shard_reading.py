@@ -1,0 +1,98 @@
+"""From shards back to samples: what a loader, a test or a curious person iterates over."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import webdataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """A text; `clip_score` is None where the text has no image or nothing scored the pair."""
+
+    text: str
+    variant_id: str | None = None
+    kind: str | None = None
+    clip_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSegment:
+    """Texts that all say the same; a reader takes one of them. There is at least one."""
+
+    captions: tuple[Caption, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSegment:
+    """An image as its codes, (h, w) uint16."""
+
+    codes: np.ndarray
+
+
+Segment = TextSegment | ImageSegment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One sample of a shard as the sequence that a model reads.
+
+    Attributes:
+        key: its key in the shard, unique over the corpus.
+        stream: `text`, `image` or `mixed`.
+        segments: a text; or a text and its image; or images, each followed by its text.
+        variants: styles and negatives, never a description of an image as it is.
+        metadata: `record_ids` and `provenance`, one entry per record.
+    """
+
+    key: str
+    stream: str
+    segments: tuple[Segment, ...]
+    variants: tuple[dict[str, Any], ...]
+    metadata: dict[str, Any]
+
+
+def read_shard(path: Path) -> Iterator[Sample]:
+    """The samples of one shard, in the order of the file."""
+    # webdataset's own `.decode()` would unpickle a member that is called `KEY.pyd`.
+    pipeline = webdataset.WebDataset([str(path)], shardshuffle=False, empty_check=False)
+    for files in pipeline:
+        yield _to_sample(files)
+
+
+def _to_sample(files: dict[str, Any]) -> Sample:
+    metadata = json.loads(files["json"])
+    captions, segments = metadata.pop("captions", None), metadata.pop("segments", None)
+    parts: list[Segment]
+    if "txt" in files:
+        stream, parts = "text", [TextSegment(captions=(Caption(text=files["txt"].decode()),))]
+    else:
+        codes = np.load(io.BytesIO(files["codes.npy"]), allow_pickle=False)
+        if captions is not None:
+            stream, parts = "image", [_to_text(captions), ImageSegment(codes=codes)]
+        else:
+            stream = "mixed"
+            parts = [
+                ImageSegment(codes=codes[segment["index"]])
+                if segment["type"] == "image"
+                else _to_text(segment["captions"])
+                for segment in segments
+            ]
+    return Sample(
+        key=files["__key__"],
+        stream=stream,
+        segments=tuple(parts),
+        variants=tuple(json.loads(line) for line in files.get("variants.jsonl", b"").splitlines()),
+        metadata=metadata,
+    )
+
+
+def _to_text(captions: list[dict[str, Any]]) -> TextSegment:
+    return TextSegment(captions=tuple(Caption(**caption) for caption in captions))
