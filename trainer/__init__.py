@@ -1,0 +1,1 @@
+"""From shards to a trained any-to-any model: mix, packing, training, sampling, evaluation."""

@@ -1,0 +1,1 @@
+"""The decoder and the cache that it samples with."""

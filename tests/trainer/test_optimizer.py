@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from trainer.model.decoder import Decoder
+from trainer.optimizer import Optimizers, learning_rate_scale, orthogonalise
+from trainer.settings import ModelSettings, TrainSettings
+
+SETTINGS = TrainSettings(steps=100, warmup=0.1, warmdown=0.5)
+
+
+def test_learning_rate_rises_stays_and_falls_to_almost_nothing() -> None:
+    scales = [learning_rate_scale(step, SETTINGS) for step in range(100)]
+    assert scales[0] == pytest.approx(0.1)
+    assert scales[9:50] == [1.0] * 41
+    assert scales[-1] == pytest.approx(1 / 50)
+    assert all(0 < scale <= 1 for scale in scales)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32), (3, 32, 96), (3, 96, 32)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+    assert values.max() < 1.3
+    assert values.median() > 0.6
+
+
+def test_optimisers_that_are_saved_and_loaded_take_the_same_steps() -> None:
+    def fresh() -> tuple[Decoder, Optimizers]:
+        torch.manual_seed(0)
+        model = Decoder(ModelSettings(layers=1, width=16, heads=2), vocab_size=20, num_codes=4)
+        return model, Optimizers(model, SETTINGS)
+
+    def step(model: Decoder, optimizers: Optimizers, seed: int) -> None:
+        torch.manual_seed(seed)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizers.step(0.5)
+
+    model, optimizers = fresh()
+    step(model, optimizers, 1)
+    other_model, other_optimizers = fresh()
+    other_model.load_state_dict(model.state_dict())
+    other_optimizers.load_state_dict(optimizers.state_dict())
+    for each in ((model, optimizers), (other_model, other_optimizers)):
+        step(*each, 2)
+    for one, other in zip(model.parameters(), other_model.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -1,0 +1,94 @@
+"""Rows as the tensors that the model takes.
+
+Legend: B rows, T tokens, V vocabulary, G codes of a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokenizer_cache.vocabulary import Vocabulary
+from trainer.masks import document_mask, grid_places
+from trainer.model.decoder import Decoder
+from trainer.packing import Row
+from trainer.settings import ModelSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Packed rows on the model's device.
+
+    Attributes:
+        tokens: (B, T) int64 ids.
+        targets: (B, T) int64 ids of the next tokens, or `NO_TARGET`.
+        positions: (B, T) int64, from 0 in each document.
+        places: (B, T) int64, place in the code grid.
+        mask: (B, 1, T, T) float32, 0 where a token may look and -inf where not.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    positions: Tensor
+    places: Tensor
+    mask: Tensor
+
+    def logits(self, model: Decoder) -> Tensor:
+        """(B, T, V) float logits of the next tokens."""
+        logits: Tensor = model(
+            self.tokens, positions=self.positions, places=self.places, mask=self.mask
+        )
+        return logits
+
+
+def collate(rows: Sequence[Row], vocabulary: Vocabulary, device: torch.device) -> Batch:
+    """Stack rows of one length into a batch."""
+    tokens, targets, documents, positions = (
+        torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(device)
+        for name in ("tokens", "targets", "documents", "positions")
+    )  # (B, T) each
+    return Batch(
+        tokens=tokens,
+        targets=targets,
+        positions=positions,
+        places=places_of(tokens, vocabulary),
+        mask=document_mask(documents),
+    )
+
+
+def places_of(tokens: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """(B, T) places in the code grid of (B, T) ids."""
+    return grid_places(
+        tokens,
+        begin=vocabulary.special("<img>"),
+        first_code=vocabulary.image.start,
+        codebook_size=vocabulary.image.size,
+    )
+
+
+def num_codes(vocabulary: Vocabulary) -> int:
+    """G, the number of codes of a picture.
+
+    Raises:
+        ValueError: when the vocabulary's images have no grid.
+    """
+    if vocabulary.image.grid is None:
+        raise ValueError("the vocabulary's images have no grid")
+    height, width = vocabulary.image.grid
+    return height * width
+
+
+def build_model(settings: ModelSettings, vocabulary: Vocabulary, *, seed: int) -> Decoder:
+    """A model for a vocabulary with weights drawn from `seed`, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Decoder(settings, vocab_size=vocabulary.size, num_codes=num_codes(vocabulary))
+
+
+def modalities(vocabulary: Vocabulary) -> dict[str, range]:
+    """The ids of each modality: `special`, `text`, `image`."""
+    return {each.modality: range(each.start, each.stop) for each in vocabulary.ranges}

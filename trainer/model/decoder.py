@@ -1,0 +1,162 @@
+"""The any-to-any model: one decoder over text ids and image codes alike.
+
+Pre-norm transformer with RMSNorm (arXiv 1910.07467), RoPE (arXiv 2104.09864), QK-norm (arXiv
+2302.05442; Chameleon needed it to stay stable), squared ReLU (arXiv 2109.08668) and output
+projections that start at zero, so that every block starts as the identity. Norms have no weights:
+the matrix behind each can learn the scale.
+
+Legend: B batch, T tokens, S cached and new tokens, D model width, H heads, K head width,
+V vocabulary, G codes of a picture.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from trainer.model.cache import LayerCache
+from trainer.settings import ModelSettings
+
+ROPE_BASE = 10_000.0
+"""RoFormer, arXiv 2104.09864, section 3.2.2."""
+
+
+class Decoder(nn.Module):
+    """Logits of the next token, for every token.
+
+    Besides its position in the document, a token inside a picture is told its place in the grid:
+    without it a small model spends its layers on counting codes.
+    """
+
+    def __init__(self, settings: ModelSettings, *, vocab_size: int, num_codes: int) -> None:
+        """Build the model with fresh weights, drawn from torch's global generator.
+
+        Args:
+            settings: size of the blocks.
+            vocab_size: V.
+            num_codes: G; the places are 0 outside a picture and 1..G+1 inside it.
+        """
+        super().__init__()
+        self.tokens = nn.Embedding(vocab_size, settings.width)
+        self.places = nn.Embedding(num_codes + 2, settings.width)
+        self.blocks = nn.ModuleList(
+            Block(settings.width, settings.heads) for _ in range(settings.layers)
+        )
+        self.head = nn.Linear(settings.width, vocab_size, bias=False)
+        self.heads = settings.heads
+        self.head_width = settings.width // settings.heads
+        nn.init.normal_(self.tokens.weight)
+        nn.init.zeros_(self.places.weight)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        positions: Tensor,
+        places: Tensor,
+        mask: Tensor,
+        cache: list[LayerCache] | None = None,
+    ) -> Tensor:
+        """Logits of the next token.
+
+        Args:
+            tokens: (B, T) int64 ids.
+            positions: (B, T) int64, from 0 in each document.
+            places: (B, T) int64 from `masks.grid_places`.
+            mask: (B, 1, T, S) float, 0 where a token may look and -inf where not.
+            cache: keys and values of earlier tokens, one entry a layer; extended in place.
+
+        Returns:
+            (B, T, V) float logits.
+        """
+        cos, sin = rotations(positions, self.head_width)
+        x = norm(self.tokens(tokens) + self.places(places))  # (B, T, D)
+        for index, block in enumerate(self.blocks):
+            x = block(x, cos, sin, mask, cache[index] if cache is not None else None)
+        logits: Tensor = self.head(norm(x))  # (B, T, V)
+        return logits
+
+
+class Block(nn.Module):
+    """Attention and MLP, each added to the residual stream."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.mlp = MLP(width)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: LayerCache | None
+    ) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        x = x + self.attention(norm(x), cos, sin, mask, cache)
+        return x + self.mlp(norm(x))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with normalised queries and keys."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        nn.init.normal_(self.qkv.weight, std=width**-0.5)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: LayerCache | None
+    ) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        q, k, v = rearrange(self.qkv(x), "b t (n h k) -> n b h t k", n=3, h=self.heads)
+        q, k = rotate(norm(q), cos, sin), rotate(norm(k), cos, sin)  # (B, H, T, K)
+        if cache is not None:
+            k, v = cache.extend(k, v)  # (B, H, S, K)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, H, T, K)
+        out: Tensor = self.out(rearrange(y, "b h t k -> b t (h k)"))  # (B, T, D)
+        return out
+
+
+class MLP(nn.Module):
+    """Two layers, four times as wide inside, with a squared ReLU between them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+        nn.init.normal_(self.up.weight, std=width**-0.5)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        out: Tensor = self.down(F.relu(self.up(x)).square())
+        return out
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMSNorm over the last dimension, without a weight."""
+    return F.rms_norm(x, (x.shape[-1],))
+
+
+def rotations(positions: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of RoPE.
+
+    Args:
+        positions: (B, T) int64.
+        head_width: K.
+
+    Returns:
+        Two (B, 1, T, K/2) float32 tensors.
+    """
+    steps = torch.arange(0, head_width, 2, device=positions.device) / head_width
+    angles = positions[:, None, :, None] * ROPE_BASE**-steps  # (B, 1, T, K/2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (i, i + K/2) of (B, H, T, K) by the angles of `rotations`."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)

@@ -1,0 +1,131 @@
+"""Muon for the blocks' matrices, AdamW for the rest, and the schedule of both."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.settings import TrainSettings
+
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Jordan, Muon, 2024: the quintic whose slope at 0 is steepest."""
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrix is made near-orthogonal before each step (Jordan et al., Muon, 2024).
+
+    `torch.optim.Muon` does the same in bfloat16, which a CPU without AVX-512 emulates: slower than
+    the whole step here. This one works in the parameters' type, and turns all matrices of one
+    shape at once.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor], *, lr: float, weight_decay: float, momentum: float = 0.95
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override] # a closure has no use here
+        """Update the parameters from their gradients."""
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Any]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for shape, parameters in by_shape.items():
+                updates = [
+                    self._nesterov(parameter, parameter.grad, group["momentum"])
+                    for parameter in parameters
+                ]
+                directions = orthogonalise(torch.stack(updates))
+                # Tall matrices take longer steps, so that the change of an output stays the same.
+                step = group["lr"] * max(1, shape[0] / shape[1]) ** 0.5
+                for parameter, direction in zip(parameters, directions, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.sub_(direction, alpha=step)
+
+    def _nesterov(self, parameter: Tensor, gradient: Tensor, momentum: float) -> Tensor:
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        average = state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(average, momentum)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Matrices with the same singular vectors and all singular values near 1.
+
+    Five Newton-Schulz steps; the values end between 0.7 and 1.2.
+
+    Args:
+        matrices: (n, rows, columns) float.
+    """
+    a, b, c = _NEWTON_SCHULZ
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if is_tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if is_tall else x
+
+
+class Optimizers:
+    """The two optimisers of a model as one."""
+
+    def __init__(self, model: nn.Module, settings: TrainSettings) -> None:
+        self._names: dict[Tensor, str] = {
+            parameter: name for name, parameter in model.named_parameters()
+        }
+        matrices = [p for p, name in self._names.items() if name.startswith("blocks.")]
+        others = [p for p, name in self._names.items() if not name.startswith("blocks.")]
+        self._all = (
+            Muon(matrices, lr=settings.matrix_learning_rate, weight_decay=settings.weight_decay),
+            torch.optim.AdamW(
+                others, lr=settings.learning_rate, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0
+            ),
+        )
+        self._peaks = (settings.matrix_learning_rate, settings.learning_rate)
+
+    def step(self, scale: float) -> None:
+        """Update the parameters at `scale` times the peak learning rates, and clear gradients."""
+        for optimizer, peak in zip(self._all, self._peaks, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = scale * peak
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state of every parameter, as `parameter:entry`."""
+        return {
+            f"{self._names[parameter]}:{entry}": value
+            for optimizer in self._all
+            for parameter, state in optimizer.state.items()
+            for entry, value in state.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with the state that `state_dict` gave for the same model."""
+        owners = {
+            self._names[parameter]: (optimizer, parameter)
+            for optimizer in self._all
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+        for key, value in state.items():
+            name, _, entry = key.partition(":")
+            optimizer, parameter = owners[name]
+            optimizer.state[parameter][entry] = value.clone()
+
+
+def learning_rate_scale(step: int, settings: TrainSettings) -> float:
+    """The learning rate of a step (from 0) as a share of its peak: up, level, down to 0."""
+    num_warmup = settings.warmup * settings.steps
+    num_warmdown = settings.warmdown * settings.steps
+    rise = (step + 1) / num_warmup if num_warmup else 1.0
+    fall = (settings.steps - step) / num_warmdown if num_warmdown else 1.0
+    return min(1.0, rise, fall)
