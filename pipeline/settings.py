@@ -1,6 +1,10 @@
 """The base of every settings model: what a recipe may say about one part of the system."""
 
-from pydantic import BaseModel, ConfigDict
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
 
 class Settings(BaseModel):
@@ -11,3 +15,13 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _from_recipe_folder(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("recipe_folder", Path())
+    # Links are not followed: an environment's `bin/python` is one, and its place is what counts.
+    return Path(os.path.abspath(folder / path.expanduser()))  # noqa: PTH100
+
+
+RecipePath = Annotated[Path, AfterValidator(_from_recipe_folder)]
+"""A path, absolute or relative to the recipe that names it."""

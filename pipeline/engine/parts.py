@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ class Part:
         slice: JSON that tells the source what to read, with the hash of what it will find there.
         num_records: how many records the slice holds.
         size_bytes: how many bytes of the source it covers; 0 where the source makes its records.
+        look: a cheap fingerprint (names, sizes, times) that spares reading an untouched slice; it
+            decides nothing else and is no part of the name.
     """
 
     name: str
@@ -26,9 +28,18 @@ class Part:
     slice: dict[str, Any]
     num_records: int
     size_bytes: int = 0
+    look: str = ""
 
     @classmethod
-    def of(cls, source: str, slice_: dict[str, Any], *, num_records: int, size_bytes: int = 0) -> Part:
+    def of(
+        cls,
+        source: str,
+        slice_: dict[str, Any],
+        *,
+        num_records: int,
+        size_bytes: int = 0,
+        look: str = "",
+    ) -> Part:
         """The part that `slice_` of `source` is; its name follows from both."""
         return cls(
             name=f"{source}-{fingerprint(source=source, slice=slice_)}",
@@ -36,6 +47,7 @@ class Part:
             slice=slice_,
             num_records=num_records,
             size_bytes=size_bytes,
+            look=look,
         )
 
 
@@ -51,19 +63,6 @@ class SourceRecord:
     origin: str
 
 
-class Source(Protocol):
-    """Where records come from. `parts` must be cheap; `read` may be slow and runs on a worker."""
-
-    def parts(self, rows_per_part: int) -> Iterator[Part]:
-        """The slices of the source, about `rows_per_part` records each, in a stable order."""
-
-    def read(self, part: Part) -> Iterator[SourceRecord]:
-        """The records of one slice, in a stable order.
-
-        A record that cannot be read is yielded as an `UnreadableRecord`; it is never skipped.
-        """
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableRecord:
     """A record that its source lists and cannot give, with the reason."""
@@ -71,6 +70,22 @@ class UnreadableRecord:
     key: str
     reason: str
     detail: str
+
+
+class Source(Protocol):
+    """Where records come from. `parts` must be cheap; `read` may be slow and runs on a worker."""
+
+    def parts(self, rows_per_part: int, known: Mapping[str, Part]) -> Iterator[Part]:
+        """The slices of the source, about `rows_per_part` records each, in a stable order.
+
+        Args:
+            rows_per_part: how many records a slice should hold, about.
+            known: the parts of the last run by their `look`; a slice that still looks the same
+                may be taken from there without reading it.
+        """
+
+    def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
+        """The records of one slice, in a stable order; one that cannot be read is never skipped."""
 
 
 def cut(keys: Sequence[str], rows_per_part: int) -> Iterator[slice]:
@@ -92,4 +107,3 @@ def cut(keys: Sequence[str], rows_per_part: int) -> Iterator[slice]:
 def record_id(source: str, key: str) -> str:
     """The id of a record: stable for as long as its source's name and its key are."""
     return fingerprint(source=source, key=key)
-

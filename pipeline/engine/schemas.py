@@ -14,15 +14,17 @@ CAPTION_KINDS = ("original", "caption")
 """Kinds of variant that describe the picture as it is; only these may become its positive pairs."""
 
 
-def _column(
-    name: str, kind: pa.DataType, description: str, *, nullable: bool = False
-) -> pa.Field:
+def _column(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=nullable, metadata={"description": description})
 
 
-_RECORD_ID = _column("record_id", pa.string(), "Stable hash of the source's name and the record's key")
+_RECORD_ID = _column(
+    "record_id", pa.string(), "Stable hash of the source's name and the record's key"
+)
 _VARIANT_ID = _column(
-    "variant_id", pa.string(), f"Stable hash of a text of the record; `{ORIGINAL}` is the source's own"
+    "variant_id",
+    pa.string(),
+    f"Stable hash of a text of the record; `{ORIGINAL}` is the source's own",
 )
 
 RECORDS = pa.schema(
@@ -30,14 +32,21 @@ RECORDS = pa.schema(
         _RECORD_ID,
         _column("source", pa.string(), "Name of the source in the recipe"),
         _column("key", pa.string(), "The record's name inside its source"),
-        _column("image_id", pa.string(), "SHA-256 of the image's bytes; null without an image", nullable=True),
+        _column(
+            "image_id",
+            pa.string(),
+            "SHA-256 of the image's bytes; null without an image",
+            nullable=True,
+        ),
         _column("image", pa.binary(), "The encoded image (PNG, JPEG or WebP)", nullable=True),
         _column("width", pa.int32(), "Image width in pixels", nullable=True),
         _column("height", pa.int32(), "Image height in pixels", nullable=True),
         _column("caption", pa.string(), "The text as the source gave it"),
         _column("licence", pa.string(), "SPDX name of the licence, or as the source words it"),
         _column("attribution", pa.string(), "Whom to name when the record is used"),
-        _column("split", pa.string(), "`train` or `validation`, by the hash of the image or the text"),
+        _column(
+            "split", pa.string(), "`train` or `validation`, by the hash of the image or the text"
+        ),
         _column("origin", pa.string(), "Where the record comes from: a URL or a path"),
     ]
 )
@@ -48,7 +57,12 @@ VARIANTS = pa.schema(
         _VARIANT_ID,
         _column("kind", pa.string(), "`caption`, `style` or `negative`"),
         _column("text", pa.string(), "What the LLM wrote"),
-        _column("style", pa.string(), "The visual style that was asked for; null for other kinds", nullable=True),
+        _column(
+            "style",
+            pa.string(),
+            "The visual style that was asked for; null for other kinds",
+            nullable=True,
+        ),
         _column("attempt", pa.int32(), "Which try gave this text, from 1"),
         _column("model", pa.string(), "Name and fingerprint of the LLM"),
         _column("prompt", pa.string(), "Fingerprint of the prompt template"),
@@ -64,10 +78,21 @@ SCORES = pa.schema(
         _VARIANT_ID,
         _column("kind", pa.string(), "`original`, `caption`, `style` or `negative`"),
         _column("short_side", pa.float32(), "Shorter side of the image in pixels", nullable=True),
-        _column("entropy", pa.float32(), "Shannon entropy of the grey levels in bits", nullable=True),
-        _column("caption_quality", pa.float32(), "Share of the caption's checks that passed, 0 to 1"),
-        _column("caption_fault", pa.string(), "The first check of the caption that failed", nullable=True),
-        _column("clip_score", pa.float32(), "Cosine of CLIP's image and text embeddings", nullable=True),
+        _column(
+            "entropy", pa.float32(), "Shannon entropy of the grey levels in bits", nullable=True
+        ),
+        _column(
+            "caption_quality", pa.float32(), "Share of the caption's checks that passed, 0 to 1"
+        ),
+        _column(
+            "caption_fault",
+            pa.string(),
+            "The first check of the caption that failed",
+            nullable=True,
+        ),
+        _column(
+            "clip_score", pa.float32(), "Cosine of CLIP's image and text embeddings", nullable=True
+        ),
         _column(
             "clip_score_shuffled",
             pa.float32(),
@@ -79,7 +104,6 @@ SCORES = pa.schema(
 
 DUPLICATES = pa.schema(
     [
-        _column("part", pa.string(), "The part that holds the record"),
         _RECORD_ID,
         _column("duplicate_of", pa.string(), "The record that stays"),
     ]
@@ -111,14 +135,23 @@ SAMPLES = pa.schema(
         _column("split", pa.string(), "`train` or `validation`"),
         _column("shard", pa.string(), "File name of the shard that holds the sample"),
         _column("record_ids", pa.list_(pa.string()), "The records in the sample, in order"),
-        _column("variant_ids", pa.list_(pa.string()), "`record_id/variant_id` of every text in the sample"),
+        _column(
+            "variant_ids",
+            pa.list_(pa.string()),
+            "`record_id/variant_id` of every text in the sample",
+        ),
     ]
 )
 
 REJECTS = pa.schema(
     [
         _RECORD_ID,
-        _column("variant_id", pa.string(), "The text that was left out; null when the whole record was", nullable=True),
+        _column(
+            "variant_id",
+            pa.string(),
+            "The text that was left out; null when the whole record was",
+            nullable=True,
+        ),
         _column("stage", pa.string(), "The stage that decided"),
         _column("reason", pa.string(), "Stable reason code"),
         _column("detail", pa.string(), "The reason in words", nullable=True),
@@ -128,7 +161,20 @@ REJECTS = pa.schema(
 )
 
 
-def reject(  # noqa: PLR0913 - the columns of the table
+TABLES = {
+    "records": RECORDS,
+    "variants": VARIANTS,
+    "scores": SCORES,
+    "duplicates": DUPLICATES,
+    "selection": SELECTION,
+    "tokens": TOKENS,
+    "samples": SAMPLES,
+    "rejects": REJECTS,
+}
+"""Every table by its name."""
+
+
+def reject(
     *,
     record_id: str,
     stage: str,

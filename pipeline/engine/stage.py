@@ -2,8 +2,8 @@
 
 A worker is a plain class. `__init__(settings, models)` loads what it needs once per process;
 `__call__(work) -> Output` is pure: the same work gives the same rows. Ray Data's `map` wants just
-that, and a `for` loop in a test does as well. Reading, committing, timing, counting and retrying are
-the runner's alone.
+that, and a `for` loop in a test does as well. Committing, timing, counting and retrying are the
+runner's alone.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitInputs:
-    """What a fit reads: for each table, the committed files of all parts, and other models' folders."""
+    """What a fit reads: the committed files of each table's parts, and other models' folders."""
 
     tables: Mapping[str, Sequence[Path]]
     models: Mapping[str, Path]
@@ -113,7 +113,7 @@ Fit = Callable[[Any, FitInputs, Path], Iterator[Progress]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSpec:
-    """A model that is fitted on the corpus once and then pinned (`anymix run --refit NAME` moves it).
+    """A model that is fitted on the corpus once and then pinned: new data does not move it.
 
     Attributes:
         name: folder under `models/`.
@@ -132,6 +132,31 @@ class FitSpec:
     settings: Settings
     fit: str
     resources: Resources = Resources()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusStepSpec:
+    """A function over the whole corpus (dedup), done in DuckDB; its result is cut by part again.
+
+    What a part is given is named by its own content, so that the stages below redo only the parts
+    for which the answer has changed.
+
+    Attributes:
+        name: the step's name in events.
+        version: raised when the code changes what comes out.
+        reads: names of the tables that the SQL uses.
+        writes: name of the table that it fills.
+        sql: gives the columns of that table and `part`.
+    """
+
+    name: str
+    version: int
+    reads: tuple[str, ...]
+    writes: str
+    sql: str
+
+
+Step = StageSpec | FitSpec | CorpusStepSpec
 
 
 def load(target: str) -> Any:  # noqa: ANN401 - a class or a function

@@ -34,7 +34,7 @@ def committing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def committing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; rename it to `folder`, replacing it, when the block ends well."""
+    """Yield an empty folder to fill; put it in the place of `folder` when the block ends well."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     shutil.rmtree(temporary, ignore_errors=True)

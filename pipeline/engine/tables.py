@@ -5,13 +5,14 @@ The file is the commit: if `<part>.parquet` is there, the part is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.engine.schemas import TABLES
 from pipeline.engine.storage import committing
 
 
@@ -20,7 +21,9 @@ def part_path(folder: Path, part: str) -> Path:
     return folder / f"{part}.parquet"
 
 
-def write_table(path: Path, rows: pa.Table | Sequence[dict[str, object]], schema: pa.Schema) -> None:
+def write_table(
+    path: Path, rows: pa.Table | Sequence[dict[str, object]], schema: pa.Schema
+) -> None:
     """Commit rows as one Parquet file.
 
     Raises:
@@ -42,17 +45,20 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns=list(columns) if columns is not None else None)
 
 
-def query(sql: str, **tables: Iterable[Path]) -> duckdb.DuckDBPyRelation:
-    """Run SQL over whole tables, each given by the files of its parts.
+def connect(tables: Mapping[str, Iterable[Path]]) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with each table as a view over the files of its parts.
 
     The rows stay in DuckDB, which spills to the disk; take out what you need with `.fetchall()`,
-    `.to_arrow_table()` or `.fetch_record_batch()`.
-
-    Args:
-        sql: a query that uses the keywords' names as tables.
-        **tables: for each name, the committed Parquet files of the table's parts (at least one).
+    `.to_arrow_table()` or `.fetch_record_batch()`. A table without files is empty; each has a
+    column `part` with the name of the file that a row is from.
     """
     connection = duckdb.connect()
     for name, paths in tables.items():
-        connection.read_parquet([str(path) for path in paths]).create_view(name)
-    return connection.sql(sql)
+        files = [str(path) for path in paths]
+        if files:
+            rows = connection.read_parquet(files, filename=True)
+            rows.project("*, parse_filename(filename, true) AS part").create_view(name)
+        else:
+            empty = TABLES[name].append(pa.field("part", pa.string())).empty_table()
+            connection.register(name, empty)
+    return connection

@@ -1,0 +1,38 @@
+"""Where records come from: one file a source, one interface (`pipeline.engine.parts.Source`)."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.engine.parts import Source
+from pipeline.settings import Settings
+from pipeline.sources.folder import FolderSettings, FolderSource
+from pipeline.sources.openmoji import OpenMojiSettings, OpenMojiSource
+from pipeline.sources.pydoc import PydocSettings, PydocSource
+from pipeline.sources.shapes import ShapesSettings, ShapesSource
+
+SourceSettings = Annotated[
+    FolderSettings | OpenMojiSettings | PydocSettings | ShapesSettings, Field(discriminator="kind")
+]
+"""What a recipe may say in `sources`; the type checker sees whether `open_source` is complete."""
+
+SOURCE_KINDS: dict[str, type[Settings]] = {
+    "folder": FolderSettings,
+    "openmoji": OpenMojiSettings,
+    "pydoc": PydocSettings,
+    "shapes": ShapesSettings,
+}
+"""The settings of each `kind`, for messages about recipes."""
+
+
+def open_source(settings: SourceSettings) -> Source:
+    """The source that the settings describe."""
+    match settings:
+        case FolderSettings():
+            return FolderSource(settings)
+        case OpenMojiSettings():
+            return OpenMojiSource(settings)
+        case PydocSettings():
+            return PydocSource(settings)
+        case ShapesSettings():
+            return ShapesSource(settings)

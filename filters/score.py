@@ -1,0 +1,143 @@
+"""The score stage: every scorer's columns for every text of every record; nothing is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from filters.clip import ClipScorer
+from filters.clip_bootstrap import fold_of, weights_name
+from filters.picture import picture_scores
+from filters.settings import ScoreSettings
+from filters.text import caption_quality
+from pipeline import images
+from pipeline.device import use_threads
+from pipeline.engine.fingerprint import unit_interval
+from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
+from pipeline.engine.stage import Output, Row, Work
+
+
+class ScoreWorker:
+    """Scores the source's caption and the LLM's texts of each record.
+
+    Reads: `records` with pixels, `variants`.
+    Writes: `scores`, one row a text. `clip_score` only for texts that say what the picture shows.
+    Rejects: nothing; `select` applies the thresholds.
+    Source: Hessel et al., CLIPScore, arXiv 2104.08718, section 3, without its factor 2.5.
+    """
+
+    def __init__(self, settings: ScoreSettings, models: Mapping[str, Path]) -> None:
+        use_threads(1)
+        self._settings = settings
+        self._scorers = [
+            ClipScorer(models["clip"] / weights_name(fold), settings.clip)
+            for fold in range(settings.clip.folds)
+        ]
+
+    def __call__(self, work: Work) -> Output:
+        """Score one part; batches are cut inside it, so the bytes do not depend on the workers."""
+        records = work.read("records", ["record_id", "image_id", "image", "caption"]).to_pylist()
+        texts = _texts_by_record(records, work.read("variants").to_pylist())
+        pictures = [record for record in records if record["image"] is not None]
+        decoded = [images.decode(record.pop("image")) for record in pictures]
+        scores = {
+            record["record_id"]: picture_scores(image)
+            for record, image in zip(pictures, decoded, strict=True)
+        }
+        size = self._settings.clip.image_size
+        pixels = [images.fit_square(image, size) for image in decoded]
+        clip, shuffled = self._clip_scores(pictures, pixels, texts)
+        rows: list[Row] = []
+        for record in records:
+            picture = scores.get(record["record_id"])
+            for text in texts[record["record_id"]]:
+                quality = caption_quality(text["text"], self._settings)
+                key = (record["record_id"], text["variant_id"])
+                rows.append(
+                    {
+                        "record_id": record["record_id"],
+                        "variant_id": text["variant_id"],
+                        "kind": text["kind"],
+                        "short_side": picture.short_side if picture else None,
+                        "entropy": picture.entropy if picture else None,
+                        "caption_quality": quality.quality,
+                        "caption_fault": quality.fault,
+                        "clip_score": clip.get(key),
+                        "clip_score_shuffled": shuffled.get(key),
+                    }
+                )
+        return Output(rows=rows)
+
+    def _clip_scores(
+        self,
+        pictures: Sequence[Mapping[str, Any]],
+        pixels: Sequence[np.ndarray],
+        texts: Mapping[str, Sequence[Mapping[str, Any]]],
+    ) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
+        """By (record_id, variant_id): the pair's score, and the picture's with a wrong text."""
+        scores: dict[tuple[str, str], float] = {}
+        wrong: dict[tuple[str, str], float] = {}
+        for fold, scorer in enumerate(self._scorers):
+            chosen = [
+                index
+                for index, record in enumerate(pictures)
+                if fold_of(record["image_id"], len(self._scorers)) == fold
+            ]
+            if not chosen:
+                continue
+            embedded = scorer.embed_images(np.stack([pixels[index] for index in chosen]))  # (B, D)
+            pairs = [
+                (place, text, (pictures[index]["record_id"], text["variant_id"]))
+                for place, index in enumerate(chosen)
+                for text in texts[pictures[index]["record_id"]]
+                if text["kind"] in CAPTION_KINDS
+            ]
+            places = [place for place, _, _ in pairs]
+            spoken = scorer.embed_texts([text["text"] for _, text, _ in pairs])  # (pairs, D)
+            own = (embedded[places] * spoken).sum(axis=1)
+            partner = _wrong_partners(
+                [key for _, _, key in pairs], [t["text"] for _, t, _ in pairs]
+            )
+            other = (embedded[places] * spoken[partner]).sum(axis=1)
+            for row, (_, _, key) in enumerate(pairs):
+                scores[key] = float(own[row])
+                if partner[row] != row:
+                    wrong[key] = float(other[row])
+        return scores, wrong
+
+
+def _texts_by_record(
+    records: Sequence[Mapping[str, Any]], variants: Sequence[Mapping[str, Any]]
+) -> dict[str, list[dict[str, str]]]:
+    """For each record, its own caption and then its variants."""
+    texts = {
+        record["record_id"]: [
+            {"variant_id": ORIGINAL, "kind": "original", "text": record["caption"]}
+        ]
+        for record in records
+    }
+    for variant in variants:
+        texts[variant["record_id"]].append(
+            {name: variant[name] for name in ("variant_id", "kind", "text")}
+        )
+    return texts
+
+
+def _wrong_partners(keys: Sequence[tuple[str, str]], texts: Sequence[str]) -> list[int]:
+    """For each pair, the index of a pair with another record and another text; itself if none.
+
+    Pairs are laid in the order of a hash and each takes the next that differs, so that the choice
+    is random over the corpus and the same in every run.
+    """
+    order = sorted(range(len(keys)), key=lambda row: unit_interval("shuffled", *keys[row]))
+    partners = list(range(len(keys)))
+    for place, row in enumerate(order):
+        for step in range(1, len(order)):
+            other = order[(place + step) % len(order)]
+            if keys[other][0] != keys[row][0] and texts[other] != texts[row]:
+                partners[row] = other
+                break
+    return partners

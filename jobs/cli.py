@@ -1,0 +1,216 @@
+"""The command line: `anymix`. Messages go to stderr, results to stdout.
+
+Exit codes: 0 done, 1 the work failed or an audit found a fault, 2 the command or the recipe is
+wrong, 3 stopped before the end (Ctrl-C, SIGTERM); the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.errors import UserError
+
+app = typer.Typer(
+    name="anymix",
+    help="From pictures and captions to a trained any-to-any model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_ERRORS = Console(stderr=True, highlight=False)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The corpus's folder.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one line of the recipe."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    corpus: Annotated[Path | None, typer.Option(help="Folder to fill; the recipe's name.")] = None,
+    changes: Changes = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after it.")] = None,
+) -> None:
+    """Fill or refresh a corpus; only what has changed is done."""
+    from jobs.progress import Reporter
+    from jobs.recipe import load_recipe
+    from jobs.run import fill
+
+    loaded = load_recipe(recipe, changes or [])
+    root = corpus or Path(loaded.name)
+    fill(loaded, root, until=until, reporter=Reporter(_ERRORS))
+    _ERRORS.print(f"The corpus is in {root}")
+
+
+@app.command()
+def status(corpus: CorpusPath, as_json: AsJson = False) -> None:
+    """Show the parts done per table, and the rejects by reason."""
+    from jobs.run import open_corpus
+    from pipeline.ledger.status import status as state_of
+
+    state = state_of(open_corpus(corpus)[1])
+    if as_json:
+        _print_json(state)
+        return
+    _out(f"{state['corpus']}: {state['num_records']} records in {state['num_parts']} parts\n")
+    _print_table(
+        ("table", "parts done", "rows"),
+        [(name, t["parts_done"], t["rows"]) for name, t in state["tables"].items()],
+    )
+    _print_table(
+        ("rejected by", "reason", "records", "texts"),
+        [tuple(row.values()) for row in state["rejects"]],
+    )
+    _print_table(
+        ("stream", "split", "samples", "records"), [tuple(row.values()) for row in state["samples"]]
+    )
+
+
+@app.command()
+def audit(corpus: CorpusPath, as_json: AsJson = False) -> None:
+    """Prove that every record is in the shards or in the rejects, once; exit 1 if not."""
+    from jobs.run import open_corpus
+    from pipeline.ledger.audit import audit as check
+
+    findings = check(open_corpus(corpus)[1])
+    sound = not any(finding.faults for finding in findings)
+    if as_json:
+        rows = [{name: getattr(f, name) for name in f.__slots__} for f in findings]
+        _print_json({"sound": sound, "findings": rows})
+    else:
+        for finding in findings:
+            mark = "fault" if finding.faults else "ok"
+            _out(f"{mark:<6}{finding.check} ({finding.checked} checked, {finding.faults} faults)")
+            for example in finding.examples:
+                _out(f"      {example}")
+        _out("The corpus is sound." if sound else "The corpus is NOT sound.")
+    if not sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    recipe: RecipePath,
+    corpus: Annotated[Path, typer.Option(help="The corpus to train on.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    changes: Changes = None,
+) -> None:
+    """Train a decoder on a corpus's shards and evaluate it on held-out records."""
+    from jobs.recipe import load_recipe
+    from jobs.training import train_model
+
+    train_model(load_recipe(recipe, changes or []), corpus, out, resume=resume)
+
+
+@app.command()
+def sample(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained model.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT…", help="Texts to draw, or pictures to describe."),
+    ] = None,
+) -> None:
+    """Draw pictures from texts and describe pictures; without prompts, held-out records."""
+    from jobs.sampling import sample_model
+
+    for line in sample_model(run_folder, prompts or [], out):
+        _out(line)
+
+
+@app.command()
+def card(corpus: CorpusPath) -> None:
+    """Write the dataset card: README.md with Hugging Face's YAML."""
+    from jobs.run import open_corpus
+    from pipeline.publish.card import write_card
+
+    _out(str(write_card(open_corpus(corpus)[1])))
+
+
+@app.command()
+def report(
+    corpus: CorpusPath,
+    run_folder: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Folder of a trained model.")
+    ] = None,
+) -> None:
+    """Write report.html: what happened to the records, in pictures."""
+    from jobs.run import open_corpus
+    from pipeline.publish.report import write_report
+
+    _out(str(write_report(open_corpus(corpus)[1], run_folder)))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what this machine can run, and what is missing."""
+    from jobs.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json({"findings": [finding._asdict() for finding in findings]})
+    else:
+        for finding in findings:
+            _out(f"{'ok' if finding.ok else 'MISSING':<8}{finding.what}: {finding.found}")
+            if not finding.ok:
+                _out(f"        {finding.remedy}")
+    if not all(finding.ok for finding in findings if finding.needed):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become messages and exit codes."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        _ERRORS.print(f"[bold red]error[/bold red] {error.message}", markup=True, soft_wrap=True)
+        if error.hint:
+            _ERRORS.print(error.hint, markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _ERRORS.print("Stopped. What is committed stays; the same command goes on from there.")
+        sys.exit(3)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _out(text: str) -> None:
+    typer.echo(text)
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+    _out(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_table(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False)
+    for index, name in enumerate(names):
+        is_number = all(isinstance(row[index], int) for row in rows)
+        table.add_column(name, justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(highlight=False).print(table)
+    _out("")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""Fills or refreshes a corpus: resolves each step and does what is missing."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import yaml
+
+from jobs.progress import Reporter, StageProgress
+from jobs.recipe import Recipe, dump_recipe
+from jobs.stages import list_parts, part_extras, steps, vocabulary
+from pipeline.engine.corpus import Corpus, Task
+from pipeline.engine.parts import Part
+from pipeline.engine.runner import (
+    EventLog,
+    InProcessRunner,
+    PartDone,
+    RayRunner,
+    Runner,
+    connect_to_ray,
+    remove_leftovers,
+)
+from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec
+from pipeline.engine.storage import commit_text
+from pipeline.engine.tables import read_table, write_table
+from pipeline.errors import UserError
+from tokenizer_cache.manifest import MANIFEST, open_manifest, write_manifest
+
+RECIPE_FILE = "recipe.yaml"
+PARTS_FILE = "parts.parquet"
+_PARTS = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("slice", pa.string(), nullable=False),
+        pa.field("num_records", pa.int64(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("look", pa.string(), nullable=False),
+    ]
+)
+
+
+def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -> Corpus:
+    """Bring a corpus up to its recipe and return it; what is committed already is not done again.
+
+    Args:
+        recipe: what the corpus should be.
+        root: the corpus's folder; made where it is missing.
+        until: name of the last step to do; None does all.
+        reporter: shows progress.
+
+    Raises:
+        UserError: when another run holds the corpus, or `until` names no step.
+    """
+    names = [step.name for step in steps(recipe)]
+    if until is not None and until not in names:
+        raise UserError(f"there is no stage {until!r}", f"The stages are {', '.join(names)}.")
+    root = root.resolve()
+    with _held(root):
+        remove_leftovers(root)
+        parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
+        corpus = _corpus(recipe, root, parts)
+        _remember(recipe, corpus)
+        runner = _LazyRunner(recipe.run.num_workers)
+        log = EventLog(root / "events.jsonl")
+        for step in steps(recipe)[: names.index(until) + 1 if until else None]:
+            match step:
+                case StageSpec():
+                    _do_stage(step, recipe, corpus, runner, reporter, log)
+                case FitSpec():
+                    _do_fit(step, corpus, runner, reporter, log)
+                case CorpusStepSpec():
+                    _do_corpus_step(step, corpus, reporter, log)
+        return corpus
+
+
+def open_corpus(root: Path) -> tuple[Recipe, Corpus]:
+    """A corpus as its own recipe left it, resolved as far as its models have been fitted.
+
+    Raises:
+        UserError: when `root` holds no corpus.
+    """
+    path = root / RECIPE_FILE
+    if not path.exists():
+        raise UserError(
+            f"{root} is no corpus: there is no {RECIPE_FILE} in it", "Run `anymix run`."
+        )
+    recipe = Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    corpus = _corpus(recipe, root.resolve(), read_parts(root))
+    for step in steps(recipe):
+        match step:
+            case StageSpec():
+                corpus.resolve_stage(step, part_extras(step, recipe, corpus))
+            case FitSpec():
+                if corpus.resolve_fit(step):
+                    del corpus.models[step.name]
+                    break
+            case CorpusStepSpec():
+                if corpus.resolve_corpus_step(step):
+                    break
+    return recipe, corpus
+
+
+def read_parts(root: Path) -> list[Part]:
+    """The parts of the last run; none where there was none."""
+    path = root / PARTS_FILE
+    if not path.exists():
+        return []
+    rows = read_table(path).to_pylist()
+    return [Part(**{**row, "slice": json.loads(row["slice"])}) for row in rows]
+
+
+def _corpus(recipe: Recipe, root: Path, parts: list[Part]) -> Corpus:
+    return Corpus(root=root, recipe=recipe.model_dump(mode="json"), parts=parts)
+
+
+def _remember(recipe: Recipe, corpus: Corpus) -> None:
+    """Write the resolved recipe and the parts, where they have changed."""
+    path, text = corpus.root / RECIPE_FILE, dump_recipe(recipe)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        commit_text(path, text)
+    if read_parts(corpus.root) != corpus.parts:
+        rows = [{**asdict(part), "slice": json.dumps(part.slice)} for part in corpus.parts]
+        write_table(corpus.root / PARTS_FILE, rows, _PARTS)
+
+
+class _LazyRunner:
+    """Starts Ray when the first work turns up: a run with nothing to do starts nothing."""
+
+    def __init__(self, num_workers: int) -> None:
+        self._num_workers = num_workers
+        self._runner: Runner | None = None
+
+    def get(self) -> Runner:
+        if self._runner is None:
+            if self._num_workers:
+                connect_to_ray()
+                self._runner = RayRunner(self._num_workers)
+            else:
+                self._runner = InProcessRunner()
+        return self._runner
+
+
+def _do_stage(
+    spec: StageSpec,
+    recipe: Recipe,
+    corpus: Corpus,
+    runner: _LazyRunner,
+    reporter: Reporter,
+    log: EventLog,
+) -> None:
+    tasks = corpus.resolve_stage(spec, part_extras(spec, recipe, corpus))
+    if not tasks:
+        reporter.unchanged(spec.name)
+    else:
+        started = time.monotonic()
+        with reporter.stage(spec.name, num_parts=len(tasks), of=len(corpus.parts)) as show:
+            if spec.name == "synthesize":
+                done = _synthesize(recipe, corpus, tasks, show)
+            else:
+                done = runner.get().run_tasks(spec, tasks, corpus.models)
+            for part in done:
+                show.part(part)
+                log.write(spec.name, **asdict(part))
+        log.write(spec.name, parts=len(tasks), seconds=time.monotonic() - started)
+    if spec.name == "shards":
+        _publish(corpus, changed=bool(tasks))
+
+
+def _do_fit(
+    spec: FitSpec, corpus: Corpus, runner: _LazyRunner, reporter: Reporter, log: EventLog
+) -> None:
+    if not corpus.resolve_fit(spec):
+        reporter.unchanged(spec.name)
+        return
+    started = time.monotonic()
+    with reporter.fit(spec.name) as show:
+        folder = corpus.models[spec.name]
+        for progress in runner.get().run_fit(spec, corpus.fit_inputs(spec), folder):
+            show(progress)
+    log.write(spec.name, fitted=folder.name, seconds=time.monotonic() - started)
+
+
+def _do_corpus_step(
+    spec: CorpusStepSpec, corpus: Corpus, reporter: Reporter, log: EventLog
+) -> None:
+    if not corpus.resolve_corpus_step(spec):
+        reporter.unchanged(spec.name)
+        return
+    started = time.monotonic()
+    num_rows = corpus.do_corpus_step(spec)
+    corpus.resolve_corpus_step(spec)
+    seconds = time.monotonic() - started
+    reporter.corpus_step(spec.name, num_rows, seconds)
+    log.write(spec.name, rows=num_rows, seconds=seconds)
+
+
+def _synthesize(
+    recipe: Recipe, corpus: Corpus, tasks: list[Task], show: StageProgress
+) -> Iterator[PartDone]:
+    """The LLM stage goes through `ray.data.llm`, over the rows of all its parts at once."""
+    from pipeline.synthesis.engine import synthesize
+    from pipeline.synthesis.limit import read_cut
+
+    if recipe.synthesis.limit:
+        connect_to_ray()
+    answers = tokens = 0
+    for event in synthesize(recipe.synthesis, tasks, cut=read_cut(corpus.models["synthesis"])):
+        answers += event.num_answers
+        tokens += event.num_tokens
+        show.rows(answers, recipe.synthesis.limit, f"records, {tokens} tokens written")
+        if event.is_done:
+            yield PartDone(
+                part=event.part,
+                seconds=event.seconds,
+                num_rows=event.num_rows,
+                num_rejects=event.num_rejects,
+            )
+
+
+def _publish(corpus: Corpus, *, changed: bool) -> None:
+    """Write the shards' manifest, where a shard has changed, come or gone."""
+    if corpus.shards is None:
+        return
+    if not changed and (corpus.shards / MANIFEST).exists():
+        live = {part.name for part in corpus.parts}
+        if open_manifest(corpus.shards).names().keys() <= live:
+            return
+    write_manifest(corpus.shards, corpus.files("samples"), vocabulary(corpus))
+
+
+@contextmanager
+def _held(root: Path) -> Iterator[None]:
+    """Hold the corpus against a second run; the lock ends with the process, however it ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise UserError(
+                f"{root} is being filled by {holder}", "Wait for it, or stop it first."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        lock.flush()
+        yield

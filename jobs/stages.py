@@ -1,0 +1,201 @@
+"""From a recipe to its steps, in the order of the flow. Reads like the diagram in the README.
+
+source ─ingest─▶ records ─synthesize─▶ variants ─score─▶ scores ─select─▶ selection ─▶ shards
+                    └──────────────────tokenize─▶ tokens ──────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filters import duplicates
+from jobs.recipe import Recipe
+from pipeline import select
+from pipeline.engine import schemas
+from pipeline.engine.corpus import Corpus
+from pipeline.engine.fingerprint import fingerprint
+from pipeline.engine.parts import Part
+from pipeline.engine.stage import FitSpec, Resources, StageSpec, Step
+from pipeline.engine.storage import read_json
+from pipeline.sources import open_source
+from pipeline.synthesis.limit import LimitSettings
+from tokenizer_cache.manifest import MANIFEST, allot_names, open_manifest
+from tokenizer_cache.vocabulary import Vocabulary, build_vocabulary
+
+ALL_CORES = Resources(num_cpus=2)
+"""A fit has the machine to itself: nothing else runs while it does."""
+
+
+def steps(recipe: Recipe) -> list[Step]:
+    """All steps of a recipe; each reads only what steps before it have written."""
+    return [
+        StageSpec(
+            name="ingest",
+            version=1,
+            reads=(),
+            writes="records",
+            schema=schemas.RECORDS,
+            settings=recipe.ingest,
+            worker="pipeline.ingest:IngestWorker",
+        ),
+        FitSpec(
+            name="synthesis",
+            version=1,
+            reads=("records",),
+            settings=LimitSettings(limit=recipe.synthesis.limit),
+            fit="pipeline.synthesis.limit:fit",
+        ),
+        StageSpec(
+            name="synthesize",
+            version=1,
+            reads=("records",),
+            writes="variants",
+            schema=schemas.VARIANTS,
+            settings=recipe.synthesis,
+            models=("synthesis",),
+            worker="pipeline.synthesis.engine:synthesize",
+        ),
+        FitSpec(
+            name="clip",
+            version=1,
+            reads=("records",),
+            settings=recipe.score.clip,
+            fit="filters.clip_bootstrap:fit",
+            resources=ALL_CORES,
+        ),
+        StageSpec(
+            name="score",
+            version=1,
+            reads=("records", "variants"),
+            writes="scores",
+            schema=schemas.SCORES,
+            settings=recipe.score,
+            models=("clip",),
+            worker="filters.score:ScoreWorker",
+        ),
+        duplicates.STEP,
+        FitSpec(
+            name="cuts",
+            version=1,
+            reads=("scores",),
+            settings=select.cuts_settings(recipe.select),
+            fit="pipeline.select:fit_cuts",
+        ),
+        StageSpec(
+            name="select",
+            version=1,
+            reads=("records", "scores", "duplicates"),
+            writes="selection",
+            schema=schemas.SELECTION,
+            settings=recipe.select,
+            models=("cuts",),
+            worker="pipeline.select:SelectWorker",
+        ),
+        FitSpec(
+            name="vq",
+            version=1,
+            reads=("records",),
+            settings=recipe.image_tokenizer,
+            fit="tokenizer_cache.vq.train:fit",
+            resources=ALL_CORES,
+        ),
+        StageSpec(
+            name="tokenize",
+            version=1,
+            reads=("records",),
+            writes="tokens",
+            schema=schemas.TOKENS,
+            settings=recipe.image_tokenizer,
+            models=("vq",),
+            worker="tokenizer_cache.encode:EncodeWorker",
+        ),
+        FitSpec(
+            name="text",
+            version=1,
+            reads=("records", "variants"),
+            settings=recipe.text_tokenizer,
+            fit="tokenizer_cache.text:fit",
+        ),
+        StageSpec(
+            name="shards",
+            version=1,
+            reads=("selection", "records", "variants", "scores", "tokens"),
+            writes="samples",
+            schema=schemas.SAMPLES,
+            settings=recipe.shards,
+            worker="tokenizer_cache.shards:ShardWorker",
+        ),
+    ]
+
+
+def part_extras(
+    spec: StageSpec, recipe: Recipe, corpus: Corpus
+) -> Mapping[str, Mapping[str, Any]] | None:
+    """What a stage is told about each part beside its tables; None where there is nothing."""
+    match spec.name:
+        case "ingest":
+            sources = {source.name: source.model_dump(mode="json") for source in recipe.sources}
+            return {
+                part.name: {"part": asdict(part), "source": sources[part.source]}
+                for part in corpus.parts
+            }
+        case "synthesize":
+            from pipeline.synthesis.prompts import prompt_fingerprint
+            from pipeline.synthesis.weights import model_fingerprint
+
+            decides = {
+                "prompt": prompt_fingerprint(recipe.synthesis),
+                "model": model_fingerprint(recipe.synthesis.model),
+            }
+            return {part.name: decides for part in corpus.parts}
+        case "shards":
+            return _shard_extras(recipe, corpus)
+    return None
+
+
+def vocabulary(corpus: Corpus) -> Vocabulary:
+    """The id space of the corpus's fitted tokenizers."""
+    from tokenizer_cache.text import describe_text
+    from tokenizer_cache.vq import describe_vq
+
+    return build_vocabulary(describe_text(corpus.models["text"]), describe_vq(corpus.models["vq"]))
+
+
+def list_parts(recipe: Recipe, known: Mapping[str, Part]) -> list[Part]:
+    """The parts of all sources.
+
+    Args:
+        recipe: names the sources.
+        known: the parts of the last run, by their `look`.
+    """
+    return [
+        part
+        for settings in recipe.sources
+        for part in open_source(settings).parts(recipe.ingest.rows_per_part, known)
+    ]
+
+
+def _shard_extras(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
+    """The folder of the shards, and the file names that each part is allotted there."""
+    ids = vocabulary(corpus).fingerprint
+    settings = recipe.shards.model_dump(mode="json")
+    corpus.shards = corpus.root / "shards" / fingerprint(vocabulary=ids, settings=settings)
+    previous = open_manifest(corpus.shards).names() if _has_manifest(corpus.shards) else {}
+    counts: dict[str, dict[str, int]] = {part.name: {} for part in corpus.parts}
+    rows = corpus.query(
+        "SELECT part, stream, split, count(DISTINCT record_id) FROM selection GROUP BY ALL"
+    ).fetchall()
+    for part, stream, split, count in rows:
+        counts[part][f"{stream}/{split}"] = count
+    names = allot_names(previous, counts)
+    return {
+        part: {"folder": str(corpus.shards), "names": names.get(part, {}), "vocabulary": ids}
+        for part in counts
+    }
+
+
+def _has_manifest(folder: Path) -> bool:
+    return (folder / MANIFEST).exists() and bool(read_json(folder / MANIFEST)["shards"])

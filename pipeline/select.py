@@ -1,0 +1,224 @@
+"""Selection: which text of which record goes into which stream, by thresholds on stored scores.
+
+Nothing is scored here. A rule names a column of the scores table and either a number or a quantile;
+quantiles become numbers once (`fit_cuts`) and stay, so that new data does not move them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from pipeline.engine.fingerprint import unit_interval
+from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL, reject
+from pipeline.engine.stage import FitInputs, Output, Progress, Row, Work
+from pipeline.engine.storage import commit_json, read_json
+from pipeline.engine.tables import connect
+from pipeline.settings import Settings
+
+CUTS_FILE = "cuts.json"
+CALIBRATION_FILE = "calibration.json"
+_NUM_BINS = 40
+
+Score = Literal["short_side", "entropy", "caption_quality", "clip_score"]
+
+
+class Rule(Settings):
+    """What a score must be for a text to stay; a score that does not apply (null) passes."""
+
+    min: float | None = None
+    """Smallest score that stays, in the score's own unit."""
+    max: float | None = None
+    """Largest score that stays."""
+    quantile: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the captions to leave out from below, turned into a number once."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Rule:
+        if self.min is None and self.max is None and self.quantile is None:
+            message = "a rule needs min, max or quantile"
+            raise ValueError(message)
+        if self.min is not None and self.quantile is not None:
+            message = "min and quantile both set the lower limit: keep one"
+            raise ValueError(message)
+        return self
+
+
+class SelectSettings(Settings):
+    """What stays, and where it goes."""
+
+    rules: dict[Score, Rule] = Field(default_factory=dict)
+    """By score, in the order in which they are tried; the first that fails gives the reason."""
+    drop_duplicates: bool = True
+    """Leave out all but one of records with equal content."""
+    mixed_share: float = Field(default=1 / 3, ge=0, le=1)
+    """Share of the image records for the mixed stream; 1/3 follows from image:mixed = 2:1."""
+
+
+class CutsSettings(Settings):
+    """The quantiles that have to be turned into numbers."""
+
+    quantiles: dict[Score, float]
+
+
+def cuts_settings(settings: SelectSettings) -> CutsSettings:
+    """The part of the selection that decides the cuts."""
+    rules = settings.rules.items()
+    return CutsSettings(quantiles={s: r.quantile for s, r in rules if r.quantile is not None})
+
+
+def fit_cuts(settings: CutsSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
+    """Turn quantiles over the captions' scores into numbers, and calibrate the CLIP score.
+
+    Writes `cuts.json` (score -> number) and `calibration.json`: histograms of true and shuffled
+    pairs' scores, and the AUC between them.
+    """
+    connection = connect({"scores": inputs.tables["scores"]})
+    captions = connection.sql(f"SELECT * FROM scores WHERE kind IN {CAPTION_KINDS}")  # noqa: S608
+    cuts = {
+        score: captions.aggregate(f"quantile_cont({score}, {quantile})").fetchall()[0][0]
+        for score, quantile in settings.quantiles.items()
+    }
+    commit_json(folder / CUTS_FILE, {score: cut for score, cut in cuts.items() if cut is not None})
+    pairs = captions.filter("clip_score IS NOT NULL AND clip_score_shuffled IS NOT NULL")
+    columns = pairs.project("clip_score, clip_score_shuffled").fetchnumpy()
+    commit_json(
+        folder / CALIBRATION_FILE,
+        calibrate(np.asarray(columns["clip_score"]), np.asarray(columns["clip_score_shuffled"])),
+    )
+    yield Progress(done=1, total=1)
+
+
+def calibrate(true: np.ndarray, shuffled: np.ndarray) -> dict[str, Any]:
+    """How well a score tells true pairs from shuffled ones.
+
+    Args:
+        true: (n,) scores of pairs as they are.
+        shuffled: (n,) scores of the same pictures with wrong texts.
+
+    Returns:
+        JSON: `auc` (the chance that a true pair scores above a shuffled one, ties half; Hanley and
+        McNeil 1982), `num_pairs`, and histograms over common `edges`.
+    """
+    if len(true) == 0:
+        return {"num_pairs": 0, "auc": None, "edges": [], "true": [], "shuffled": []}
+    ordered = np.sort(shuffled)
+    below = np.searchsorted(ordered, true, side="left")
+    up_to = np.searchsorted(ordered, true, side="right")
+    both = np.concatenate([true, shuffled])
+    edges = np.linspace(both.min(), both.max() + 1e-6, _NUM_BINS + 1)
+    return {
+        "num_pairs": len(true),
+        "auc": float((below + up_to).mean() / 2 / len(shuffled)),
+        "edges": edges.tolist(),
+        "true": np.histogram(true, edges)[0].tolist(),
+        "shuffled": np.histogram(shuffled, edges)[0].tolist(),
+    }
+
+
+class SelectWorker:
+    """Applies the rules to each text, and gives each record that keeps a caption its stream.
+
+    Reads: `records` without pixels, `scores`, `duplicates`.
+    Writes: `selection`, one row a text that stays.
+    Rejects: `SCORE-below-threshold`, `SCORE-above-threshold` (with `-` for `_`) for a text, or for
+        the whole record (variant_id null) when its own caption failed and no other is left;
+        `duplicate-image`, `duplicate-text` for a record.
+    Source: thresholds on stored scores as in DataComp, arXiv 2304.14108, section 3.4.
+    """
+
+    def __init__(self, settings: SelectSettings, models: Mapping[str, Path]) -> None:
+        self._settings = settings
+        cuts: dict[str, float] = read_json(models["cuts"] / CUTS_FILE)
+        self._limits = {
+            score: (cuts.get(score) if rule.quantile is not None else rule.min, rule.max)
+            for score, rule in settings.rules.items()
+        }
+
+    def __call__(self, work: Work) -> Output:
+        """Decide one part."""
+        records = work.read("records", ["record_id", "image_id", "split"]).to_pylist()
+        duplicates = {}
+        if self._settings.drop_duplicates:
+            rows = work.read("duplicates").to_pylist()
+            duplicates = {row["record_id"]: row["duplicate_of"] for row in rows}
+        texts: dict[str, list[Mapping[str, Any]]] = {}
+        for score in work.read("scores").to_pylist():
+            texts.setdefault(score["record_id"], []).append(score)
+        selected: list[Row] = []
+        rejects: list[Row] = []
+        for record in records:
+            keeper = duplicates.get(record["record_id"])
+            if keeper is not None:
+                rejects.append(_duplicate(record, keeper))
+            else:
+                kept, refused = self._decide(record, texts[record["record_id"]])
+                selected += kept
+                rejects += refused
+        return Output(rows=selected, rejects=rejects)
+
+    def _decide(
+        self, record: Mapping[str, Any], texts: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Row], list[Row]]:
+        """The rows that a record keeps, and the rejects of what it loses."""
+        refused = {text["variant_id"]: self._fault(text) for text in texts}
+        has_caption = any(
+            refused[text["variant_id"]] is None for text in texts if text["kind"] in CAPTION_KINDS
+        )
+        if not has_caption:
+            return [], [{**(refused[ORIGINAL] or {}), "variant_id": None}]
+        stream = self._stream(record)
+        kept: list[Row] = [
+            {
+                "record_id": record["record_id"],
+                "variant_id": text["variant_id"],
+                "kind": text["kind"],
+                "stream": stream,
+                "split": record["split"],
+            }
+            for text in texts
+            if refused[text["variant_id"]] is None
+        ]
+        return kept, [row for row in refused.values() if row is not None]
+
+    def _stream(self, record: Mapping[str, Any]) -> str:
+        if record["image_id"] is None:
+            return "text"
+        chance = unit_interval("stream", record["record_id"])
+        return "mixed" if chance < self._settings.mixed_share else "image"
+
+    def _fault(self, text: Mapping[str, Any]) -> Row | None:
+        """The reject of a text by the first rule that it fails, or None."""
+        for score, (lower, upper) in self._limits.items():
+            value = text[score]
+            if value is None:
+                continue
+            for limit, side, failed in (
+                (lower, "below", lower is not None and value < lower),
+                (upper, "above", upper is not None and value > upper),
+            ):
+                if failed:
+                    return reject(
+                        record_id=text["record_id"],
+                        variant_id=text["variant_id"],
+                        stage="select",
+                        reason=f"{score.replace('_', '-')}-{side}-threshold",
+                        detail=text["caption_fault"] if score == "caption_quality" else None,
+                        score=value,
+                        threshold=limit,
+                    )
+        return None
+
+
+def _duplicate(record: Mapping[str, Any], keeper: str) -> Row:
+    kind = "text" if record["image_id"] is None else "image"
+    return reject(
+        record_id=record["record_id"],
+        stage="select",
+        reason=f"duplicate-{kind}",
+        detail=f"the same content as record {keeper}, which stays",
+    )
