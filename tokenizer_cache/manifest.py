@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,22 @@ _SHARD_NAME = re.compile(r"(text|image|mixed)(-validation)?-(\d{6,})\.tar")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One tar: the samples of one part, stream and split."""
+    """One tar: the samples of one part, stream and split.
+
+    Attributes:
+        file: its name in the folder.
+        part: the part that it holds.
+        samples: fingerprint of the part's `samples` table, committed when the tar was written.
+        stream: `text`, `image` or `mixed`.
+        split: `train` or `validation`.
+        num_samples: how many samples it holds.
+        size_bytes: its size.
+        sha256: the SHA-256 of its bytes.
+    """
 
     file: str
     part: str
+    samples: str
     stream: str
     split: str
     num_samples: int
@@ -63,6 +75,14 @@ class Manifest:
         for shard in self.shards:
             names.setdefault(shard.part, {})[f"{shard.stream}/{shard.split}"] = shard.file
         return names
+
+    def samples(self) -> dict[str, str]:
+        """For each part, the fingerprint of the `samples` table that its shards were written with.
+
+        A part's tars are overwritten when its texts change, while its earlier `samples` stay
+        committed. Where the two differ, the tars are of another run and must be written again.
+        """
+        return {shard.part: shard.samples for shard in self.shards}
 
 
 def shard_name(stream: str, split: str, number: int) -> str:
@@ -128,6 +148,20 @@ def write_manifest(folder: Path, samples: Iterable[Path], vocabulary: Vocabulary
     return manifest
 
 
+def withdraw(folder: Path, parts: Collection[str]) -> None:
+    """Take parts out of a folder's manifest, if it has one, before their shards are written anew.
+
+    The manifest then never names a file that is half of an old run and half of a new one, and
+    `Manifest.samples` tells for every other part which `samples` its tars belong to.
+    """
+    if not (folder / MANIFEST).exists():
+        return
+    manifest = open_manifest(folder)
+    kept = tuple(shard for shard in manifest.shards if shard.part not in parts)
+    if kept != manifest.shards:
+        commit_json(folder / MANIFEST, _to_json(replace(manifest, shards=kept)))
+
+
 def open_manifest(folder: Path, vocabulary_fingerprint: str | None = None) -> Manifest:
     """The manifest of a folder of shards.
 
@@ -171,6 +205,7 @@ def _shards_of(folder: Path, samples: Path) -> list[Shard]:
         Shard(
             file=row["shard"],
             part=samples.stem,
+            samples=samples.parent.name,
             stream=row["stream"],
             split=row["split"],
             num_samples=row["count_all"],

@@ -22,16 +22,22 @@ class VQSettings(Settings):
     """Weight of the commitment loss (VQ-VAE, arXiv:1711.00937, equation 3)."""
     ema_decay: float = Field(0.99, gt=0, lt=1)
     """Decay of the codebook's moving averages (VQ-VAE, arXiv:1711.00937, appendix A.1)."""
+    dead_code_threshold: float = Field(2, ge=0)
+    """A code whose moving average of uses per batch is lower is replaced."""
     width: int = Field(128, ge=8, multiple_of=8)
-    """Channels of the encoder and the decoder at the grid's resolution."""
+    """Channels at the grid's resolution; half as many at each doubling of it."""
     depth: int = Field(2, ge=1)
-    """Residual blocks on each side of the codebook."""
+    """Residual blocks at each resolution, on each side of the codebook."""
+    max_images: int = Field(50_000, ge=1)
+    """Images held in memory for training; of a larger corpus a random choice."""
     steps: int = Field(1000, ge=1)
     """Training steps."""
     batch_size: int = Field(64, ge=1)
     """Images per step."""
     learning_rate: float = Field(2e-3, gt=0)
     """Peak of the one-cycle schedule."""
+    warmup_share: float = Field(0.25, ge=0, lt=1)
+    """Share of the steps that train without the codebook."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and their flips."""
 

@@ -1,0 +1,113 @@
+"""A small corpus of generated pictures, as the tables that the stages before would have written."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.engine import schemas
+from pipeline.engine.stage import FitInputs, Work
+from pipeline.engine.tables import part_path, write_table
+from tokenizer_cache.settings import VQSettings
+
+TINY_VQ = VQSettings(
+    image_size=16, codebook_size=16, width=16, depth=1, steps=12, batch_size=8, stride=8
+)
+TINY_GRID = (2, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """A record and the texts and the stream that were selected for it."""
+
+    record_id: str
+    stream: str
+    split: str = "train"
+    caption: str = "a red square"
+    variants: Sequence[tuple[str, str, str]] = ()  # variant_id, kind, text
+
+
+def png(seed: int, size: int = 16) -> bytes:
+    random = np.random.default_rng(seed)
+    pixels = np.full((size, size, 3), 255, np.uint8)
+    top, left = random.integers(0, size // 2, 2)
+    pixels[top : top + size // 2, left : left + size // 2] = random.integers(0, 255, 3)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_part(
+    root: Path, part: str, selected: Sequence[Selected], *, with_tokens: bool = True
+) -> dict[str, Path]:
+    """Write all tables of a part; each record of the image or mixed stream has its own picture."""
+    rows: dict[str, list[dict[str, object]]] = {
+        name: [] for name in ("records", "variants", "scores", "selection", "tokens")
+    }
+    for number, record in enumerate(selected):
+        image = None if record.stream == "text" else png(number)
+        image_id = None if image is None else hashlib.sha256(image).hexdigest()
+        rows["records"].append(_record(record, image, image_id))
+        texts = [(schemas.ORIGINAL, "original", record.caption), *record.variants]
+        for variant_id, kind, text in texts:
+            ids = {"record_id": record.record_id, "variant_id": variant_id, "kind": kind}
+            place = {"stream": record.stream, "split": record.split}
+            rows["selection"].append({**ids, **place})
+            score = None if image is None else 0.25
+            rows["scores"].append({**ids, "caption_quality": 1.0, "clip_score": score})
+            if variant_id != schemas.ORIGINAL:
+                rows["variants"].append({**ids, **_written(text, kind)})
+        if image_id is not None and with_tokens:
+            codes = np.arange(4, dtype="<u2") + number
+            tokens = {"image_id": image_id, "rows": 2, "columns": 2, "codes": codes.tobytes()}
+            rows["tokens"].append(tokens)
+    paths = {}
+    for name, table in rows.items():
+        paths[name] = part_path(root / name, part)
+        write_table(paths[name], table, schemas.TABLES[name])
+    return paths
+
+
+def fit_inputs(*parts: dict[str, Path]) -> FitInputs:
+    return FitInputs(
+        tables={name: [part[name] for part in parts] for name in ("records", "variants")},
+        models={},
+    )
+
+
+def shard_work(part: str, inputs: dict[str, Path], folder: Path, names: dict[str, str]) -> Work:
+    return Work(part=part, inputs=inputs, extra={"folder": str(folder), "names": names})
+
+
+def _record(record: Selected, image: bytes | None, image_id: str | None) -> dict[str, object]:
+    return {
+        "record_id": record.record_id,
+        "source": "generated",
+        "key": record.record_id,
+        "image_id": image_id,
+        "image": image,
+        "width": image and 16,
+        "height": image and 16,
+        "caption": record.caption,
+        "licence": "CC0-1.0",
+        "attribution": "nobody",
+        "split": record.split,
+        "origin": f"generated://{record.record_id}",
+    }
+
+
+def _written(text: str, kind: str) -> dict[str, object]:
+    return {
+        "text": text,
+        "style": "ink" if kind == "style" else None,
+        "attempt": 1,
+        "model": "none",
+        "prompt": "none",
+        "seed": 0,
+        "num_prompt_tokens": 0,
+        "num_output_tokens": 0,
+    }

@@ -1,0 +1,157 @@
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset
+
+from pipeline.engine.fingerprint import hash_file
+from tests.tokenizer_cache.corpus import Selected, shard_work, write_part
+from tokenizer_cache.settings import ShardSettings
+from tokenizer_cache.shard_reading import (
+    Caption,
+    ImageSegment,
+    Sample,
+    TextSegment,
+    read_shard,
+)
+from tokenizer_cache.shards import ShardWorker
+
+VARIANTS = (("v1", "caption", "a square"), ("v2", "style", "inked"), ("v3", "negative", "a dog"))
+SELECTED = [
+    Selected(record_id="a", stream="text", caption="only <img> text"),
+    Selected(record_id="b", stream="image"),
+    Selected(record_id="c", stream="mixed"),
+    Selected(record_id="d", stream="image", split="validation"),
+    Selected(record_id="e", stream="mixed"),
+    *(Selected(record_id=f"f{n}", stream="image") for n in range(6)),
+    Selected(record_id="g", stream="image", variants=VARIANTS),
+    Selected(record_id="h", stream="mixed", variants=VARIANTS),
+]
+NAMES = {
+    "text/train": "text-000000.tar",
+    "image/train": "image-000000.tar",
+    "image/validation": "image-validation-000000.tar",
+    "mixed/train": "mixed-000000.tar",
+}
+
+
+def write(root: Path, **settings: int) -> tuple[Path, list[dict[str, Any]]]:
+    work = shard_work("part", write_part(root, "part", SELECTED), root / "shards", NAMES)
+    output = ShardWorker(ShardSettings(**settings), {})(work)
+    return root / "shards", list(output.rows)
+
+
+def samples_of(folder: Path, stream: str) -> list[Sample]:
+    return list(read_shard(folder / NAMES[f"{stream}/train"]))
+
+
+def test_every_selected_record_and_text_is_in_one_sample(tmp_path: Path) -> None:
+    folder, rows = write(tmp_path)
+    assert sorted(name for row in rows for name in row["record_ids"]) == sorted(
+        each.record_id for each in SELECTED
+    )
+    texts = [text for row in rows for text in row["variant_ids"]]
+    assert len(texts) == len(set(texts)) == len(SELECTED) + 2 * len(VARIANTS)
+    read = [sample.key for name in NAMES.values() for sample in read_shard(folder / name)]
+    assert sorted(read) == sorted(row["key"] for row in rows)
+
+
+def test_text_sample_is_its_text(tmp_path: Path) -> None:
+    folder, _ = write(tmp_path)
+    (sample,) = samples_of(folder, "text")
+    assert sample.segments == (TextSegment(captions=(Caption(text="only <img> text"),)),)
+    assert sample.metadata["provenance"][0]["licence"] == "CC0-1.0"
+
+
+def test_image_sample_is_its_captions_then_its_codes(tmp_path: Path) -> None:
+    folder, _ = write(tmp_path)
+    sample = samples_of(folder, "image")[-1]
+    text, image = sample.segments
+    assert isinstance(text, TextSegment)
+    assert [(each.text, each.kind) for each in text.captions] == [
+        ("a red square", "original"),
+        ("a square", "caption"),
+    ]
+    assert isinstance(image, ImageSegment)
+    assert image.codes.dtype == np.uint16
+    assert image.codes.tolist() == [[11, 12], [13, 14]]
+    assert [each["kind"] for each in sample.variants] == ["style", "negative"]
+
+
+@pytest.mark.parametrize(("per_document", "lengths"), [(1, [1, 1, 1]), (2, [2, 1]), (4, [3])])
+def test_mixed_documents_are_images_each_followed_by_its_captions(
+    tmp_path: Path, per_document: int, lengths: list[int]
+) -> None:
+    folder, _ = write(tmp_path, records_per_document=per_document)
+    samples = samples_of(folder, "mixed")
+    assert [len(sample.metadata["record_ids"]) for sample in samples] == lengths
+    for sample in samples:
+        kinds = [type(segment) for segment in sample.segments]
+        assert kinds == [ImageSegment, TextSegment] * (len(kinds) // 2)
+    last = samples[-1].segments[-2]
+    assert isinstance(last, ImageSegment)
+    assert last.codes.tolist() == [[12, 13], [14, 15]]
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, _ = write(tmp_path / "first")
+    second, _ = write(tmp_path / "second")
+    for name in NAMES.values():
+        assert hash_file(first / name) == hash_file(second / name)
+
+
+def test_a_tar_says_nothing_of_its_writer(tmp_path: Path) -> None:
+    folder, _ = write(tmp_path)
+    with tarfile.open(folder / "image-000000.tar") as tar:
+        members = tar.getmembers()
+    assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {
+        (0, 0, 0, "", "", 0o644)
+    }
+    assert not any(member.pax_headers for member in members)
+    for key in {member.name.partition(".")[0] for member in members}:
+        held = [n for n, member in enumerate(members) if member.name.startswith(f"{key}.")]
+        assert held == list(range(held[0], held[0] + 3))
+
+
+def test_a_selected_image_without_codes_is_an_error_that_names_the_record(tmp_path: Path) -> None:
+    inputs = write_part(tmp_path, "part", SELECTED, with_tokens=False)
+    worker = ShardWorker(ShardSettings(), {})
+    with pytest.raises(ValueError, match=r"record b .* no codes"):
+        worker(shard_work("part", inputs, tmp_path / "shards", NAMES))
+    assert not list((tmp_path / "shards").glob("image*"))
+
+
+@pytest.mark.parametrize("stream", ["text", "image", "mixed"])
+def test_stock_webdataset_reads_the_shards(tmp_path: Path, stream: str) -> None:
+    folder, _ = write(tmp_path)
+    path = folder / NAMES[f"{stream}/train"]
+    samples = list(webdataset.WebDataset(str(path), shardshuffle=False).decode())
+    assert [sample["__key__"] for sample in samples] == [each.key for each in read_shard(path)]
+    if stream == "text":
+        assert samples[0]["txt"] == "only <img> text"
+    else:
+        assert samples[0]["codes.npy"].shape[-2:] == (2, 2)
+    assert samples[0]["json"]["record_ids"]
+
+
+@pytest.mark.parametrize("stream", ["text", "image", "mixed"])
+def test_stock_datasets_reads_the_shards(
+    tmp_path: Path, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    # Only the last image sample has variants, after the five that types are inferred from.
+    folder, _ = write(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    files = [str(folder / NAMES[f"{stream}/train"])]
+    read = datasets.load_dataset(
+        "webdataset", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    samples = samples_of(folder, stream)
+    assert [row["__key__"] for row in read] == [sample.key for sample in samples]
+    assert read[-1]["json"]["record_ids"] == samples[-1].metadata["record_ids"]
+    if stream == "image":
+        assert read[-1]["codes.npy"] == [[11, 12], [13, 14]]
+        assert read[-1]["variants.jsonl"].count(b"\n") == 2

@@ -1,0 +1,133 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.engine.fingerprint import hash_folder
+from pipeline.engine.stage import Work
+from pipeline.engine.tables import read_table
+from pipeline.errors import UserError
+from tests.tokenizer_cache.corpus import (
+    TINY_GRID,
+    TINY_VQ,
+    Selected,
+    fit_inputs,
+    shard_work,
+    write_part,
+)
+from tokenizer_cache.encode import EncodeWorker
+from tokenizer_cache.settings import ShardSettings, TextSettings, VQSettings
+from tokenizer_cache.shard_reading import ImageSegment, read_shard
+from tokenizer_cache.shards import ShardWorker
+from tokenizer_cache.text import describe_text
+from tokenizer_cache.text import fit as fit_text
+from tokenizer_cache.vocabulary import build_vocabulary
+from tokenizer_cache.vq import describe_vq, load_vq
+from tokenizer_cache.vq.train import fit
+
+SELECTED = [
+    Selected(record_id=f"r{n}", stream="image", split="validation" if n % 10 == 0 else "train")
+    for n in range(30)
+]
+
+
+def fitted(root: Path, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    progress = list(fit(TINY_VQ, fit_inputs(write_part(root, "part", SELECTED)), folder))
+    assert [each.done for each in progress] == list(range(1, TINY_VQ.steps + 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("vq")
+    return fitted(root, root / "model")
+
+
+def test_training_lowers_the_error_and_reports_held_out_quality(model: Path) -> None:
+    metrics = json.loads((model / "metrics.json").read_text())
+    assert metrics["split"] == "validation"
+    assert metrics["num_images"] == 3
+    assert metrics["num_train_images"] == 27
+    assert metrics["psnr"] >= metrics["curve"][0]["psnr"]
+    assert 0 < metrics["codebook_usage"] <= 1
+    assert 1 <= metrics["perplexity"] <= TINY_VQ.codebook_size
+    with Image.open(model / "reconstructions.png") as sheet:
+        assert sheet.size == (12 * 16, 2 * 16)
+
+
+def test_the_same_images_and_seed_give_the_same_files(tmp_path: Path, model: Path) -> None:
+    again = fitted(tmp_path, tmp_path / "again")
+    assert hash_folder(again) == hash_folder(model)
+
+
+def test_codes_and_images_have_the_shapes_that_the_vocabulary_tells(model: Path) -> None:
+    tokenizer, description = load_vq(model), describe_vq(model)
+    assert description.grid == TINY_GRID
+    images = torch.rand(3, 3, 16, 16) * 2 - 1
+    codes = tokenizer.encode(images)
+    assert codes.shape == (3, *TINY_GRID)
+    assert int(codes.max()) < description.num_tokens
+    assert tokenizer.decode(codes).shape == images.shape
+    pictures = tokenizer.decode_images(codes.numpy())
+    assert tokenizer.encode_images(pictures).shape == (3, *TINY_GRID)
+
+
+def test_a_corpus_without_pictures_is_an_error_for_people(tmp_path: Path) -> None:
+    inputs = fit_inputs(write_part(tmp_path, "part", [Selected(record_id="r", stream="text")]))
+    with pytest.raises(UserError, match="no images"):
+        list(fit(TINY_VQ, inputs, tmp_path))
+
+
+@pytest.mark.parametrize("stride", [4, 16])
+def test_other_strides_give_other_grids(stride: int) -> None:
+    from tokenizer_cache.vq.model import VQModel
+
+    settings = VQSettings(image_size=32, stride=stride, codebook_size=4, width=16, depth=1, steps=1)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    reconstructions, codes, _ = VQModel(settings)(images)
+    assert codes.shape == (2, 32 // stride, 32 // stride)
+    assert reconstructions.shape == images.shape
+
+
+def test_a_stride_that_does_not_divide_the_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="power of two"):
+        VQSettings(stride=12)
+
+
+def test_each_distinct_image_is_encoded_once(tmp_path: Path, model: Path) -> None:
+    inputs = write_part(tmp_path, "part", [*SELECTED, Selected(record_id="t", stream="text")])
+    worker = EncodeWorker(TINY_VQ, {"vq": model})
+    rows = list(worker(Work(part="part", inputs=inputs)).rows)
+    records = read_table(inputs["records"], ["image_id"]).column(0).drop_null().unique()
+    assert [row["image_id"] for row in rows] == records.to_pylist()
+    assert list(worker(Work(part="part", inputs=inputs)).rows) == rows
+
+
+def test_from_pictures_to_samples_and_back_to_pictures(tmp_path: Path, model: Path) -> None:
+    from pipeline.engine import schemas
+    from pipeline.engine.tables import write_table
+
+    inputs = write_part(tmp_path, "part", SELECTED, with_tokens=False)
+    rows = EncodeWorker(TINY_VQ, {"vq": model})(Work(part="part", inputs=inputs)).rows
+    write_table(inputs["tokens"], rows, schemas.TOKENS)
+    text = tmp_path / "text"
+    text.mkdir()
+    list(fit_text(TextSettings(vocab_size=300), fit_inputs(inputs), text))
+    vocabulary = build_vocabulary(describe_text(text), describe_vq(model))
+    names = {"image/train": "image-000000.tar", "image/validation": "image-validation-000000.tar"}
+    ShardWorker(ShardSettings(), {})(shard_work("part", inputs, tmp_path / "shards", names))
+    images = [
+        segment.codes
+        for name in names.values()
+        for sample in read_shard(tmp_path / "shards" / name)
+        for segment in sample.segments
+        if isinstance(segment, ImageSegment)
+    ]
+    assert len(images) == len(SELECTED)
+    assert {each.shape for each in images} == {vocabulary.image.grid}
+    pictures = load_vq(model).decode_images(np.stack(images))
+    assert {picture.size for picture in pictures} == {(16, 16)}

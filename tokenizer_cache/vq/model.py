@@ -1,0 +1,126 @@
+"""The network: a convolutional encoder and decoder around a vector-quantised codebook.
+
+Legend: B batch, H W image height and width, h w code grid, D codebook dimensions.
+
+Convolutions run at a quarter of the image's resolution or less: the first layer only rearranges
+4x4 pixels into channels (pixel unshuffle, Shi et al., arXiv:1609.05158), so that a CPU trains it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from vector_quantize_pytorch import VectorQuantize
+
+from tokenizer_cache.settings import VQSettings
+
+_PATCH = 4
+"""Side in pixels of the square that becomes the channels of one position."""
+
+
+class VQModel(nn.Module):
+    """Image to codes to image.
+
+    The codebook follows the encoder by moving averages (van den Oord et al., Neural Discrete
+    Representation Learning, arXiv:1711.00937, appendix A.1), starts from k-means of a batch, and
+    replaces codes that are hardly used by vectors of the batch (Zeghidour et al., SoundStream,
+    arXiv:2107.03312, section III.C). Codes and encodings are L2-normalised (Yu et al., ViT-VQGAN,
+    arXiv:2110.04627, section 3.2).
+    """
+
+    def __init__(self, settings: VQSettings) -> None:
+        super().__init__()
+        num_halvings = (settings.stride // _PATCH).bit_length() - 1
+        widths = [settings.width >> halving for halving in range(num_halvings, -1, -1)]
+        pixels = 3 * _PATCH * _PATCH
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(_PATCH),
+            nn.Conv2d(pixels, widths[0], 3, padding=1),
+            *_residuals(widths[0], settings.depth),
+            *(layer for width in widths[1:] for layer in _down(width, settings.depth)),
+            nn.GroupNorm(1, settings.width),
+            nn.Conv2d(settings.width, settings.codebook_dim, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(settings.codebook_dim, settings.width, 3, padding=1),
+            *_residuals(settings.width, settings.depth),
+            *(layer for width in reversed(widths[:-1]) for layer in _up(width, settings.depth)),
+            nn.GroupNorm(1, widths[0]),
+            nn.Conv2d(widths[0], pixels, 3, padding=1),
+            nn.PixelShuffle(_PATCH),
+        )
+        self.quantizer = VectorQuantize(
+            settings.codebook_dim,
+            settings.codebook_size,
+            decay=settings.ema_decay,
+            commitment_weight=settings.commitment_weight,
+            threshold_ema_dead_code=settings.dead_code_threshold,
+            kmeans_init=True,
+            use_cosine_sim=True,
+            accept_image_fmap=True,
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Through the codebook and back.
+
+        Args:
+            images: (B, 3, H, W) float32 in [-1, 1].
+
+        Returns:
+            Reconstructions (B, 3, H, W), codes (B, h, w) int64 and the weighted commitment loss.
+        """
+        quantized, codes, commitment = self.quantizer(self.encoder(images))
+        return self.decoder(quantized), codes, commitment.sum()
+
+    def autoencode(self, images: Tensor) -> Tensor:
+        """Past the codebook and back: what the warm-up trains, (B, 3, H, W)."""
+        return self.decoder(F.normalize(self.encoder(images), dim=1))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The codes of images (B, 3, H, W) float32 in [-1, 1], as (B, h, w) int64."""
+        codes: Tensor = self.quantizer(self.encoder(images))[1]
+        return codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The images of codes (B, h, w), as (B, 3, H, W) float32 in [-1, 1]."""
+        images: Tensor = self.decoder(self.quantizer.get_codes_from_indices(codes))
+        return images.clamp(-1, 1)
+
+
+def to_tensor(pixels: Tensor) -> Tensor:
+    """Images (B, H, W, 3) uint8 as (B, 3, H, W) float32 in [-1, 1]."""
+    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)  # (B, 3, H, W)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [-1, 1] as (B, H, W, 3) uint8."""
+    return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        last = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        # A block that starts as the identity lets the first steps train the layers around it.
+        nn.init.zeros_(last.weight)
+        self.block = nn.Sequential(
+            nn.GroupNorm(1, width), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), last
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.add(x, self.block(x))
+
+
+def _residuals(width: int, depth: int) -> list[nn.Module]:
+    return [_Residual(width) for _ in range(depth)]
+
+
+def _down(width: int, depth: int) -> list[nn.Module]:
+    """From `width // 2` channels to `width` at half the resolution."""
+    return [nn.PixelUnshuffle(2), nn.Conv2d(2 * width, width, 1), *_residuals(width, depth)]
+
+
+def _up(width: int, depth: int) -> list[nn.Module]:
+    """From `2 * width` channels to `width` at twice the resolution."""
+    return [nn.Conv2d(2 * width, 4 * width, 1), nn.PixelShuffle(2), *_residuals(width, depth)]
