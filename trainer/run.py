@@ -1,0 +1,124 @@
+"""A run: the folder that a training fills, and all that is needed to use its model elsewhere.
+
+- `recipe.yaml`: the recipe as it was resolved; its caller writes it
+- `vocabulary.json`: the id space
+- `tokenizers/text`, `tokenizers/vq`: copies of the corpus's tokenizers
+- `checkpoint/step-NNNNNN`: weights, optimiser state, and where the loader is
+- `metrics.jsonl`: one line a step, some with the loss of held-out rows
+- `evaluation.json`: what `evaluate` found
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.device import best_device
+from pipeline.engine.storage import commit_json, committing_folder
+from pipeline.errors import UserError
+from tokenizer_cache.text import TextTokenizer, load_text
+from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
+from tokenizer_cache.vq.tokenizer import VQTokenizer, load_vq
+from trainer.batch import build_model
+from trainer.checkpoint import find_checkpoint, read_state, read_weights
+from trainer.documents import Encoder
+from trainer.model.decoder import Decoder
+from trainer.settings import TrainSettings
+
+METRICS = "metrics.jsonl"
+EVALUATION = "evaluation.json"
+
+_VOCABULARY, _TOKENIZERS = "vocabulary.json", "tokenizers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A trained model with its tokenizers.
+
+    Attributes:
+        folder: where it lies.
+        settings: what it was trained with.
+        step: optimiser steps behind the weights.
+        model: the decoder, in evaluation mode on `device`.
+        encoder: makes ids of texts and pictures.
+        vq: the image tokenizer.
+        device: where the model is.
+    """
+
+    folder: Path
+    settings: TrainSettings
+    step: int
+    model: Decoder
+    encoder: Encoder
+    vq: VQTokenizer
+    device: torch.device
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The id space."""
+        return self.encoder.vocabulary
+
+    @property
+    def text(self) -> TextTokenizer:
+        """The text tokenizer."""
+        return self.encoder.text
+
+
+def prepare_run(folder: Path, vocabulary: Vocabulary, models: Mapping[str, Path]) -> None:
+    """Copy into the run's folder what its model cannot be used without.
+
+    Args:
+        folder: the run.
+        vocabulary: the id space of the shards.
+        models: folders of the fitted models; `text` and `vq` are copied.
+    """
+    for name in ("text", "vq"):
+        with committing_folder(folder / _TOKENIZERS / name) as temporary:
+            shutil.copytree(models[name], temporary, dirs_exist_ok=True)
+    commit_json(folder / _VOCABULARY, vocabulary.to_json())
+
+
+def load_run(folder: Path) -> Run:
+    """The trained model of a run with the weights of its newest checkpoint.
+
+    Raises:
+        UserError: when the folder holds no checkpoint.
+    """
+    checkpoint = find_checkpoint(folder)
+    if checkpoint is None:
+        raise UserError(f"{folder} holds no trained model", "Run `anymix train` first.")
+    state = read_state(checkpoint)
+    settings = TrainSettings.model_validate(state["settings"])
+    vocabulary = read_vocabulary(folder / _VOCABULARY)
+    device = best_device()
+    model = build_model(settings.model, vocabulary, seed=settings.seed)
+    model.load_state_dict(read_weights(checkpoint))
+    return Run(
+        folder=folder,
+        settings=settings,
+        step=state["step"],
+        model=model.to(device).eval(),
+        encoder=Encoder(
+            vocabulary=vocabulary,
+            text=load_text(folder / _TOKENIZERS / "text"),
+            seq_len=settings.seq_len,
+            caption_max_tokens=settings.caption_max_tokens,
+        ),
+        vq=load_vq(folder / _TOKENIZERS / "vq"),
+        device=device,
+    )
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`; a last line that a crash cut short is left out."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
