@@ -66,7 +66,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
 
 def find_checkpoint(run: Path) -> Path | None:
     """The folder of a run's newest checkpoint, or None."""
-    return max(_folders(run), default=None)
+    return max(_folders(run), key=_step, default=None)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -87,6 +87,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         model=read_weights(folder),
         optimizer=load_file(folder / _OPTIMIZER),
     )
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def _folders(run: Path) -> list[Path]:

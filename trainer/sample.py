@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline.images import decode
 from trainer.batch import num_codes
 from trainer.generation import Continuation, noise, pick
 from trainer.run import Run
@@ -141,16 +142,22 @@ def _describe_batch(
 
 
 def contact_sheet(
-    run: Run, pairs: Sequence[tuple[str, Image.Image]], settings: SampleSettings
+    run: Run, pairs: Sequence[tuple[str, bytes]], settings: SampleSettings
 ) -> Image.Image:
     """Held-out pictures beside their codes' reconstruction and what the model draws and reads.
 
     Args:
         run: the model.
-        pairs: text and picture of each of at least one pair.
+        pairs: text and encoded image of each pair.
         settings: how the pictures and texts are drawn.
+
+    Raises:
+        ImageError: when a picture cannot be decoded.
     """
-    texts, targets = zip(*pairs, strict=True)
+    if not pairs:
+        return render_sheet([])
+    texts = [text for text, _ in pairs]
+    targets = [decode(content) for _, content in pairs]
     entries = zip(
         texts,
         targets,
