@@ -1,0 +1,316 @@
+"""What a corpus can say about itself in numbers: the source of the card and of the report.
+
+Everything is counted from the live tables, the manifest of the shards and the files of the fitted
+models. What these do not hold is not known, and is said nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.engine.corpus import MODEL_FILE, Corpus
+from pipeline.engine.storage import read_json
+from pipeline.select import CALIBRATION_FILE, CUTS_FILE
+
+STREAMS = ("image", "mixed", "text")
+LEFT_OUT_WITH_RECORD = "its-record-was-left-out"
+"""Why a text that no rule refused is not in the shards. No reject code: the record has one."""
+
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """How many records or texts a stage left out for one reason."""
+
+    stage: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Where a number of things ended: `given` = `num_lost` + `num_kept` + `num_open`.
+
+    Attributes:
+        given: how many there were.
+        losses: how many were left out, in the order of the stages, the commonest reason first.
+        kept: how many are in the shards (or will be, before there are any), by where they are.
+    """
+
+    given: int
+    losses: Sequence[Loss]
+    kept: Mapping[str, int]
+
+    @property
+    def num_lost(self) -> int:
+        """How many were left out."""
+        return sum(loss.count for loss in self.losses)
+
+    @property
+    def num_kept(self) -> int:
+        """How many stay."""
+        return sum(self.kept.values())
+
+    @property
+    def num_open(self) -> int:
+        """How many no stage has decided on yet; 0 in a corpus that is complete."""
+        return self.given - self.num_lost - self.num_kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFacts:
+    """One stream and split of the shards."""
+
+    stream: str
+    split: str
+    num_shards: int
+    num_samples: int
+    num_records: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RightsFacts:
+    """The records of a source that share a licence and an attribution."""
+
+    source: str
+    licence: str
+    attribution: str
+    num_records: int
+    num_kept: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleFacts:
+    """One limit of the selection.
+
+    Attributes:
+        score: the column of the scores table.
+        side: `min` or `max`.
+        limit: the number that a score must reach or must not pass; None before it is fitted.
+        quantile: the share of the captions that gave the number; None where the recipe gives it.
+        num_records: records left out by it.
+        num_texts: texts of kept records left out by it.
+    """
+
+    score: str
+    side: str
+    limit: float | None
+    quantile: float | None
+    num_records: int
+    num_texts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterFacts:
+    """What one LLM wrote of one kind, from one prompt."""
+
+    model: str
+    prompt: str
+    kind: str
+    num_written: int
+    num_kept: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """A model that was fitted on the corpus: its recipe's fingerprint and its files' hash."""
+
+    name: str
+    fingerprint: str
+    content: str
+
+
+def record_outcome(corpus: Corpus) -> Outcome:
+    """Where the records of the sources ended, by stream."""
+    return Outcome(
+        given=sum(part.num_records for part in corpus.parts),
+        losses=_losses(corpus, "variant_id IS NULL"),
+        kept=dict(
+            corpus.query(
+                f"{_KEPT} SELECT stream, count(DISTINCT record_id) FROM kept"  # noqa: S608
+                " GROUP BY ALL ORDER BY ALL"
+            ).fetchall()
+        ),
+    )
+
+
+def text_outcome(corpus: Corpus) -> Outcome:
+    """Where the texts that the LLM was asked for ended, by kind."""
+    ((num_written,),) = corpus.query("SELECT count(*) FROM variants").fetchall()
+    unwritten = _losses(corpus, "stage = 'synthesize'")
+    of_variants = "(record_id, variant_id) IN (SELECT (record_id, variant_id) FROM variants)"
+    ((with_record,),) = corpus.query(
+        "SELECT count(*) FROM variants"
+        " WHERE record_id IN (SELECT record_id FROM rejects WHERE variant_id IS NULL)"
+    ).fetchall()
+    losses = [*unwritten, *_losses(corpus, f"stage != 'synthesize' AND {of_variants}")]
+    if with_record:
+        losses.append(Loss(stage="select", reason=LEFT_OUT_WITH_RECORD, count=with_record))
+    return Outcome(
+        given=num_written + sum(loss.count for loss in unwritten),
+        losses=losses,
+        kept=dict(
+            corpus.query(
+                f"{_KEPT} SELECT kind, count(*) FROM kept JOIN variants"  # noqa: S608
+                " USING (record_id, variant_id) GROUP BY ALL ORDER BY ALL"
+            ).fetchall()
+        ),
+    )
+
+
+def stream_facts(corpus: Corpus) -> list[StreamFacts]:
+    """The streams and splits that the shards have; none before there are shards."""
+    sizes: dict[tuple[str, str], int] = {}
+    for shard in shard_list(corpus):
+        key = (shard["stream"], shard["split"])
+        sizes[key] = sizes.get(key, 0) + shard["size_bytes"]
+    rows = corpus.query(
+        "SELECT stream, split, count(DISTINCT shard), count(*), sum(len(record_ids))::BIGINT"
+        " FROM samples GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    return [
+        StreamFacts(
+            stream=stream,
+            split=split,
+            num_shards=num_shards,
+            num_samples=num_samples,
+            num_records=num_records,
+            size_bytes=sizes.get((stream, split), 0),
+        )
+        for stream, split, num_shards, num_samples, num_records in rows
+    ]
+
+
+def shard_list(corpus: Corpus) -> list[dict[str, Any]]:
+    """The shards as the manifest lists them; none before there is one."""
+    if corpus.shards is None or not (corpus.shards / _MANIFEST).exists():
+        return []
+    shards: list[dict[str, Any]] = read_json(corpus.shards / _MANIFEST)["shards"]
+    return shards
+
+
+def rights_facts(corpus: Corpus) -> list[RightsFacts]:
+    """Licences and attributions by source, with the records that each covers."""
+    rows = corpus.query(
+        f"""
+        {_KEPT}, stays AS (SELECT DISTINCT record_id FROM kept)
+        SELECT source, licence, attribution, count(*), count(stays.record_id)
+        FROM records LEFT JOIN stays USING (record_id) GROUP BY ALL ORDER BY ALL
+        """  # noqa: S608
+    ).fetchall()
+    return [
+        RightsFacts(source=source, licence=licence, attribution=by, num_records=n, num_kept=kept)
+        for source, licence, by, n, kept in rows
+    ]
+
+
+def rule_facts(corpus: Corpus) -> list[RuleFacts]:
+    """The limits of the selection, in the order in which they are tried."""
+    counts = {
+        (reason, side): (records, texts)
+        for reason, side, records, texts in corpus.query(
+            """
+            SELECT regexp_replace(reason, '-(below|above)-threshold$', ''),
+                   CASE WHEN reason LIKE '%-above-%' THEN 'max' ELSE 'min' END,
+                   count(*) FILTER (variant_id IS NULL), count(variant_id)
+            FROM rejects WHERE stage = 'select' AND reason LIKE '%-threshold' GROUP BY ALL
+            """
+        ).fetchall()
+    }
+    cuts = fitted_cuts(corpus)
+    facts = []
+    for score, rule in corpus.recipe["select"]["rules"].items():
+        quantile = rule["quantile"]
+        lower = cuts.get(score) if quantile is not None else rule["min"]
+        for side, limit in (("min", lower), ("max", rule["max"])):
+            if limit is None and not (side == "min" and quantile is not None):
+                continue
+            records, texts = counts.get((score.replace("_", "-"), side), (0, 0))
+            facts.append(
+                RuleFacts(
+                    score=score,
+                    side=side,
+                    limit=limit,
+                    quantile=quantile if side == "min" else None,
+                    num_records=records,
+                    num_texts=texts,
+                )
+            )
+    return facts
+
+
+def fitted_cuts(corpus: Corpus) -> dict[str, float]:
+    """The numbers that quantiles became, by score; empty before they are fitted."""
+    cuts: dict[str, float] = _model_json(corpus, "cuts", CUTS_FILE) or {}
+    return cuts
+
+
+def calibration(corpus: Corpus) -> dict[str, Any] | None:
+    """Histograms of true and shuffled pairs' CLIP scores and their AUC; None without pairs."""
+    found: dict[str, Any] | None = _model_json(corpus, "cuts", CALIBRATION_FILE)
+    return found if found and found["num_pairs"] else None
+
+
+def vq_metrics(corpus: Corpus) -> dict[str, Any] | None:
+    """What the image tokenizer's training measured; None before it is fitted."""
+    found: dict[str, Any] | None = _model_json(corpus, "vq", "metrics.json")
+    return found
+
+
+def writer_facts(corpus: Corpus) -> list[WriterFacts]:
+    """Which LLM wrote how many texts of which kind."""
+    rows = corpus.query(
+        f"""
+        {_KEPT}
+        SELECT variants.model, variants.prompt, variants.kind, count(*), count(kept.variant_id)
+        FROM variants LEFT JOIN kept USING (record_id, variant_id) GROUP BY ALL ORDER BY ALL
+        """  # noqa: S608
+    ).fetchall()
+    return [
+        WriterFacts(model=model, prompt=prompt, kind=kind, num_written=n, num_kept=kept)
+        for model, prompt, kind, n, kept in rows
+    ]
+
+
+def model_facts(corpus: Corpus) -> list[ModelFacts]:
+    """The models that were fitted on the corpus, in the order of the flow."""
+    return [
+        ModelFacts(
+            name=name, fingerprint=folder.name, content=read_json(folder / MODEL_FILE)["content"]
+        )
+        for name, folder in corpus.models.items()
+        if (folder / MODEL_FILE).exists()
+    ]
+
+
+_KEPT = """
+    WITH shipped AS (
+        SELECT stream, split_part(text, '/', 1) AS record_id, split_part(text, '/', 2) AS variant_id
+        FROM (SELECT stream, unnest(variant_ids) AS text FROM samples)
+    ), kept AS (
+        FROM shipped UNION ALL BY NAME
+        SELECT stream, record_id, variant_id FROM selection
+        WHERE NOT EXISTS (FROM samples)
+    )
+"""
+"""The texts that stay, with their stream: what the shards hold, or the selection before them."""
+
+_STAGES = ("ingest", "synthesize", "score", "select", "tokenize", "shards")
+
+
+def _losses(corpus: Corpus, condition: str) -> list[Loss]:
+    rows = corpus.query(
+        f"SELECT stage, reason, count(*) FROM rejects WHERE {condition} GROUP BY ALL"  # noqa: S608
+    ).fetchall()
+    losses = [Loss(stage=stage, reason=reason, count=count) for stage, reason, count in rows]
+    place = {stage: number for number, stage in enumerate(_STAGES)}
+    return sorted(losses, key=lambda x: (place.get(x.stage, len(place)), -x.count, x.reason))
+
+
+def _model_json(corpus: Corpus, model: str, name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+    folder = corpus.models.get(model)
+    return read_json(folder / name) if folder and (folder / name).exists() else None

@@ -1,0 +1,157 @@
+"""A small corpus made by the public way, with an LLM's answers replayed and hostile captions."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from jobs.progress import Reporter
+from jobs.recipe import Recipe
+from jobs.run import fill, open_corpus
+from jobs.stages import part_extras, steps
+from jobs.training import train_model
+from pipeline.engine.corpus import Corpus, Task
+from pipeline.engine.schemas import REJECTS, VARIANTS
+from pipeline.engine.stage import StageSpec
+from pipeline.engine.tables import write_table
+from pipeline.synthesis.collector import ERROR_COLUMN, Collector
+from pipeline.synthesis.engine import read_requests, select_records
+from pipeline.synthesis.limit import read_cut
+from pipeline.synthesis.prompts import load_prompts
+
+HOSTILE = '<script>alert("1")</script> | a *cup*'
+NUM_SHAPES, NUM_TEXTS, NUM_FILES = 70, 24, 10
+
+_TRAIN = {
+    "steps": 4, "rows_per_step": 2, "evaluate_every_steps": 2, "evaluate_rows": 2,
+    "model": {"layers": 1, "width": 32, "heads": 2},
+}  # fmt: skip
+
+
+def tiny_recipe(folder: Path, **changes: object) -> Recipe:
+    """Pictures of shapes and of a folder, and texts; every model as small as it can be."""
+    clip = {
+        "steps": 2, "batch_size": 8, "image_size": 32, "vision_layers": 1, "text_layers": 1,
+        "width": 32,
+    }  # fmt: skip
+    settings = {
+        "name": "tiny",
+        "description": "Shapes, <b>files</b> and texts.",
+        "sources": [
+            {"kind": "shapes", "num_records": NUM_SHAPES},
+            {"kind": "folder", "path": str(folder), "attribution": HOSTILE},
+            {"kind": "pydoc", "limit": NUM_TEXTS},
+        ],
+        "ingest": {"rows_per_part": 40, "validation_share": 0.2},
+        "synthesis": {"limit": 16, "model": "replayed"},
+        "score": {"clip": clip},
+        "select": {"rules": {"caption_quality": {"min": 1}, "clip_score": {"quantile": 0.2}}},
+        "image_tokenizer": {
+            "image_size": 32, "stride": 8, "codebook_size": 16, "width": 16, "depth": 1,
+            "steps": 4, "batch_size": 8,
+        },
+        "text_tokenizer": {"vocab_size": 300},
+        "train": _TRAIN,
+        "evaluate": {"max_pairs": 8, "max_rows": 4, "num_resamples": 100},
+        "run": {"num_workers": 0},
+    }  # fmt: skip
+    return Recipe.model_validate({**settings, **changes})
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures: one has no caption, one is damaged, one is there twice."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(NUM_FILES):
+        Image.new("RGB", (40, 30), (number // 2 * 40, 90, 160)).save(folder / f"{number}.png")
+        caption = HOSTILE if number < 4 else f"a plain ground of the shade {number // 2}"
+        (folder / f"{number}.txt").write_text(caption)
+    (folder / "8.txt").unlink()
+    (folder / "9.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """The folder of a corpus that is complete, with its shards."""
+    recipe = tiny_recipe(pictures)
+    folder = tmp_path_factory.mktemp("corpus")
+    fill(recipe, folder, until="synthesis", reporter=Reporter(Console(quiet=True)))
+    replay(folder)
+    fill(recipe, folder, until=None, reporter=Reporter(Console(quiet=True)))
+    return folder
+
+
+@pytest.fixture
+def corpus(root: Path) -> Corpus:
+    return open_corpus(root)[1]
+
+
+@pytest.fixture(scope="session")
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that was trained on the corpus for a few steps."""
+    folder = tmp_path_factory.mktemp("run")
+    recipe, _ = open_corpus(root)
+    train_model(recipe, root, folder, resume=False, console=Console(quiet=True))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """The folder of a corpus whose run was stopped after the first stage."""
+    folder = tmp_path_factory.mktemp("begun")
+    recipe = tiny_recipe(pictures, synthesis={"limit": 0})
+    fill(recipe, folder, until="ingest", reporter=Reporter(Console(quiet=True)))
+    return folder
+
+
+def replay(root: Path) -> None:
+    """Commit the variants of a corpus from answers as an LLM gives them, good ones and bad ones."""
+    recipe, corpus = open_corpus(root)
+    settings, prompts = recipe.synthesis, load_prompts(recipe.synthesis)
+    cut = read_cut(corpus.models["synthesis"])
+    for task in _tasks(recipe, corpus):
+        write_table(task.rejects, [], REJECTS)
+        if not select_records(task, cut):
+            write_table(task.output, [], VARIANTS)
+            continue
+        requests = read_requests({"task": task}, settings=settings, prompts=prompts, cut=cut)
+        answers = [
+            {
+                **{name: value for name, value in request.items() if name != "sampling_params"},
+                "generated_text": text,
+                "num_input_tokens": 300,
+                "num_generated_tokens": 40,
+                ERROR_COLUMN: "",
+            }
+            for request, text in zip(requests, _answers(requests, prompts.styles), strict=True)
+        ]
+        collector = Collector(prompts=prompts, model="replayed@0", max_tokens=112)
+        collector(pa.Table.from_pylist(answers))
+
+
+def _tasks(recipe: Recipe, corpus: Corpus) -> list[Task]:
+    (spec,) = (step for step in steps(recipe) if step.name == "synthesize")
+    assert isinstance(spec, StageSpec)
+    return corpus.resolve_stage(spec, part_extras(spec, recipe, corpus))
+
+
+def _answers(requests: list[dict[str, str]], openings: dict[str, str]) -> Iterator[str]:
+    for number, request in enumerate(requests):
+        caption = request["caption"]
+        answer = {
+            "caption": f"A picture of {caption}.",
+            "style": f"{openings[request['style']]} {caption}.",
+            "negative": "dog, <img src=x onerror=alert(1)>",
+        }
+        match number % 5:
+            case 3:
+                yield "this is not JSON"
+            case 4:
+                yield json.dumps({**answer, "caption": caption})
+            case _:
+                yield json.dumps(answer)
