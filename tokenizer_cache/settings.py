@@ -12,7 +12,7 @@ class VQSettings(Settings):
 
     image_size: int = Field(64, ge=16, multiple_of=8)
     """Side in pixels of the square that images are cut to."""
-    stride: int = Field(8, ge=4)
+    stride: int = Field(8, ge=4, le=32)
     """Pixels per side that one code stands for: 64 px with stride 8 give an 8x8 grid."""
     codebook_size: int = Field(512, ge=2, le=65_536)
     """Number of codes; the token table stores them as uint16."""
@@ -22,17 +22,17 @@ class VQSettings(Settings):
     """Weight of the commitment loss (VQ-VAE, arXiv:1711.00937, equation 3)."""
     ema_decay: float = Field(0.99, gt=0, lt=1)
     """Decay of the codebook's moving averages (VQ-VAE, arXiv:1711.00937, appendix A.1)."""
-    dead_code_threshold: float = Field(2, ge=0)
-    """A code whose moving average of uses per batch is lower is replaced."""
-    width: int = Field(128, ge=8, multiple_of=8)
+    dead_code_share: float = Field(0.1, ge=0, lt=1)
+    """A code that is used less than this share of the average is given a new place."""
+    width: int = Field(96, ge=8, multiple_of=8)
     """Channels at the grid's resolution; half as many at each doubling of it."""
     depth: int = Field(2, ge=1)
-    """Residual blocks at each resolution, on each side of the codebook."""
+    """Residual blocks at the grid's resolution on each side; higher resolutions have one."""
     max_images: int = Field(50_000, ge=1)
     """Images held in memory for training; of a larger corpus a random choice."""
-    steps: int = Field(1000, ge=1)
+    steps: int = Field(2000, ge=1)
     """Training steps."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(16, ge=1)
     """Images per step."""
     learning_rate: float = Field(2e-3, gt=0)
     """Peak of the one-cycle schedule."""

@@ -183,6 +183,9 @@ def _documents(
 
 
 def _text_files(record: _Record) -> dict[str, bytes]:
+    if record.variants:
+        message = f"record {record.id} is selected for text with a style or negative of no image"
+        raise ValueError(message)
     # A record has one text here; should it have several, none of them is lost.
     text = "\n".join(caption["text"] for caption in record.captions)
     return {"txt": text.encode(), "json": _to_json(_provenance([record]))}

@@ -34,28 +34,34 @@ class VQModel(nn.Module):
         num_halvings = (settings.stride // _PATCH).bit_length() - 1
         widths = [settings.width >> halving for halving in range(num_halvings, -1, -1)]
         pixels = 3 * _PATCH * _PATCH
+
+        def blocks() -> list[nn.Module]:
+            return [_Residual(settings.width) for _ in range(settings.depth)]
+
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(_PATCH),
             nn.Conv2d(pixels, widths[0], 3, padding=1),
-            *_residuals(widths[0], settings.depth),
-            *(layer for width in widths[1:] for layer in _down(width, settings.depth)),
+            *(layer for width in widths[:-1] for layer in (_Residual(width), *_halve(width))),
+            *blocks(),
             nn.GroupNorm(1, settings.width),
             nn.Conv2d(settings.width, settings.codebook_dim, 1),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(settings.codebook_dim, settings.width, 3, padding=1),
-            *_residuals(settings.width, settings.depth),
-            *(layer for width in reversed(widths[:-1]) for layer in _up(width, settings.depth)),
+            *blocks(),
+            *(layer for width in widths[-2::-1] for layer in (*_double(width), _Residual(width))),
             nn.GroupNorm(1, widths[0]),
             nn.Conv2d(widths[0], pixels, 3, padding=1),
             nn.PixelShuffle(_PATCH),
         )
+        codes_per_batch = settings.batch_size * (settings.image_size // settings.stride) ** 2
+        codebook_size = settings.codebook_size
         self.quantizer = VectorQuantize(
             settings.codebook_dim,
-            settings.codebook_size,
+            codebook_size,
             decay=settings.ema_decay,
             commitment_weight=settings.commitment_weight,
-            threshold_ema_dead_code=settings.dead_code_threshold,
+            threshold_ema_dead_code=settings.dead_code_share * codes_per_batch / codebook_size,
             kmeans_init=True,
             use_cosine_sim=True,
             accept_image_fmap=True,
@@ -112,15 +118,11 @@ class _Residual(nn.Module):
         return torch.add(x, self.block(x))
 
 
-def _residuals(width: int, depth: int) -> list[nn.Module]:
-    return [_Residual(width) for _ in range(depth)]
+def _halve(width: int) -> tuple[nn.Module, nn.Module]:
+    """From `width` channels to `2 * width` at half the resolution."""
+    return nn.PixelUnshuffle(2), nn.Conv2d(4 * width, 2 * width, 1)
 
 
-def _down(width: int, depth: int) -> list[nn.Module]:
-    """From `width // 2` channels to `width` at half the resolution."""
-    return [nn.PixelUnshuffle(2), nn.Conv2d(2 * width, width, 1), *_residuals(width, depth)]
-
-
-def _up(width: int, depth: int) -> list[nn.Module]:
+def _double(width: int) -> tuple[nn.Module, nn.Module]:
     """From `2 * width` channels to `width` at twice the resolution."""
-    return [nn.Conv2d(2 * width, 4 * width, 1), nn.PixelShuffle(2), *_residuals(width, depth)]
+    return nn.Conv2d(2 * width, 4 * width, 1), nn.PixelShuffle(2)
