@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from filters.clip import create_model, normalize, tokenize
 from filters.settings import ClipSettings
 from pipeline import images
-from pipeline.device import best_device
+from pipeline.device import best_device, use_all_cores
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
@@ -37,6 +37,7 @@ def weights_name(fold: int) -> str:
 
 def fit(settings: ClipSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
     """Train one model a fold on the records' own captions; writes `fold-N.safetensors`."""
+    use_all_cores()
     pixels, captions, folds = _pairs(settings, inputs)
     for fold in range(settings.folds):
         mine = folds != fold

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+STOPPED = 3
 _ERRORS = Console(stderr=True, highlight=False)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
@@ -52,7 +54,7 @@ def run(
     loaded = load_recipe(recipe, changes or [])
     root = corpus or Path(loaded.name)
     fill(loaded, root, until=until, reporter=Reporter(_ERRORS))
-    _ERRORS.print(f"The corpus is in {root}")
+    _ERRORS.print(f"The corpus is in {root}", soft_wrap=True)
 
 
 @app.command()
@@ -113,7 +115,8 @@ def train(
     from jobs.recipe import load_recipe
     from jobs.training import train_model
 
-    train_model(load_recipe(recipe, changes or []), corpus, out, resume=resume)
+    loaded = load_recipe(recipe, changes or [])
+    train_model(loaded, corpus, out, resume=resume, console=_ERRORS)
 
 
 @app.command()
@@ -125,10 +128,13 @@ def sample(
         typer.Argument(metavar="PROMPT…", help="Texts to draw, or pictures to describe."),
     ] = None,
 ) -> None:
-    """Draw pictures from texts and describe pictures; without prompts, held-out records."""
-    from jobs.sampling import sample_model
+    """Draw pictures from texts and describe pictures; without a prompt, held-out records."""
+    from jobs.sampling import sample_held_out, sample_prompts
 
-    for line in sample_model(run_folder, prompts or [], out):
+    lines = (
+        sample_prompts(run_folder, prompts, out) if prompts else sample_held_out(run_folder, out)
+    )
+    for line in lines:
         _out(line)
 
 
@@ -173,22 +179,36 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def main() -> None:
-    """Run the command line; the one place where errors become messages and exit codes."""
-    signal.signal(signal.SIGTERM, _stop)
+    """Run the command line."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; the one place where errors become messages."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
-        app(standalone_mode=True)
+        app(args=list(arguments))
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except UserError as error:
-        _ERRORS.print(f"[bold red]error[/bold red] {error.message}", markup=True, soft_wrap=True)
+        _ERRORS.print("[bold red]error[/bold red]", end=" ")
+        _ERRORS.print(error.message, markup=False, soft_wrap=True)
         if error.hint:
             _ERRORS.print(error.hint, markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        return error.exit_code
+    except _Stopped:
         _ERRORS.print("Stopped. What is committed stays; the same command goes on from there.")
-        sys.exit(3)
+        return STOPPED
+    return 0
+
+
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM; not `KeyboardInterrupt`, which Typer takes for itself."""
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise _Stopped
 
 
 def _out(text: str) -> None:

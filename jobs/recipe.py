@@ -161,6 +161,8 @@ def _find(node: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, l
     for name in location:
         if name in SOURCE_KINDS and way[:1] == ["sources"] and len(way) == 2:
             continue  # pydantic names the member of the union here; the file has no such key
+        if name == "[key]":
+            continue  # pydantic's word for "the key itself is wrong"
         way.append(name)
         mark, node = _step(node, name)
         line = mark if mark is not None else line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,3 +32,8 @@ def use_threads(num_threads: int) -> None:
     import torch
 
     torch.set_num_threads(num_threads)
+
+
+def use_all_cores() -> None:
+    """Let a fit use the whole machine; the same number of cores gives the same bytes."""
+    use_threads(os.cpu_count() or 1)

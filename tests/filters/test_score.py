@@ -1,0 +1,142 @@
+"""The small CLIP and the scores table, on shapes."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from open_clip import CLIP
+from safetensors.torch import load_file
+
+from filters.clip import ClipScorer, create_model, tokenize
+from filters.clip_bootstrap import fit, fold_of, weights_name
+from filters.score import ScoreWorker
+from filters.settings import ClipSettings, ScoreSettings
+from pipeline import images
+from pipeline.engine.fingerprint import hash_bytes
+from pipeline.engine.schemas import RECORDS, SCORES, VARIANTS
+from pipeline.engine.stage import FitInputs, Work
+from pipeline.engine.tables import read_table, write_table
+from pipeline.errors import UserError
+from pipeline.sources.shapes import draw
+
+CLIP_SETTINGS = ClipSettings(
+    image_size=32, patch_size=8, width=32, vision_layers=1, text_layers=1, steps=12, batch_size=32
+)
+SETTINGS = ScoreSettings(clip=CLIP_SETTINGS)
+
+
+def shape_record(index):
+    image, caption = draw(index, size=32, seed=0)
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    content = stream.getvalue()
+    return dict.fromkeys(RECORDS.names, "x") | {
+        "record_id": f"r{index:03d}",
+        "image": content,
+        "image_id": hash_bytes(content),
+        "width": 32,
+        "height": 32,
+        "caption": caption,
+    }
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Tables of 60 shapes and a text, with a CLIP fitted on them."""
+    root = tmp_path_factory.mktemp("score")
+    text = dict.fromkeys(RECORDS.names, "x") | {
+        "record_id": "text", "image": None, "image_id": None, "width": None, "height": None,
+        "caption": "prose without a picture",
+    }  # fmt: skip
+    write_table(
+        root / "records.parquet", [*(shape_record(index) for index in range(60)), text], RECORDS
+    )
+    variant = dict.fromkeys(VARIANTS.names, "x") | dict.fromkeys(
+        ("attempt", "seed", "num_prompt_tokens", "num_output_tokens"), 1
+    )
+    variants = [
+        variant | {"record_id": "r003", "variant_id": "v1", "kind": "caption", "text": "a shape"},
+        variant
+        | {"record_id": "r003", "variant_id": "v2", "kind": "style", "text": "an oil shape"},
+    ]
+    write_table(root / "variants.parquet", variants, VARIANTS)
+    (root / "clip").mkdir()
+    inputs = FitInputs(tables={"records": [root / "records.parquet"]}, models={})
+    progress = list(fit(CLIP_SETTINGS, inputs, root / "clip"))
+    assert (progress[-1].done, progress[-1].total) == (24, 24)
+    return root
+
+
+@pytest.fixture(scope="module")
+def scores(corpus):
+    work = Work(
+        part="p",
+        inputs={name: corpus / f"{name}.parquet" for name in ("records", "variants")},
+    )
+    output = ScoreWorker(SETTINGS, {"clip": corpus / "clip"})(work)
+    write_table(corpus / "scores.parquet", output.rows, SCORES)
+    return read_table(corpus / "scores.parquet").to_pylist()
+
+
+def test_every_text_of_every_record_has_a_row(scores):
+    assert len(scores) == 63
+    assert len({(row["record_id"], row["variant_id"]) for row in scores}) == 63
+
+
+def test_clip_scores_are_given_only_to_texts_that_describe_a_picture(scores):
+    without = {row["record_id"] + row["kind"] for row in scores if row["clip_score"] is None}
+    assert without == {"textoriginal", "r003style"}
+
+
+def test_the_score_is_bare_open_clips_of_the_model_that_has_not_seen_the_pair(corpus, scores):
+    record = shape_record(7)
+    fold = fold_of(record["image_id"], CLIP_SETTINGS.folds)
+    model: CLIP = create_model(CLIP_SETTINGS).eval()
+    model.load_state_dict(load_file(corpus / "clip" / weights_name(fold)))
+    pixels = np.asarray(images.decode(record["image"]))
+    picture = (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
+    with torch.inference_mode():
+        image, text, _ = model(picture, tokenize([record["caption"]], CLIP_SETTINGS))
+    (row,) = [row for row in scores if row["record_id"] == "r007"]
+    assert row["clip_score"] == pytest.approx((image @ text.T).item(), abs=1e-5)
+
+
+def test_a_shuffled_score_is_of_a_wrong_text(corpus, scores):
+    records = {f"r{index:03d}": shape_record(index) for index in range(60)}
+    scorers = [ClipScorer(corpus / "clip" / weights_name(fold), CLIP_SETTINGS) for fold in range(2)]
+    for row in scores:
+        if row["kind"] != "original" or row["clip_score_shuffled"] is None:
+            continue
+        record = records[row["record_id"]]
+        scorer = scorers[fold_of(record["image_id"], 2)]
+        wrong = [other["caption"] for other in records.values()
+                 if other["caption"] != record["caption"]] + ["a shape"]  # fmt: skip
+        picture = scorer.embed_images(np.asarray(images.decode(record["image"]))[None])
+        possible = scorer.embed_texts(wrong) @ picture[0]
+        assert np.abs(possible - row["clip_score_shuffled"]).min() < 1e-5
+
+
+def test_the_scores_do_not_depend_on_what_was_scored_before(corpus, scores):
+    work = Work(
+        part="p", inputs={name: corpus / f"{name}.parquet" for name in ("records", "variants")}
+    )
+    worker = ScoreWorker(SETTINGS, {"clip": corpus / "clip"})
+    worker(work)
+    write_table(corpus / "again.parquet", worker(work).rows, SCORES)
+    assert (corpus / "again.parquet").read_bytes() == (corpus / "scores.parquet").read_bytes()
+
+
+def test_fitting_again_gives_the_same_weights(corpus, tmp_path):
+    inputs = FitInputs(tables={"records": [corpus / "records.parquet"]}, models={})
+    list(fit(CLIP_SETTINGS, inputs, tmp_path))
+    for fold in range(2):
+        name = weights_name(fold)
+        assert (tmp_path / name).read_bytes() == (corpus / "clip" / name).read_bytes()
+
+
+def test_a_corpus_without_pictures_says_what_to_do(tmp_path):
+    write_table(tmp_path / "records.parquet", [], RECORDS)
+    inputs = FitInputs(tables={"records": [tmp_path / "records.parquet"]}, models={})
+    with pytest.raises(UserError, match="no pictures"):
+        list(fit(CLIP_SETTINGS, inputs, tmp_path))

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.recipe import Recipe, dump_recipe, load_recipe
+from pipeline.errors import UserError
+
+RECIPES = sorted((Path(__file__).parents[2] / "jobs" / "recipes").glob("*.yaml"))
+MINIMAL = "name: a\nsources:\n  - kind: shapes\n"
+
+
+def message_of(tmp_path, text, *changes):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        load_recipe(path, changes)
+    assert error.value.exit_code == 2
+    return str(error.value).replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_that_ships_is_valid(path, tmp_path):
+    changes = [f"sources.0.path={tmp_path}"] if path.stem == "folder" else []
+    assert load_recipe(path, changes).name
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("name: a\nsources:\n  - kind: shapes\n    sise: 3\n",
+         [":4: sources.0.sise", "Allowed here: kind, name, num_records, size, seed"]),
+        ("name: a\nsources:\n  - kind: shapes\n    size: big\n", [":4: sources.0.size", "'big'"]),
+        ("name: a\nsources:\n  - kind: flickr\n", [":3: sources.0", "'folder', 'openmoji'"]),
+        ("name: a\nsources:\n  - kind: folder\n    path: /not/here\n",
+         [":4: sources.0.path", "there is no folder /not/here"]),
+        (MINIMAL + "train:\n  model: {heads: 3, width: 64}\n", [":5: train.model", "heads"]),
+        (MINIMAL + "select:\n  rules:\n    clip: {min: 1}\n",
+         [":6: select.rules.clip", "clip_score"]),
+        (MINIMAL + "unknown: 1\n", [":4: unknown", "Allowed here: name, description, sources"]),
+        ("sources:\n  - kind: shapes\n", ["name", "Field required"]),
+        ("name: a\nsources: []\n", [":2: sources", "at least 1"]),
+        (MINIMAL + "  - kind: shapes\n", ["sources", "two sources are called 'shapes'"]),
+        ("name: [\n", ["is not YAML"]),
+        ("just text\n", ["holds no recipe"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_recipe_names_file_line_field_and_what_is_allowed(tmp_path, text, parts):
+    message = message_of(tmp_path, text)
+    assert message.startswith("/recipe.yaml")
+    for part in parts:
+        assert part in message
+
+
+def test_all_mistakes_are_named_at_once(tmp_path):
+    message = message_of(tmp_path, MINIMAL + "trian: 1\nselekt: 2\n")
+    assert len(message.splitlines()) == 2
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nope\.yaml cannot be read"):
+        load_recipe(tmp_path / "nope.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("synthesis.limit", "not of the form key=value"),
+        ("sources.4.size=3", "'4' is not the number of an entry (0 to 0)"),
+        ("name.first=3", "'name' holds a single value"),
+        ("train.stepz=3", "train.stepz: there is no such setting"),
+        ("name=[", "is not YAML"),
+    ],
+)
+def test_a_wrong_change_is_named(tmp_path, change, part):
+    assert part in message_of(tmp_path, MINIMAL, change)
+
+
+def test_changes_reach_into_sections_and_lists(load):
+    recipe = load("sources.0.size=48", "synthesis.limit=7", "select.rules.clip_score.quantile=0.3")
+    assert (recipe.sources[0].size, recipe.synthesis.limit) == (48, 7)
+    assert recipe.select.rules["clip_score"].quantile == 0.3
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: a\nsources:\n  - {kind: folder, path: pictures}\n")
+    assert load_recipe(path).sources[0].path == tmp_path / "pictures"
+
+
+def test_the_resolved_recipe_says_the_same_with_every_default(load):
+    recipe = load("ingest.rows_per_part=17", "run.num_workers=3", "synthesis.limit=5")
+    again = Recipe.model_validate(yaml.safe_load(dump_recipe(recipe)))
+    assert again == recipe
+    assert "max_pixels" in dump_recipe(recipe)

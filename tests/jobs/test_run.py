@@ -1,0 +1,184 @@
+"""Whole corpora of shapes, in this process and through Ray."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from jobs.progress import Reporter
+from jobs.run import fill, open_corpus
+from pipeline.engine.fingerprint import hash_file
+from pipeline.errors import UserError
+from pipeline.ledger.audit import audit
+from pipeline.ledger.status import status
+
+
+def run(recipe, root, until=None):
+    """Fill a corpus and return what was said."""
+    console = Console(record=True, file=open(os.devnull, "w"), width=200)  # noqa: SIM115, PTH123
+    fill(recipe, root, until=until, reporter=Reporter(console))
+    return console.export_text()
+
+
+def files_of(root):
+    """The hash of every file of a corpus that is the same in every run."""
+    changing = {"events.jsonl", ".lock", "recipe.yaml"}
+    return {
+        path.relative_to(root).as_posix(): hash_file(path)
+        for path in root.rglob("*")
+        if path.is_file() and path.name not in changing
+    }
+
+
+@pytest.fixture(scope="session")
+def made(tiny_recipe, tmp_path_factory):
+    """The tiny corpus, made once; tests that change it take a copy."""
+    from jobs.recipe import load_recipe
+
+    root = tmp_path_factory.mktemp("made") / "corpus"
+    run(load_recipe(tiny_recipe), root)
+    return root
+
+
+@pytest.fixture
+def corpus(made, tmp_path):
+    root = tmp_path / "corpus"
+    shutil.copytree(made, root)
+    return root
+
+
+def faults(root):
+    return [finding for finding in audit(open_corpus(root)[1]) if finding.faults]
+
+
+def test_a_fresh_corpus_is_sound_and_its_status_adds_up(made):
+    assert not faults(made)
+    state = status(open_corpus(made)[1])
+    rejected = sum(row["records"] for row in state["rejects"])
+    shipped = sum(row["records"] for row in state["samples"])
+    assert rejected + shipped == state["num_records"] == 160
+    assert {row["stream"] for row in state["samples"]} == {"text", "image", "mixed"}
+    assert {row["split"] for row in state["samples"]} == {"train", "validation"}
+
+
+def test_a_second_run_does_nothing(corpus, load):
+    before = files_of(corpus)
+    said = run(load(), corpus)
+    assert said.count("nothing has changed") == 12
+    assert files_of(corpus) == before
+
+
+def test_the_same_recipe_gives_the_same_bytes(made, load, tmp_path):
+    run(load("ingest.rows_per_part=40"), tmp_path / "again")
+    assert files_of(tmp_path / "again") == files_of(made)
+
+
+def test_ray_gives_the_same_bytes_as_one_process(made, load, tmp_path):
+    run(load("run.num_workers=2"), tmp_path / "ray")
+    assert files_of(tmp_path / "ray") == files_of(made)
+
+
+def test_a_threshold_scores_nothing_again(corpus, load):
+    said = run(load("select.rules.clip_score.quantile=0.4"), corpus)
+    redone = {line.split()[0] for line in said.splitlines() if "nothing has" not in line}
+    assert redone == {"fit", "select", "shards"}
+    assert not faults(corpus)
+
+
+def test_more_records_leave_the_old_parts_and_models_alone(corpus, load):
+    before = files_of(corpus)
+    said = run(load("sources.0.num_records=160"), corpus)
+    after = files_of(corpus)
+    assert "ingest         40 rows in 1 parts (4 unchanged)" in said
+    kept = [name for name in before if name.startswith(("tables/records", "models/"))]
+    assert all(after[name] == before[name] for name in kept)
+    assert not faults(corpus)
+
+
+def test_a_removed_source_leaves_the_shards(corpus, load):
+    run(load("sources=[{kind: shapes, num_records: 120, size: 32}]"), corpus)
+    streams = {row["stream"] for row in status(open_corpus(corpus)[1])["samples"]}
+    assert streams == {"image", "mixed"}
+    assert not faults(corpus)
+
+
+def test_until_stops_after_that_stage(load, tmp_path):
+    run(load(), tmp_path / "c", until="score")
+    assert {path.name for path in (tmp_path / "c" / "tables").iterdir()} == {
+        "records", "rejects-ingest", "variants", "rejects-synthesize", "scores", "rejects-score",
+    }  # fmt: skip
+    assert faults(tmp_path / "c")
+    with pytest.raises(UserError, match="there is no stage 'scores'"):
+        run(load(), tmp_path / "c", until="scores")
+
+
+def test_a_damaged_and_a_missing_shard_are_found(corpus):
+    (folder,) = (corpus / "shards").iterdir()
+    path = folder / "image-000000.tar"
+    path.write_bytes(path.read_bytes().replace(b"circle", b"square", 1))
+    (folder / "text-000000.tar").unlink()
+    checks = {finding.check: finding for finding in faults(corpus)}
+    damaged = checks["every shard has the SHA-256 of the manifest"]
+    assert set(damaged.examples) == {"image-000000.tar", "text-000000.tar"}
+
+
+def test_a_lost_part_is_found(corpus):
+    next((corpus / "tables" / "selection").rglob("*.parquet")).unlink()
+    assert "every part of every table is committed" in {f.check for f in faults(corpus)}
+
+
+def test_a_record_in_two_places_is_found(corpus):
+    # As if a bug had rejected a part's records and shipped them, too.
+    import pyarrow.parquet as pq
+
+    from pipeline.engine.schemas import REJECTS, reject
+    from pipeline.engine.tables import write_table
+
+    _, opened = open_corpus(corpus)
+    name, samples = next(iter(opened.tables["samples"].items()))
+    record_id = pq.read_table(samples)["record_ids"][0][0].as_py()
+    row = reject(record_id=record_id, stage="select", reason="planted")
+    write_table(opened.rejects["select"][name], [row], REJECTS)
+    assert any("once" in finding.check for finding in faults(corpus))
+
+
+def test_two_runs_on_one_corpus_do_not_meet(load, tmp_path):
+    from jobs.run import _held
+
+    with _held(tmp_path / "c"), pytest.raises(UserError, match=r"is being filled by process \d+"):
+        run(load(), tmp_path / "c")
+    run(load(), tmp_path / "c", until="ingest")
+
+
+@pytest.mark.parametrize("until", ["records", "clip", "samples"])
+def test_a_killed_run_goes_on_to_the_same_bytes(made, tiny_recipe, load, tmp_path, until):
+    """SIGKILL as soon as the first file under a table or a model appears."""
+    root = tmp_path / "killed"
+    code = (
+        "import sys, os, signal, threading, time, pathlib\n"
+        f"root = pathlib.Path({str(root)!r})\n"
+        "def watch():\n"
+        f"    while not [f for f in root.glob('*/{until}/*/*') if f.suffix in ('.parquet', '.json')]:\n"
+        "        time.sleep(0.001)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "threading.Thread(target=watch, daemon=True).start()\n"
+        f"sys.argv = ['anymix', 'run', {str(tiny_recipe)!r}, '--corpus', {str(root)!r}]\n"
+        "from jobs.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    run(load(), root)
+    assert files_of(root) == files_of(made)
+    assert not faults(root)
+
+
+def test_events_tell_what_was_done(made):
+    events = [json.loads(line) for line in (made / "events.jsonl").read_text().splitlines()]
+    assert {"ingest", "clip", "deduplicate", "shards"} <= {event["stage"] for event in events}
+    assert all(event["time"] for event in events)

@@ -1,0 +1,51 @@
+import pytest
+
+from pipeline.engine.storage import (
+    commit_bytes,
+    commit_json,
+    committing,
+    committing_folder,
+    read_json,
+)
+
+
+def test_a_commit_replaces_the_whole_file(tmp_path):
+    path = tmp_path / "deep" / "file"
+    commit_bytes(path, b"a long first content")
+    commit_bytes(path, b"short")
+    assert path.read_bytes() == b"short"
+
+
+def test_a_failed_commit_leaves_the_old_content_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    commit_bytes(path, b"old")
+    with pytest.raises(RuntimeError), committing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_reader_never_sees_a_file_before_it_is_whole(tmp_path):
+    path = tmp_path / "file"
+    with committing(path) as temporary:
+        temporary.write_bytes(b"half")
+        assert not path.exists()
+    assert path.exists()
+
+
+def test_a_folder_is_committed_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "models" / "vq"
+    with committing_folder(folder) as temporary:
+        (temporary / "weights").write_bytes(b"1")
+    with pytest.raises(RuntimeError), committing_folder(folder) as temporary:
+        (temporary / "other").write_bytes(b"2")
+        raise RuntimeError
+    assert [path.name for path in folder.iterdir()] == ["weights"]
+    assert [path.name for path in folder.parent.iterdir()] == ["vq"]
+
+
+def test_json_keeps_other_scripts_readable(tmp_path):
+    commit_json(tmp_path / "a.json", {"name": "Äpfel 🍎"})
+    assert read_json(tmp_path / "a.json") == {"name": "Äpfel 🍎"}
+    assert "🍎" in (tmp_path / "a.json").read_text(encoding="utf-8")

@@ -1,0 +1,42 @@
+import pyarrow as pa
+import pytest
+
+from pipeline.engine.schemas import DUPLICATES, TABLES
+from pipeline.engine.tables import connect, part_path, read_table, write_table
+
+ROWS = [{"record_id": "a", "duplicate_of": "b"}, {"record_id": "c", "duplicate_of": "b"}]
+
+
+def test_a_part_reads_back_as_it_was_written(tmp_path):
+    path = part_path(tmp_path / "table", "part-1")
+    write_table(path, ROWS, DUPLICATES)
+    assert read_table(path).to_pylist() == ROWS
+    assert read_table(path, ["record_id"]).column_names == ["record_id"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["part-1.parquet"]
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path):
+    write_table(tmp_path / "a", ROWS, DUPLICATES)
+    write_table(tmp_path / "b", pa.Table.from_pylist(ROWS, schema=DUPLICATES), DUPLICATES)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_row_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises((pa.ArrowInvalid, ValueError)):
+        write_table(tmp_path / "a", [{"record_id": None, "duplicate_of": "b"}], DUPLICATES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_column_of_every_table_is_described():
+    for name, schema in TABLES.items():
+        for field in schema:
+            assert field.metadata[b"description"], f"{name}.{field.name}"
+
+
+def test_sql_sees_all_parts_and_their_names(tmp_path):
+    for index, row in enumerate(ROWS):
+        write_table(part_path(tmp_path, f"p{index}"), [row], DUPLICATES)
+    connection = connect({"duplicates": sorted(tmp_path.iterdir()), "rejects": []})
+    rows = connection.sql("SELECT part, record_id FROM duplicates ORDER BY ALL").fetchall()
+    assert rows == [("p0", "a"), ("p1", "c")]
+    assert connection.sql("SELECT count(*) FROM rejects").fetchall() == [(0,)]

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pipeline.engine.schemas import DUPLICATES, RECORDS, SCORES
+from pipeline.engine.stage import FitInputs, Work
+from pipeline.engine.storage import read_json
+from pipeline.engine.tables import write_table
+from pipeline.select import (
+    CALIBRATION_FILE,
+    CUTS_FILE,
+    Rule,
+    SelectSettings,
+    SelectWorker,
+    calibrate,
+    cuts_settings,
+    fit_cuts,
+)
+
+
+def record(record_id, *, image_id="i", split="train"):
+    row = dict.fromkeys(RECORDS.names, "x") | {"image": None, "width": 1, "height": 1}
+    return row | {"record_id": record_id, "image_id": image_id, "split": split}
+
+
+def score(record_id, variant_id="original", kind="original", **columns):
+    return {
+        **dict.fromkeys(SCORES.names),
+        "record_id": record_id,
+        "variant_id": variant_id,
+        "kind": kind,
+        "caption_quality": 1.0,
+        **columns,
+    }
+
+
+def select(tmp_path, records, scores, *, duplicates=(), cuts_of=None, **settings):
+    """The selection's rows and rejects of one part."""
+    settings = SelectSettings(**settings)
+    write_table(tmp_path / "records.parquet", records, RECORDS)
+    write_table(tmp_path / "scores.parquet", scores, SCORES)
+    write_table(tmp_path / "duplicates.parquet", list(duplicates), DUPLICATES)
+    inputs = FitInputs(tables={"scores": [tmp_path / "scores.parquet"]}, models={})
+    (tmp_path / "cuts").mkdir(exist_ok=True)
+    list(fit_cuts(cuts_settings(cuts_of or settings), inputs, tmp_path / "cuts"))
+    tables = ("records", "scores", "duplicates")
+    work = Work(part="p", inputs={name: tmp_path / f"{name}.parquet" for name in tables})
+    return SelectWorker(settings, {"cuts": tmp_path / "cuts"})(work)
+
+
+def test_a_record_below_a_threshold_is_rejected_with_score_and_threshold(tmp_path):
+    scores = [score("a", clip_score=0.1), score("b", clip_score=0.5)]
+    output = select(
+        tmp_path, [record("a"), record("b")], scores, rules={"clip_score": Rule(min=0.25)}
+    )
+    assert [row["record_id"] for row in output.rows] == ["b"]
+    (row,) = output.rejects
+    assert row["reason"] == "clip-score-below-threshold"
+    assert (row["record_id"], row["variant_id"]) == ("a", None)
+    assert (row["score"], row["threshold"]) == (pytest.approx(0.1), 0.25)
+
+
+def test_a_good_variant_saves_a_record_whose_own_caption_fails(tmp_path):
+    scores = [
+        score("a", clip_score=0.1),
+        score("a", "v1", "caption", clip_score=0.9),
+        score("a", "v2", "style", clip_score=None),
+    ]
+    output = select(tmp_path, [record("a")], scores, rules={"clip_score": Rule(min=0.25)})
+    assert [row["variant_id"] for row in output.rows] == ["v1", "v2"]
+    assert [row["variant_id"] for row in output.rejects] == ["original"]
+
+
+def test_styles_and_negatives_alone_do_not_keep_a_record(tmp_path):
+    scores = [score("a", clip_score=0.1), score("a", "v", "negative")]
+    output = select(tmp_path, [record("a")], scores, rules={"clip_score": Rule(min=0.25)})
+    assert not output.rows
+    assert [row["variant_id"] for row in output.rejects] == [None]
+
+
+def test_a_quantile_leaves_out_its_share(tmp_path):
+    records = [record(f"r{index:03d}") for index in range(200)]
+    scores = [score(f"r{index:03d}", clip_score=index / 200) for index in range(200)]
+    output = select(tmp_path, records, scores, rules={"clip_score": Rule(quantile=0.1)})
+    assert len(output.rejects) == 20
+    assert output.rejects[0]["threshold"] == pytest.approx(0.0995, abs=1e-4)
+
+
+def test_scores_that_do_not_apply_pass(tmp_path):
+    rules = {"clip_score": Rule(min=0.9), "entropy": Rule(max=0.1)}
+    output = select(tmp_path, [record("a", image_id=None)], [score("a")], rules=rules)
+    assert [row["stream"] for row in output.rows] == ["text"]
+
+
+def test_the_first_rule_that_fails_gives_the_reason(tmp_path):
+    scores = [score("a", entropy=9.0, short_side=1.0)]
+    rules = {"entropy": Rule(max=8.0), "short_side": Rule(min=2)}
+    output = select(tmp_path, [record("a")], scores, rules=rules)
+    assert output.rejects[0]["reason"] == "entropy-above-threshold"
+
+
+def test_a_duplicate_is_rejected_and_names_the_record_that_stays(tmp_path):
+    records, scores = [record("a"), record("b")], [score("a"), score("b")]
+    duplicates = [{"record_id": "b", "duplicate_of": "a"}]
+    output = select(tmp_path, records, scores, duplicates=duplicates)
+    assert [row["record_id"] for row in output.rows] == ["a"]
+    assert output.rejects[0]["reason"] == "duplicate-image"
+    assert "a" in output.rejects[0]["detail"]
+    kept = select(tmp_path, records, scores, duplicates=duplicates, drop_duplicates=False)
+    assert len(kept.rows) == 2
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30), st.floats(0, 1, width=32))
+def test_every_record_is_selected_or_rejected_once(tmp_path_factory, values, threshold):
+    records = [record(f"r{index}") for index in range(len(values))]
+    scores = [score(f"r{index}", clip_score=value) for index, value in enumerate(values)]
+    output = select(
+        tmp_path_factory.mktemp("select"),
+        records,
+        scores,
+        rules={"clip_score": Rule(min=threshold)},
+    )
+    ends = [row["record_id"] for row in [*output.rows, *output.rejects]]
+    assert sorted(ends) == sorted(row["record_id"] for row in records)
+
+
+def test_the_mixed_stream_gets_its_share(tmp_path):
+    records = [record(f"r{index}") for index in range(900)]
+    output = select(tmp_path, records, [score(f"r{index}") for index in range(900)])
+    mixed = sum(row["stream"] == "mixed" for row in output.rows)
+    assert 250 < mixed < 350
+
+
+def test_auc_is_the_chance_that_a_true_pair_scores_higher():
+    assert calibrate(np.array([2.0, 3.0]), np.array([0.0, 1.0]))["auc"] == 1.0
+    assert calibrate(np.array([0.0, 1.0]), np.array([2.0, 3.0]))["auc"] == 0.0
+    assert calibrate(np.array([1.0, 1.0]), np.array([1.0, 1.0]))["auc"] == 0.5
+    assert calibrate(np.array([]), np.array([]))["auc"] is None
+
+
+def test_the_histograms_hold_every_pair(tmp_path):
+    scores = [
+        score(f"r{index}", clip_score=index / 9, clip_score_shuffled=index / 20)
+        for index in range(10)
+    ]
+    select(tmp_path, [record(f"r{index}") for index in range(10)], scores)
+    calibration = read_json(tmp_path / "cuts" / CALIBRATION_FILE)
+    assert sum(calibration["true"]) == sum(calibration["shuffled"]) == 10
+    assert read_json(tmp_path / "cuts" / CUTS_FILE) == {}
+
+
+@pytest.mark.parametrize("rule", [{}, {"min": 1, "quantile": 0.1}, {"quantile": 1.5}])
+def test_a_rule_that_says_nothing_or_too_much_is_refused(rule):
+    with pytest.raises(ValidationError):
+        Rule(**rule)
