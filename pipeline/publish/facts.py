@@ -18,6 +18,18 @@ STREAMS = ("image", "mixed", "text")
 LEFT_OUT_WITH_RECORD = "its-record-was-left-out"
 """Why a text that no rule refused is not in the shards. No reject code: the record has one."""
 
+KEPT = """
+    WITH shipped AS (
+        SELECT stream, split_part(text, '/', 1) AS record_id, split_part(text, '/', 2) AS variant_id
+        FROM (SELECT stream, unnest(variant_ids) AS text FROM samples)
+    ), kept AS (
+        FROM shipped UNION ALL BY NAME
+        SELECT stream, record_id, variant_id FROM selection
+        WHERE NOT EXISTS (FROM samples)
+    )
+"""
+"""The texts that stay, with their stream: what the shards hold, or the selection before them."""
+
 _MANIFEST = "manifest.json"
 
 
@@ -131,7 +143,7 @@ def record_outcome(corpus: Corpus) -> Outcome:
         losses=_losses(corpus, "variant_id IS NULL"),
         kept=dict(
             corpus.query(
-                f"{_KEPT} SELECT stream, count(DISTINCT record_id) FROM kept"  # noqa: S608
+                f"{KEPT} SELECT stream, count(DISTINCT record_id) FROM kept"
                 " GROUP BY ALL ORDER BY ALL"
             ).fetchall()
         ),
@@ -155,7 +167,7 @@ def text_outcome(corpus: Corpus) -> Outcome:
         losses=losses,
         kept=dict(
             corpus.query(
-                f"{_KEPT} SELECT kind, count(*) FROM kept JOIN variants"  # noqa: S608
+                f"{KEPT} SELECT kind, count(*) FROM kept JOIN variants"
                 " USING (record_id, variant_id) GROUP BY ALL ORDER BY ALL"
             ).fetchall()
         ),
@@ -197,10 +209,10 @@ def rights_facts(corpus: Corpus) -> list[RightsFacts]:
     """Licences and attributions by source, with the records that each covers."""
     rows = corpus.query(
         f"""
-        {_KEPT}, stays AS (SELECT DISTINCT record_id FROM kept)
+        {KEPT}, stays AS (SELECT DISTINCT record_id FROM kept)
         SELECT source, licence, attribution, count(*), count(stays.record_id)
         FROM records LEFT JOIN stays USING (record_id) GROUP BY ALL ORDER BY ALL
-        """  # noqa: S608
+        """
     ).fetchall()
     return [
         RightsFacts(source=source, licence=licence, attribution=by, num_records=n, num_kept=kept)
@@ -265,10 +277,10 @@ def writer_facts(corpus: Corpus) -> list[WriterFacts]:
     """Which LLM wrote how many texts of which kind."""
     rows = corpus.query(
         f"""
-        {_KEPT}
+        {KEPT}
         SELECT variants.model, variants.prompt, variants.kind, count(*), count(kept.variant_id)
         FROM variants LEFT JOIN kept USING (record_id, variant_id) GROUP BY ALL ORDER BY ALL
-        """  # noqa: S608
+        """
     ).fetchall()
     return [
         WriterFacts(model=model, prompt=prompt, kind=kind, num_written=n, num_kept=kept)
@@ -287,24 +299,12 @@ def model_facts(corpus: Corpus) -> list[ModelFacts]:
     ]
 
 
-_KEPT = """
-    WITH shipped AS (
-        SELECT stream, split_part(text, '/', 1) AS record_id, split_part(text, '/', 2) AS variant_id
-        FROM (SELECT stream, unnest(variant_ids) AS text FROM samples)
-    ), kept AS (
-        FROM shipped UNION ALL BY NAME
-        SELECT stream, record_id, variant_id FROM selection
-        WHERE NOT EXISTS (FROM samples)
-    )
-"""
-"""The texts that stay, with their stream: what the shards hold, or the selection before them."""
-
 _STAGES = ("ingest", "synthesize", "score", "select", "tokenize", "shards")
 
 
 def _losses(corpus: Corpus, condition: str) -> list[Loss]:
     rows = corpus.query(
-        f"SELECT stage, reason, count(*) FROM rejects WHERE {condition} GROUP BY ALL"  # noqa: S608
+        f"SELECT stage, reason, count(*) FROM rejects WHERE {condition} GROUP BY ALL"
     ).fetchall()
     losses = [Loss(stage=stage, reason=reason, count=count) for stage, reason, count in rows]
     place = {stage: number for number, stage in enumerate(_STAGES)}

@@ -1,0 +1,3 @@
+"""The report: one self-contained page with everything that happened to the records."""
+
+from pipeline.publish.report.page import write_report as write_report

@@ -1,0 +1,286 @@
+"""What the report shows beside the counts: examples of records, distributions of scores, times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.corpus import Corpus
+from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
+from pipeline.publish.facts import KEPT, LEFT_OUT_WITH_RECORD
+
+_NUM_BINS = 40
+
+KINDS = ("original", "caption", "style", "negative")
+"""The kinds of text in the order in which they are shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A text of a record and what became of it.
+
+    Attributes:
+        kind: one of `KINDS`.
+        text: the text; where none came about, what the LLM answered.
+        style: the style that was asked for; None for other kinds.
+        stream: where it is in the shards; None where it is not.
+        reason: why it was left out; None where it was not, or where nothing is decided yet.
+        score: the score that decided, or None.
+        threshold: the limit that it missed, or None.
+    """
+
+    kind: str
+    text: str
+    style: str | None = None
+    stream: str | None = None
+    reason: str | None = None
+    score: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A record with its picture and its texts."""
+
+    record_id: str
+    image: bytes
+    texts: Sequence[Text]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A picture and a text with their CLIP score."""
+
+    image: bytes
+    kind: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """A histogram of one score, for one or more groups of texts.
+
+    Attributes:
+        score: the column of the scores table.
+        edges: the borders of the bins, one more than there are bins; one number where all values
+            are equal.
+        counts: how many values fall into each bin, by group.
+    """
+
+    score: str
+    edges: Sequence[float]
+    counts: Mapping[str, Sequence[int]]
+
+    @property
+    def total(self) -> int:
+        """How many values there are."""
+        return sum(sum(counts) for counts in self.counts.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTime:
+    """What the events say of a stage, over all runs of the corpus.
+
+    Attributes:
+        stage: its name.
+        num_runs: in how many runs it had something to do.
+        seconds: wall-clock time of these.
+        num_parts: parts that it committed.
+        num_rows: rows of these parts.
+        num_rejects: rejects of these parts.
+        last: when it was last done, ISO 8601 in UTC.
+    """
+
+    stage: str
+    num_runs: int
+    seconds: float
+    num_parts: int
+    num_rows: int
+    num_rejects: int
+    last: str
+
+
+def synthesis_counts(corpus: Corpus) -> dict[str, int]:
+    """Records that the LLM was asked about, those whose answer gave a text, and tokens written."""
+    ((asked, answered, tokens),) = corpus.query(
+        """
+        WITH answers AS (
+            SELECT record_id, any_value(num_output_tokens) AS tokens FROM variants GROUP BY ALL
+        ), asked AS (
+            SELECT record_id FROM answers
+            UNION SELECT record_id FROM rejects WHERE stage = 'synthesize'
+        )
+        SELECT (SELECT count(*) FROM asked), count(*), coalesce(sum(tokens), 0)::BIGINT FROM answers
+        """
+    ).fetchall()
+    return {"asked": asked, "answered": answered, "tokens": tokens}
+
+
+def examples(corpus: Corpus, count: int) -> list[Example]:
+    """The first records by id that the LLM was asked about: a random choice, as ids are hashes."""
+    rows = corpus.query(
+        f"""
+        SELECT record_id, caption, image FROM records WHERE image IS NOT NULL AND record_id IN (
+            SELECT record_id FROM variants
+            UNION SELECT record_id FROM rejects WHERE stage = 'synthesize'
+        ) ORDER BY record_id LIMIT {count}
+        """
+    ).fetchall()
+    ids = [record for record, _, _ in rows]
+    texts: dict[str, list[Text]] = {}
+    for record, text in _texts(corpus, ids, {record: caption for record, caption, _ in rows}):
+        texts.setdefault(record, []).append(text)
+    return [
+        Example(
+            record_id=record,
+            image=image,
+            texts=sorted(texts[record], key=lambda text: KINDS.index(text.kind)),
+        )
+        for record, _, image in rows
+    ]
+
+
+def pairs_around(corpus: Corpus, cut: float, count: int) -> tuple[list[Pair], list[Pair]]:
+    """The kept pairs just above a cut on the CLIP score, and the rejected ones just below it."""
+    above = f"{KEPT} SELECT record_id, variant_id FROM kept"
+    below = (
+        f"SELECT record_id, coalesce(variant_id, '{ORIGINAL}') FROM rejects"
+        " WHERE reason = 'clip-score-below-threshold'"
+    )
+    return (
+        _pairs(corpus, above, f"clip_score >= {cut!r}", "clip_score", count),
+        _pairs(corpus, below, f"clip_score < {cut!r}", "clip_score DESC", count),
+    )
+
+
+def distribution(corpus: Corpus, score: str, *, by_kind: Iterable[str]) -> Distribution | None:
+    """The histogram of a score over the texts of some kinds; None where it has no values."""
+    kinds = tuple(by_kind)
+    named = f"kind IN ({', '.join(map(repr, kinds))}) AND {score} IS NOT NULL"
+    ((low, high),) = corpus.query(
+        f"SELECT min({score}), max({score}) FROM scores WHERE {named}"
+    ).fetchall()
+    if low is None:
+        return None
+    bins = _NUM_BINS if high > low else 1
+    width = (high - low) / bins or 1.0
+    rows = corpus.query(
+        f"SELECT kind, least(floor(({score} - {low!r}) / {width!r}), {bins - 1})::INT, count(*)"
+        f" FROM scores WHERE {named} GROUP BY ALL"
+    ).fetchall()
+    counts = {kind: [0] * bins for kind in kinds if any(row[0] == kind for row in rows)}
+    for kind, place, number in rows:
+        counts[kind][place] = number
+    edges = [low + width * place for place in range(bins + 1)] if high > low else [low]
+    return Distribution(score=score, edges=edges, counts=counts)
+
+
+def caption_faults(corpus: Corpus) -> list[tuple[str, str, int]]:
+    """Kind of text, first check that failed, and how many texts failed it."""
+    return corpus.query(
+        "SELECT kind, caption_fault, count(*) FROM scores WHERE caption_fault IS NOT NULL"
+        " GROUP BY ALL ORDER BY count(*) DESC, kind, caption_fault"
+    ).fetchall()
+
+
+def stage_times(path: Path) -> list[StageTime]:
+    """The stages in `events.jsonl`, in the order in which they first ended."""
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for event in read_lines(path):
+        stages.setdefault(event["stage"], []).append(event)
+    times = []
+    for stage, events in stages.items():
+        parts = [event for event in events if "part" in event]
+        whole = [event for event in events if "part" not in event]
+        times.append(
+            StageTime(
+                stage=stage,
+                num_runs=len(whole),
+                seconds=sum(event["seconds"] for event in whole),
+                num_parts=len(parts),
+                num_rows=sum(event["num_rows"] for event in parts)
+                + sum(event.get("rows", 0) for event in whole),
+                num_rejects=sum(event["num_rejects"] for event in parts),
+                last=events[-1]["time"],
+            )
+        )
+    return times
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines file; a last line that a crash cut short is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _texts(
+    corpus: Corpus, ids: Sequence[str], captions: Mapping[str, str]
+) -> list[tuple[str, Text]]:
+    """Every text of some records, with its record; also those that the LLM failed to give."""
+    chosen = f"record_id IN ({', '.join(map(repr, ids)) or 'NULL'})"
+    streams = {
+        (record, variant): stream
+        for record, variant, stream in corpus.query(
+            f"{KEPT} SELECT record_id, variant_id, stream FROM kept WHERE {chosen}"
+        ).fetchall()
+    }
+    rejects = {
+        (record, variant): (reason, score, threshold)
+        for record, variant, reason, score, threshold in corpus.query(
+            f"SELECT record_id, variant_id, reason, score, threshold FROM rejects WHERE {chosen}"
+        ).fetchall()
+    }
+
+    def judged(record: str, variant: str, kind: str, text: str, style: str | None = None) -> Text:
+        why = rejects.get((record, variant), (None, None, None))
+        if (record, None) in rejects:  # its score is the original's, and no other text's
+            lost = (LEFT_OUT_WITH_RECORD, None, None)
+            why = (
+                rejects[record, None] if kind == ORIGINAL else rejects.get((record, variant), lost)
+            )
+        stream = streams.get((record, variant))
+        return Text(
+            kind=kind, text=text, style=style, stream=stream,
+            reason=why[0], score=why[1], threshold=why[2],
+        )  # fmt: skip
+
+    written = corpus.query(
+        f"SELECT record_id, variant_id, kind, text, style FROM variants WHERE {chosen}"
+    ).fetchall()
+    unwritten = corpus.query(
+        f"SELECT record_id, variant_id, detail FROM rejects WHERE stage = 'synthesize' AND {chosen}"
+    ).fetchall()
+    return [
+        *((record, judged(record, ORIGINAL, ORIGINAL, captions[record])) for record in ids),
+        *((row[0], judged(*row)) for row in written),
+        *(
+            # The collector starts the detail with the kind of the text that did not come about.
+            (record, judged(record, variant, *detail.split(": ", 1)))
+            for record, variant, detail in unwritten
+        ),
+    ]
+
+
+def _pairs(corpus: Corpus, texts: str, condition: str, order: str, count: int) -> list[Pair]:
+    """The first pairs of a CLIP score among (record_id, variant_id) that a query gives."""
+    rows = corpus.query(
+        f"""
+        WITH chosen AS (
+            SELECT record_id, variant_id, kind, clip_score FROM scores
+            WHERE kind IN {CAPTION_KINDS} AND {condition} AND (record_id, variant_id) IN ({texts})
+            ORDER BY {order}, record_id, variant_id LIMIT {count}
+        )
+        SELECT image, chosen.kind, coalesce(text, caption), clip_score FROM chosen
+        JOIN records USING (record_id) LEFT JOIN variants USING (record_id, variant_id)
+        ORDER BY {order}, record_id, variant_id
+        """
+    ).fetchall()
+    return [
+        Pair(image=image, kind=kind, text=text, score=score) for image, kind, text, score in rows
+    ]

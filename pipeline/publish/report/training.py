@@ -1,0 +1,101 @@
+"""What a run's folder says about the training of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.engine.storage import read_json
+from pipeline.publish.report import figures
+from pipeline.publish.report.queries import read_lines
+
+_NUM_POINTS = 120
+"""Points of a training curve; each is a mean over equally many steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """The training of one model.
+
+    Attributes:
+        folder: name of the run's folder.
+        num_steps: optimiser steps done.
+        num_tokens: tokens seen.
+        tokens_per_s: median speed.
+        held_out_loss: nats per token over all held-out streams, after the last step; or None.
+        charts: modality, and the curve of its loss.
+        mix: for each stream the share of tokens that was asked for and the one that was read.
+        evaluation: what `evaluation.json` holds, or None.
+    """
+
+    folder: str
+    num_steps: int
+    num_tokens: int
+    tokens_per_s: float
+    held_out_loss: float | None
+    charts: Sequence[tuple[str, Any]]
+    mix: Sequence[tuple[str, float | None, float]]
+    evaluation: Mapping[str, Any] | None
+
+
+def describe(run: Path) -> Training | None:
+    """The training in a run's folder; None before its first step."""
+    steps = read_lines(run / "metrics.jsonl")
+    if not steps:
+        return None
+    looks = [step for step in steps if step.get("held_out")]
+    speeds = sorted(step["tokens_per_s"] for step in steps)
+    evaluation = read_json(path) if (path := run / "evaluation.json").exists() else None
+    return Training(
+        folder=run.name,
+        num_steps=steps[-1]["step"],
+        num_tokens=steps[-1]["tokens"],
+        tokens_per_s=speeds[len(speeds) // 2],
+        held_out_loss=looks[-1]["held_out"].get("all") if looks else None,
+        charts=[
+            (name, _chart(steps, looks, name))
+            for name in ("image", "text")
+            if any(name in step["train"] for step in steps)
+        ],
+        mix=_mix(run, looks[-1]["shares"]) if looks else [],
+        evaluation=evaluation,
+    )
+
+
+def _chart(
+    steps: Sequence[Mapping[str, Any]], looks: Sequence[Mapping[str, Any]], modality: str
+) -> Any:  # noqa: ANN401 - markup
+    trained = [(s["tokens"], s["train"][modality]) for s in steps if modality in s["train"]]
+    held_out = [(s["tokens"], s["held_out"][modality]) for s in looks if modality in s["held_out"]]
+    lines = [figures.Line(label="training", points=_thin(trained), colour="other")]
+    if held_out:
+        lines.append(figures.Line(label="held out", points=held_out, colour="kept-1"))
+    last = f", at last {held_out[-1][1]:.3f} held out" if held_out else ""
+    return figures.line_chart(
+        lines,
+        x_label="tokens",
+        y_label="nats per token",
+        description=f"Loss of {modality} tokens over the training{last}",
+    )
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points as means over runs of them, at most `_NUM_POINTS`."""
+    size = -(-len(points) // _NUM_POINTS)
+    runs = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(run[-1][0], sum(y for _, y in run) / len(run)) for run in runs]
+
+
+def _mix(run: Path, achieved: Mapping[str, float]) -> list[tuple[str, float | None, float]]:
+    path = run / "recipe.yaml"
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    wanted: dict[str, float] = recipe["train"]["mix"] if recipe else {}
+    total = sum(wanted.values()) or 1
+    return [
+        (stream, wanted[stream] / total if stream in wanted else None, share)
+        for stream, share in achieved.items()
+    ]

@@ -1,0 +1,51 @@
+"""Counts add up, whatever state a corpus is in."""
+
+from pathlib import Path
+
+from jobs.run import open_corpus
+from pipeline.engine.corpus import Corpus
+from pipeline.publish import facts
+from tests.pipeline.publish.conftest import NUM_FILES, NUM_SHAPES, NUM_TEXTS
+
+
+def test_every_record_of_a_complete_corpus_has_one_end(corpus: Corpus) -> None:
+    outcome = facts.record_outcome(corpus)
+    assert outcome.given == NUM_SHAPES + NUM_FILES + NUM_TEXTS
+    assert outcome.num_open == 0
+    assert set(outcome.kept) == set(facts.STREAMS)
+    assert sum(row.num_records for row in facts.stream_facts(corpus)) == outcome.num_kept
+    assert sum(row.num_kept for row in facts.rights_facts(corpus)) == outcome.num_kept
+
+
+def test_every_text_that_the_llm_was_asked_for_has_one_end(corpus: Corpus) -> None:
+    outcome = facts.text_outcome(corpus)
+    assert outcome.given == 3 * 16
+    assert outcome.num_open == 0
+    assert sum(row.num_kept for row in facts.writer_facts(corpus)) == outcome.num_kept
+    assert {"synthesis-malformed-json", "synthesis-repeats-record"} <= {
+        loss.reason for loss in outcome.losses
+    }
+
+
+def test_records_of_a_run_that_was_stopped_are_open(begun: Path) -> None:
+    outcome = facts.record_outcome(open_corpus(begun)[1])
+    assert outcome.num_kept == 0
+    assert outcome.num_lost == 2  # without a caption, and damaged
+    assert outcome.num_open == NUM_SHAPES + NUM_FILES + NUM_TEXTS - 2
+
+
+def test_rules_count_what_they_left_out(corpus: Corpus) -> None:
+    rules = {rule.score: rule for rule in facts.rule_facts(corpus)}
+    assert list(rules) == ["caption_quality", "clip_score"]
+    clip = rules["clip_score"]
+    assert clip.limit == facts.fitted_cuts(corpus)["clip_score"]
+    ((records, texts),) = corpus.query(
+        "SELECT count(*) FILTER (variant_id IS NULL), count(variant_id) FROM rejects"
+        " WHERE reason = 'clip-score-below-threshold'"
+    ).fetchall()
+    assert (clip.num_records, clip.num_texts) == (records, texts)
+    assert records + texts > 0
+
+
+def test_models_are_those_that_were_fitted(corpus: Corpus) -> None:
+    assert {model.name for model in facts.model_facts(corpus)} == set(corpus.models)

@@ -1,0 +1,129 @@
+"""The page shows what happened, stands alone, and cannot be written into by a caption."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from jobs.run import open_corpus
+from pipeline.engine.corpus import Corpus
+from pipeline.publish import facts
+from pipeline.publish.report import write_report
+
+_VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, and its text without tags."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="session")
+def html(root: Path, run: Path) -> str:
+    return write_report(open_corpus(root)[1], run).read_text()
+
+
+def test_page_is_well_formed_and_needs_nothing_but_itself(html: str) -> None:
+    page = Page(html)
+    assert page.open == []
+    assert not page.all("script")
+    assert not page.all("link")
+    assert all(str(image["src"]).startswith("data:image/") for image in page.all("img"))
+    assert "url(" not in html
+    links = {str(link["href"]) for link in page.all("a")} - {"README.md"}
+    ids = {f"#{attributes['id']}" for _, attributes in page.elements if "id" in attributes}
+    assert links <= ids
+    assert len(html) < 5_000_000
+
+
+def test_every_picture_and_drawing_says_in_words_what_it_shows(html: str) -> None:
+    page = Page(html)
+    assert len(page.all("img")) > 20
+    assert len(page.all("svg")) >= 6
+    assert all(image["alt"] for image in page.all("img"))
+    assert all(drawing["aria-label"] for drawing in page.all("svg"))
+
+
+def test_caption_with_a_script_is_shown_and_not_run(html: str) -> None:
+    assert "<script" not in html
+    assert "onerror=alert(1)>" not in html
+    assert "&lt;script&gt;" in html
+    assert '<script>alert("1")</script> | a *cup*' in Page(html).words
+
+
+def test_flow_of_records_adds_up_on_the_page(html: str, corpus: Corpus) -> None:
+    section = _section(html, "flow")
+    body, foot = section.split("<tbody>")[1].split("<tfoot>")
+    ends = re.findall(r'<td class="number">([\d,]+)</td><td class="number">[\d.]+ %', body)
+    (given,) = re.findall(r'<td class="number">([\d,]+)</td><td class="number">100.0 %', foot)
+    assert sum(map(int, ends)) == int(given) == facts.record_outcome(corpus).given
+
+
+def test_examples_show_each_kind_of_text_with_its_verdict(html: str) -> None:
+    words = Page(_section(html, "texts")).words
+    for kind in ("source's caption", "LLM's caption", "in a style", "negative"):
+        assert words.count(kind) >= 10
+    assert "synthesis-malformed-json" in words
+    assert "this is not JSON" in words
+
+
+def test_gallery_holds_the_pairs_on_both_sides_of_the_cut(html: str, corpus: Corpus) -> None:
+    section = _section(html, "gallery")
+    above, below = section.split("Left out, just below")
+    cut = facts.fitted_cuts(corpus)["clip_score"]
+    scores = r'<p class="figure">(-?[\d.]+)'
+    assert re.findall(scores, above)
+    assert re.findall(scores, below)
+    assert all(float(score) >= cut - 5e-4 for score in re.findall(scores, above))
+    assert all(float(score) <= cut + 5e-4 for score in re.findall(scores, below))
+
+
+def test_training_is_shown_with_its_test_in_one_sentence(html: str) -> None:
+    words = Page(_section(html, "training")).words
+    assert "4 steps" in words
+    assert "held-out pairs" in words
+    assert "asked for" in words
+
+
+def test_page_of_an_unchanged_corpus_is_the_same_to_the_byte(root: Path, run: Path) -> None:
+    first = write_report(open_corpus(root)[1], run).read_bytes()
+    assert write_report(open_corpus(root)[1], run).read_bytes() == first
+
+
+def test_sections_without_anything_yet_say_so(begun: Path, tmp_path: Path) -> None:
+    corpus = open_corpus(begun)[1]
+    for run in (None, tmp_path / "empty"):
+        html = write_report(corpus, run).read_text()
+        page = Page(html)
+        assert page.open == []
+        assert html.count('class="nothing"') >= 6
+        assert "not decided yet" in page.words
+        assert "Nothing has been scored yet." in page.words
+
+
+def _section(html: str, name: str) -> str:
+    return html.partition(f'id="{name}"')[2].partition("</section>")[0]
