@@ -27,8 +27,8 @@ from pipeline.synthesis.settings import SynthesisSettings
 CARD_FILE = "README.md"
 LICENCES_FILE = "LICENSE.md"
 
-_MAX_RIGHTS = 50
-"""Rows of the card's table of licences; a folder may name another author for every picture."""
+_MAX_RIGHTS = 100
+"""Rows of the table of licences; the table `records` has them all."""
 
 _HUB_LICENCES = frozenset((
     "afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bsd-2-clause", "bsd-3-clause",
@@ -59,10 +59,11 @@ def write_card(corpus: Corpus) -> Path:
     if not streams or not facts.shard_list(corpus):
         message = f"{corpus.root} has no shards yet, so there is nothing to put on a card"
         raise UserError(message, "Run `anymix run RECIPE` to the end first.")
-    rights = facts.rights_facts(corpus)
-    commit_text(corpus.root / LICENCES_FILE, _render("licences.md.jinja2", rights=rights))
-    body = _render("card.md.jinja2", **_body(corpus, streams, rights))
-    card = DatasetCard(f"---\n{_metadata(corpus, streams, rights).to_yaml()}\n---\n\n{body}")
+    rights, num_more_rights = facts.rights_facts(corpus, limit=_MAX_RIGHTS)
+    shown = {"rights": rights, "num_more_rights": num_more_rights}
+    commit_text(corpus.root / LICENCES_FILE, _render("licences.md.jinja2", **shown))
+    body = _render("card.md.jinja2", **shown, **_body(corpus, streams))
+    card = DatasetCard(f"---\n{_metadata(corpus, streams).to_yaml()}\n---\n\n{body}")
     commit_text(corpus.root / CARD_FILE, str(card))
     return corpus.root / CARD_FILE
 
@@ -75,11 +76,7 @@ def size_category(count: int) -> str:
     return f"n>{_SIZES[-1]}"
 
 
-def _metadata(
-    corpus: Corpus,
-    streams: Sequence[facts.StreamFacts],
-    rights: Sequence[facts.RightsFacts],
-) -> DatasetCardData:
+def _metadata(corpus: Corpus, streams: Sequence[facts.StreamFacts]) -> DatasetCardData:
     kinds = {source["kind"] for source in corpus.recipe["sources"]}
     written = any(writer.num_kept for writer in facts.writer_facts(corpus))
     generated = written or bool(kinds & _GENERATED)
@@ -97,7 +94,7 @@ def _metadata(
         size_categories=[size_category(sum(stream.num_samples for stream in streams))],
         task_categories=tasks + (["text-generation"] if "text" in names else []),
         tags=tags + (["synthetic"] if generated else []),
-        **_licence(rights),
+        **_licence(facts.licences(corpus)),
         configs=[
             _config(corpus, name, streams) | ({"default": True} if name == names[0] else {})
             for name in names
@@ -106,9 +103,9 @@ def _metadata(
     )
 
 
-def _licence(rights: Sequence[facts.RightsFacts]) -> dict[str, Any]:
-    """The licence of the records that stay, as the Hub wants it said."""
-    names = sorted({row.licence.lower() for row in rights if row.num_kept})
+def _licence(licences: Sequence[str]) -> dict[str, Any]:
+    """The licences of the records that stay, as the Hub wants them said."""
+    names = sorted({licence.lower() for licence in licences})
     if len(names) == 1 and names[0] in _HUB_LICENCES:
         return {"license": names[0]}
     name = re.sub(r"[^a-z0-9.]+", "-", "-and-".join(names)).strip("-")
@@ -141,11 +138,7 @@ def _info(stream: str, streams: Sequence[facts.StreamFacts]) -> dict[str, Any]:
     }
 
 
-def _body(
-    corpus: Corpus,
-    streams: Sequence[facts.StreamFacts],
-    rights: Sequence[facts.RightsFacts],
-) -> dict[str, Any]:
+def _body(corpus: Corpus, streams: Sequence[facts.StreamFacts]) -> dict[str, Any]:
     """What the template of the text may use."""
     recipe = corpus.recipe
     vocabulary = read_json(_shards(corpus) / "vocabulary.json")
@@ -155,8 +148,6 @@ def _body(
         "records": facts.record_outcome(corpus),
         "texts": facts.text_outcome(corpus),
         "streams": streams,
-        "shown_rights": rights[:_MAX_RIGHTS],
-        "num_more_rights": len(rights[_MAX_RIGHTS:]),
         "shards": _shards_folder(corpus),
         "example": _example(streams),
         "ranges": vocabulary["ranges"],

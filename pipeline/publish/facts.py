@@ -205,19 +205,40 @@ def shard_list(corpus: Corpus) -> list[dict[str, Any]]:
     return shards
 
 
-def rights_facts(corpus: Corpus) -> list[RightsFacts]:
-    """Licences and attributions by source, with the records that each covers."""
+def rights_facts(corpus: Corpus, *, limit: int) -> tuple[list[RightsFacts], int]:
+    """Licences and attributions by source, with the records that each covers.
+
+    Args:
+        corpus: any corpus.
+        limit: how many to return, those with the most records; a folder of pictures may name
+            another author for each of them.
+
+    Returns:
+        These, and how many more there are.
+    """
     rows = corpus.query(
         f"""
         {KEPT}, stays AS (SELECT DISTINCT record_id FROM kept)
-        SELECT source, licence, attribution, count(*), count(stays.record_id)
-        FROM records LEFT JOIN stays USING (record_id) GROUP BY ALL ORDER BY ALL
+        SELECT source, licence, attribution, count(*) AS records, count(stays.record_id),
+               count(*) OVER ()
+        FROM records LEFT JOIN stays USING (record_id) GROUP BY ALL
+        ORDER BY records DESC, source, licence, attribution LIMIT {limit}
         """
     ).fetchall()
-    return [
+    found = [
         RightsFacts(source=source, licence=licence, attribution=by, num_records=n, num_kept=kept)
-        for source, licence, by, n, kept in rows
+        for source, licence, by, n, kept, _ in rows
     ]
+    return found, rows[0][-1] - len(rows) if rows else 0
+
+
+def licences(corpus: Corpus) -> list[str]:
+    """The licences of the records that stay."""
+    rows = corpus.query(
+        f"{KEPT} SELECT DISTINCT licence FROM records"
+        " WHERE record_id IN (SELECT record_id FROM kept) ORDER BY ALL"
+    ).fetchall()
+    return [licence for (licence,) in rows]
 
 
 def rule_facts(corpus: Corpus) -> list[RuleFacts]:

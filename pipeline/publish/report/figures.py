@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 _WIDTH, _HEIGHT = 480, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 470, 34, 222
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 472, 34, 222
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

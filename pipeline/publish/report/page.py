@@ -17,6 +17,7 @@ from pipeline.publish.report import figures, pictures, queries, training, words
 
 REPORT_FILE = "report.html"
 
+_MAX_RIGHTS = 50
 _NUM_EXAMPLES = 20
 _STREAMS = {name: f"stream {name}" for name in facts.STREAMS}
 _NUM_PAIRS = 12
@@ -43,6 +44,7 @@ def _context(corpus: Corpus, run: Path | None) -> dict[str, Any]:
     times = queries.stage_times(corpus.root / "events.jsonl")
     trained = training.describe(run) if run else None
     calibration, vq = facts.calibration(corpus), facts.vq_metrics(corpus)
+    rights, num_more_rights = facts.rights_facts(corpus, limit=_MAX_RIGHTS)
     rules = facts.rule_facts(corpus)
     limits = {rule.score: rule.limit for rule in rules if rule.side == "min"}
     return {
@@ -51,7 +53,8 @@ def _context(corpus: Corpus, run: Path | None) -> dict[str, Any]:
         "headlines": _headlines(records, texts, streams, calibration, vq, trained, times),
         "records": records,
         "records_river": _river(records, "records", _STREAMS),
-        "rights": facts.rights_facts(corpus),
+        "rights": rights,
+        "num_more_rights": num_more_rights,
         "texts": texts,
         "texts_river": _river(texts, "texts", words.KINDS),
         "synthesis": queries.synthesis_counts(corpus),

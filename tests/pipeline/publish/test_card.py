@@ -22,9 +22,9 @@ from pipeline.publish.card import size_category, write_card
 from tests.pipeline.publish.conftest import HOSTILE, NUM_FILES, NUM_SHAPES, NUM_TEXTS
 
 
-@pytest.fixture
-def card(corpus: Corpus) -> DatasetCard:
-    return DatasetCard.load(write_card(corpus))
+@pytest.fixture(scope="module")
+def card(root: Path) -> DatasetCard:
+    return DatasetCard.load(write_card(open_corpus(root)[1]))
 
 
 def test_metadata_is_what_the_hub_asks_for(card: DatasetCard) -> None:

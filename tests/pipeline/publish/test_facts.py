@@ -14,7 +14,16 @@ def test_every_record_of_a_complete_corpus_has_one_end(corpus: Corpus) -> None:
     assert outcome.num_open == 0
     assert set(outcome.kept) == set(facts.STREAMS)
     assert sum(row.num_records for row in facts.stream_facts(corpus)) == outcome.num_kept
-    assert sum(row.num_kept for row in facts.rights_facts(corpus)) == outcome.num_kept
+    rights, num_more = facts.rights_facts(corpus, limit=9)
+    assert sum(row.num_kept for row in rights) == outcome.num_kept
+    assert num_more == 0
+
+
+def test_licences_beyond_the_limit_are_counted(corpus: Corpus) -> None:
+    rights, num_more = facts.rights_facts(corpus, limit=2)
+    assert [row.source for row in rights] == ["shapes", "pydoc"]
+    assert num_more == 1
+    assert facts.licences(corpus) == ["CC0-1.0", "PSF-2.0", "unknown"]
 
 
 def test_every_text_that_the_llm_was_asked_for_has_one_end(corpus: Corpus) -> None:

@@ -1,0 +1,59 @@
+"""The drawings keep their proportions, whatever they are given."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.publish.report import figures
+
+
+def _river(counts: list[int]) -> str:
+    branches = [
+        figures.Branch(label=f"<reason> {n}", note="left out", count=count, colour="lost")
+        for n, count in enumerate(counts)
+    ]
+    return str(
+        figures.river(branches, given=sum(counts), unit="records", description='a "flow" & more')
+    )
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=12).filter(any))
+def test_branches_of_a_river_fill_its_width_and_none_is_invisible(counts: list[int]) -> None:
+    widths = [float(width) for width in re.findall(r" v([\d.]+) ", _river(counts))]
+    assert len(widths) == sum(count > 0 for count in counts)
+    assert sum(widths) == pytest.approx(170, abs=0.1 * len(widths))
+    assert min(widths) > 1.5
+
+
+def test_wider_branch_has_more_in_it() -> None:
+    widths = [float(width) for width in re.findall(r" v([\d.]+) ", _river([10, 30, 60]))]
+    assert widths == pytest.approx([17, 51, 102])
+
+
+def test_labels_are_escaped() -> None:
+    drawing = _river([1])
+    assert "<reason>" not in drawing
+    assert 'aria-label="a &quot;flow&quot; &amp; more"' in drawing
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=40), st.floats(-1, 1))
+def test_bars_of_a_histogram_stay_inside_the_axes(counts: list[int], low: float) -> None:
+    edges = [low + 0.01 * n for n in range(len(counts) + 1)]
+    drawing = figures.histogram(
+        edges, [("all", counts, "kept-1")], x_label="score", y_label="texts", cut=low,
+        description="scores",
+    )  # fmt: skip
+    (shape,) = re.findall(r'<path d="(M[^"]*Z)" class="area', str(drawing))
+    heights = [float(y) for y in re.findall(r"V([\d.]+)", shape)]
+    assert all(34 <= y <= 222 for y in heights)
+    assert (min(heights) == pytest.approx(34)) == any(counts)
+
+
+@pytest.mark.parametrize("points", [[(1, 2.0)], [(1, 2.0), (2, 2.0)], [(1, 0.0), (2, 0.0)]])
+def test_line_of_one_value_is_drawn(points: list[tuple[float, float]]) -> None:
+    line = figures.Line(label="loss", points=points, colour="kept-1")
+    drawing = str(figures.line_chart([line], x_label="step", y_label="nats", description="loss"))
+    assert "nan" not in drawing
+    assert drawing.count("<circle") == len(points)
