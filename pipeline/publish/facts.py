@@ -294,6 +294,12 @@ def vq_metrics(corpus: Corpus) -> dict[str, Any] | None:
     return found
 
 
+def text_metrics(corpus: Corpus) -> dict[str, Any] | None:
+    """What the text tokenizer's training measured; None before it is fitted."""
+    found: dict[str, Any] | None = _model_json(corpus, "text", "metrics.json")
+    return found
+
+
 def writer_facts(corpus: Corpus) -> list[WriterFacts]:
     """Which LLM wrote how many texts of which kind."""
     rows = corpus.query(

@@ -17,9 +17,9 @@ from pipeline.publish.report import figures, pictures, queries, training, words
 
 REPORT_FILE = "report.html"
 
+_STREAMS = {name: f"stream {name}" for name in facts.STREAMS}
 _MAX_RIGHTS = 50
 _NUM_EXAMPLES = 20
-_STREAMS = {name: f"stream {name}" for name in facts.STREAMS}
 _NUM_PAIRS = 12
 """On each side of the cut: two rows of six."""
 
@@ -69,7 +69,7 @@ def _context(corpus: Corpus, run: Path | None) -> dict[str, Any]:
         "vq": vq,
         "vq_charts": _vq_charts(vq),
         "reconstructions": _model_picture(corpus, "vq", "reconstructions.png"),
-        "text_tokenizer": _text_tokenizer(corpus),
+        "text_tokenizer": facts.text_metrics(corpus),
         "streams": streams,
         "shards": facts.shard_list(corpus),
         "trained": trained,
@@ -115,7 +115,7 @@ def _headlines(
     return found
 
 
-def _river(outcome: facts.Outcome, unit: str, names: Mapping[str, str]) -> Any:  # noqa: ANN401
+def _river(outcome: facts.Outcome, unit: str, names: Mapping[str, str]) -> str | None:
     """The flow of an outcome, with what stays under its name; None where nothing came in."""
     if not outcome.given:
         return None
@@ -141,7 +141,7 @@ def _river(outcome: facts.Outcome, unit: str, names: Mapping[str, str]) -> Any: 
     )
 
 
-def _calibration_chart(found: Mapping[str, Any] | None, cut: float | None) -> Any:  # noqa: ANN401
+def _calibration_chart(found: Mapping[str, Any] | None, cut: float | None) -> str | None:
     if not found:
         return None
     return figures.histogram(
@@ -156,7 +156,7 @@ def _calibration_chart(found: Mapping[str, Any] | None, cut: float | None) -> An
 
 def _distributions(
     corpus: Corpus, limits: Mapping[str, float | None]
-) -> list[tuple[queries.Distribution, Any]]:
+) -> list[tuple[queries.Distribution, str | None]]:
     """The histograms of the scores; None in place of a chart where all values are equal."""
     if not corpus.files("scores"):
         return []
@@ -196,7 +196,7 @@ def _gallery(corpus: Corpus, cut: float | None) -> dict[str, Any] | None:
     return {"cut": cut, "above": above, "below": below}
 
 
-def _vq_charts(metrics: Mapping[str, Any] | None) -> list[Any]:
+def _vq_charts(metrics: Mapping[str, Any] | None) -> list[str]:
     """The curves of the image tokenizer's training, where there are points to draw."""
     if not metrics or len(metrics["curve"]) < 2:
         return []
@@ -222,11 +222,6 @@ def _vq_charts(metrics: Mapping[str, Any] | None) -> list[Any]:
 def _model_picture(corpus: Corpus, model: str, name: str) -> str | None:
     folder = corpus.models.get(model)
     return pictures.sheet(folder / name) if folder else None
-
-
-def _text_tokenizer(corpus: Corpus) -> Any:  # noqa: ANN401 - JSON
-    path = corpus.models.get("text", corpus.root) / "metrics.json"
-    return read_json(path) if path.exists() else None
 
 
 def _read_captions(run: Path | None) -> dict[str, str]:

@@ -37,7 +37,7 @@ class Training:
     num_tokens: int
     tokens_per_s: float
     held_out_loss: float | None
-    charts: Sequence[tuple[str, Any]]
+    charts: Sequence[tuple[str, str]]
     mix: Sequence[tuple[str, float | None, float]]
     evaluation: Mapping[str, Any] | None
 
@@ -68,7 +68,7 @@ def describe(run: Path) -> Training | None:
 
 def _chart(
     steps: Sequence[Mapping[str, Any]], looks: Sequence[Mapping[str, Any]], modality: str
-) -> Any:  # noqa: ANN401 - markup
+) -> str:
     trained = [(s["tokens"], s["train"][modality]) for s in steps if modality in s["train"]]
     held_out = [(s["tokens"], s["held_out"][modality]) for s in looks if modality in s["held_out"]]
     lines = [figures.Line(label="training", points=_thin(trained), colour="other")]
