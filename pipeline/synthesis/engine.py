@@ -252,19 +252,27 @@ def _processor_config(settings: SynthesisSettings) -> vLLMEngineProcessorConfig:
 
 def engine_kwargs(settings: SynthesisSettings) -> dict[str, Any]:
     """The arguments of vLLM's engine."""
-    on_cpu = settings.device == "cpu"
-    return {
+    common = {
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
-        "dtype": "float32" if on_cpu and settings.dtype == "auto" else settings.dtype,
-        "enforce_eager": on_cpu,  # compiling takes minutes there and gains nothing
+        "dtype": settings.dtype,
         "enable_prefix_caching": True,
         "tensor_parallel_size": settings.tensor_parallel_size,
         "pipeline_parallel_size": settings.pipeline_parallel_size,
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "disable_log_stats": True,
-        **settings.engine,
     }
+    if settings.device == "cpu":
+        common |= {
+            "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
+            # Compiling takes minutes on a CPU and gains nothing.
+            "enforce_eager": True,
+            # A prompt read in two steps kills vLLM 0.32's engine when its request has a seed:
+            # "CPU Generator does not use offset".
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(settings.max_model_len, 2048),
+        }
+    return common | settings.engine
 
 
 def runtime_env(settings: SynthesisSettings) -> dict[str, Any]:
@@ -278,5 +286,6 @@ def runtime_env(settings: SynthesisSettings) -> dict[str, Any]:
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(settings.cpu_threads or os.cpu_count()),
         }
-    interpreter = {"py_executable": str(settings.python)} if settings.python else {}
+    # Absolute, since a worker starts elsewhere; the link itself, since it is what makes the venv.
+    interpreter = {"py_executable": str(settings.python.absolute())} if settings.python else {}
     return {**interpreter, "env_vars": variables}
