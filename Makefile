@@ -2,7 +2,7 @@
 PYTHON ?=
 RUN = .venv/bin/python
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check clean
 
 setup:
 	@PYTHON="$(PYTHON)" bash requirements/setup.sh

@@ -12,19 +12,19 @@ class ClipSettings(Settings):
     """Each pair is scored by the model that was trained without its fold."""
     image_size: int = 64
     """Side of the picture that the model sees, in pixels."""
-    patch_size: int = 8
+    patch_size: int = 16
     """Side of the vision transformer's patches, in pixels."""
     width: int = 128
     """Width of both towers and of the embedding."""
     vision_layers: int = 4
     """Layers of the image tower."""
-    text_layers: int = 3
+    text_layers: int = 2
     """Layers of the text tower."""
     context_length: int = 24
     """Tokens of a caption that the model sees; the rest is cut."""
-    steps: int = 400
+    steps: int = 100
     """Training steps of each fold."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Pairs in a step: each is told from all others of its batch."""
     learning_rate: float = 1e-3
     """Peak of the one-cycle schedule (AdamW)."""

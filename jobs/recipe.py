@@ -94,6 +94,24 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         raise UserError("\n".join(problems)) from error
 
 
+def read_resolved_recipe(path: Path) -> Recipe:
+    """The recipe that `dump_recipe` wrote into a corpus or a run.
+
+    Raises:
+        UserError: when it was written by a version of anymix that had other settings.
+    """
+    try:
+        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        )
+        raise UserError(
+            f"{path} is of another version of anymix: {problems}",
+            "Run `anymix run RECIPE` or `anymix train RECIPE` with this version.",
+        ) from error
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, with every default filled in."""
     return yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True)

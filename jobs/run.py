@@ -7,15 +7,14 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
-import yaml
 
 from jobs.progress import Reporter, StageProgress
-from jobs.recipe import Recipe, dump_recipe
+from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.stages import list_parts, part_extras, steps, vocabulary
 from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.parts import Part
@@ -69,16 +68,16 @@ def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -
         parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
         corpus = _corpus(recipe, root, parts)
         _remember(recipe, corpus)
-        runner = _LazyRunner(recipe.run.num_workers)
         log = EventLog(root / "events.jsonl")
-        for step in steps(recipe)[: names.index(until) + 1 if until else None]:
-            match step:
-                case StageSpec():
-                    _do_stage(step, recipe, corpus, runner, reporter, log)
-                case FitSpec():
-                    _do_fit(step, corpus, runner, reporter, log)
-                case CorpusStepSpec():
-                    _do_corpus_step(step, corpus, reporter, log)
+        with closing(_LazyRunner(recipe.run.num_workers)) as runner:
+            for step in steps(recipe)[: names.index(until) + 1 if until else None]:
+                match step:
+                    case StageSpec():
+                        _do_stage(step, recipe, corpus, runner, reporter, log)
+                    case FitSpec():
+                        _do_fit(step, corpus, runner, reporter, log)
+                    case CorpusStepSpec():
+                        _do_corpus_step(step, corpus, reporter, log)
         return corpus
 
 
@@ -93,7 +92,7 @@ def open_corpus(root: Path) -> tuple[Recipe, Corpus]:
         raise UserError(
             f"{root} is no corpus: there is no {RECIPE_FILE} in it", "Run `anymix run`."
         )
-    recipe = Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    recipe = read_resolved_recipe(path)
     corpus = _corpus(recipe, root.resolve(), read_parts(root))
     for step in steps(recipe):
         match step:
@@ -137,16 +136,25 @@ class _LazyRunner:
 
     def __init__(self, num_workers: int) -> None:
         self._num_workers = num_workers
-        self._runner: Runner | None = None
+        self._has_connected = False
 
     def get(self) -> Runner:
-        if self._runner is None:
-            if self._num_workers:
-                connect_to_ray()
-                self._runner = RayRunner(self._num_workers)
-            else:
-                self._runner = InProcessRunner()
-        return self._runner
+        """Where tasks and fits run."""
+        if not self._num_workers:
+            return InProcessRunner()
+        self.connect()
+        return RayRunner(self._num_workers)
+
+    def connect(self) -> None:
+        """Be connected to Ray."""
+        self._has_connected = connect_to_ray() or self._has_connected
+
+    def close(self) -> None:
+        """Give back what `connect` took; a Ray that was there before stays."""
+        if self._has_connected:
+            import ray
+
+            ray.shutdown()
 
 
 def _do_stage(
@@ -164,7 +172,7 @@ def _do_stage(
         started = time.monotonic()
         with reporter.stage(spec.name, num_parts=len(tasks), of=len(corpus.parts)) as show:
             if spec.name == "synthesize":
-                done = _synthesize(recipe, corpus, tasks, show)
+                done = _synthesize(recipe, corpus, tasks, runner, show)
             else:
                 done = runner.get().run_tasks(spec, tasks, corpus.models)
             for part in done:
@@ -204,14 +212,18 @@ def _do_corpus_step(
 
 
 def _synthesize(
-    recipe: Recipe, corpus: Corpus, tasks: list[Task], show: StageProgress
+    recipe: Recipe,
+    corpus: Corpus,
+    tasks: list[Task],
+    runner: _LazyRunner,
+    show: StageProgress,
 ) -> Iterator[PartDone]:
     """The LLM stage goes through `ray.data.llm`, over the rows of all its parts at once."""
     from pipeline.synthesis.engine import synthesize
     from pipeline.synthesis.limit import read_cut
 
     if recipe.synthesis.limit:
-        connect_to_ray()
+        runner.connect()
     answers = tokens = 0
     for event in synthesize(recipe.synthesis, tasks, cut=read_cut(corpus.models["synthesis"])):
         answers += event.num_answers

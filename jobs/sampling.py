@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import yaml
-
-from jobs.recipe import Recipe
+from jobs.recipe import Recipe, read_resolved_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from jobs.training import CORPUS_FILE
 from pipeline import images
@@ -90,7 +88,7 @@ def _recipe(run_folder: Path) -> Recipe:
     if not path.exists():
         message = f"{run_folder} holds no trained model: there is no {RECIPE_FILE} in it"
         raise UserError(message, "Run `anymix train` first.")
-    return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return read_resolved_recipe(path)
 
 
 def _read_picture(path: Path) -> bytes:

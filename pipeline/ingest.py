@@ -74,7 +74,7 @@ class IngestWorker:
                 return refuse(error.reason, f"{record.key}: {error}")
             width, height = image.size
             image_id = hash_bytes(record.image)
-        chance = unit_interval("split", image_id or identity)
+        chance = unit_interval("split", image_id or record.caption)
         return {
             "record_id": identity,
             "source": source,

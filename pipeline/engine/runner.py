@@ -150,15 +150,20 @@ def fit_and_commit(spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[P
         commit_json(temporary / MODEL_FILE, description)
 
 
-def connect_to_ray() -> None:
-    """Join the cluster of `RAY_ADDRESS`, or start Ray on this machine."""
+def connect_to_ray() -> bool:
+    """Join the cluster of `RAY_ADDRESS`, or start Ray on this machine.
+
+    Returns:
+        Whether that was done now; False where this process was connected already.
+    """
     import logging
 
     import ray
 
     if ray.is_initialized():
-        return
+        return False
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     else:
@@ -174,6 +179,7 @@ def connect_to_ray() -> None:
     context.print_on_execution_start = False
     # The default of 1,800 s ends a run that waits half an hour for a GPU or a model's download.
     context.execution_no_progress_timeout_s = -1
+    return True
 
 
 class EventLog:

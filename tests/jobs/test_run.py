@@ -163,7 +163,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(made, tiny_recipe, load, tmp_pat
         "import sys, os, signal, threading, time, pathlib\n"
         f"root = pathlib.Path({str(root)!r})\n"
         "def watch():\n"
-        f"    while not [f for f in root.glob('*/{until}/*/*') if f.suffix in ('.parquet', '.json')]:\n"
+        "    ends = {'.parquet', '.json'}\n"
+        f"    while not [f for f in root.glob('*/{until}/*/*') if f.suffix in ends]:\n"
         "        time.sleep(0.001)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "threading.Thread(target=watch, daemon=True).start()\n"
@@ -182,3 +183,10 @@ def test_events_tell_what_was_done(made):
     events = [json.loads(line) for line in (made / "events.jsonl").read_text().splitlines()]
     assert {"ingest", "clip", "deduplicate", "shards"} <= {event["stage"] for event in events}
     assert all(event["time"] for event in events)
+
+
+def test_a_corpus_of_another_version_says_so(corpus):
+    path = corpus / "recipe.yaml"
+    path.write_text(path.read_text() + "former_setting: 1\n")
+    with pytest.raises(UserError, match="another version of anymix: former_setting"):
+        open_corpus(corpus)
