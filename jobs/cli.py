@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.errors import UserError
+from pipeline.errors import FAILED, STOPPED, UserError
 
 app = typer.Typer(
     name="anymix",
@@ -27,7 +27,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-STOPPED = 3
 _ERRORS = Console(stderr=True, highlight=False)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
@@ -100,7 +99,7 @@ def audit(corpus: CorpusPath, as_json: AsJson = False) -> None:
                 _out(f"      {example}")
         _out("The corpus is sound." if sound else "The corpus is NOT sound.")
     if not sound:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -175,7 +174,7 @@ def doctor(as_json: AsJson = False) -> None:
             if not finding.ok:
                 _out(f"        {finding.remedy}")
     if not all(finding.ok for finding in findings if finding.needed):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from jobs import cli
 
-_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
+_RECIPE = Path("jobs/recipes/demo.yaml")
 _FOLDER = Path("demo")
 _INTRODUCTION = """\
 [bold]anymix demo[/bold]: from pictures and captions to a trained any-to-any model.

@@ -91,6 +91,8 @@ class Reporter:
     def _bar(self, name: str) -> Iterator[_Update]:
         """A bar on a terminal, or a line every few seconds elsewhere."""
         printed = time.monotonic()
+        if not self._console.is_terminal:
+            self._console.print(f"{name:<14} …")
         with Progress(
             TextColumn(f"{name:<14}"),
             BarColumn(bar_width=24),

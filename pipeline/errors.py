@@ -1,4 +1,7 @@
-"""The one exception that is meant for people."""
+"""The one exception that is meant for people, and the exit codes."""
+
+FAILED, WRONG, STOPPED = 1, 2, 3
+"""Exit codes: the work failed, the command or recipe is wrong, a signal stopped it."""
 
 
 class UserError(Exception):
@@ -7,7 +10,7 @@ class UserError(Exception):
     The command line prints `message` and `hint` without a traceback and exits with `exit_code`.
     """
 
-    def __init__(self, message: str, hint: str = "", *, exit_code: int = 2) -> None:
+    def __init__(self, message: str, hint: str = "", *, exit_code: int = WRONG) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

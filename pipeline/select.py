@@ -78,7 +78,7 @@ def fit_cuts(settings: CutsSettings, inputs: FitInputs, folder: Path) -> Iterato
     pairs' scores, and the AUC between them.
     """
     connection = connect({"scores": inputs.tables["scores"]})
-    captions = connection.sql(f"SELECT * FROM scores WHERE kind IN {CAPTION_KINDS}")  # noqa: S608
+    captions = connection.sql(f"SELECT * FROM scores WHERE kind IN {CAPTION_KINDS}")
     cuts = {
         score: captions.aggregate(f"quantile_cont({score}, {quantile})").fetchall()[0][0]
         for score, quantile in settings.quantiles.items()

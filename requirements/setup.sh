@@ -22,8 +22,9 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
-base="$cache/base-$(cat requirements/setup.sh requirements/base.txt | sha256sum | cut -c1-16)"
-llm="$cache/llm-cpu-$(cat requirements/setup.sh requirements/llm-cpu.txt | sha256sum | cut -c1-16)"
+key() { sha256sum "$1" | cut -c1-16; }
+base="$cache/base-$(key requirements/base.txt)"
+llm="$cache/llm-cpu-$(key requirements/llm-cpu.txt)"
 
 install_base() {
     "$base/bin/pip" install --upgrade -c requirements/base.txt pip setuptools wheel
@@ -70,6 +71,9 @@ if [ "$(cat .venv/.base 2>/dev/null)" != "$base in $PWD" ]; then
     "$base/bin/python" -m venv --without-pip .venv
     packages="$(echo "$base"/lib/python3.*/site-packages)"
     echo "import site; site.addsitedir('$packages')" >"$(echo .venv/lib/python3.*/site-packages)/anymix-base.pth"
-    "$base/bin/pip" --quiet --python .venv/bin/python install --no-deps --no-build-isolation --editable .
+    if ! "$base/bin/pip" --python .venv/bin/python install --no-deps --no-build-isolation --editable . >.venv/install.log 2>&1; then
+        cat .venv/install.log >&2
+        exit 1
+    fi
     echo "$base in $PWD" >.venv/.base
 fi

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.storage import commit_text
-from pipeline.errors import UserError
+from pipeline.errors import STOPPED, UserError
 from tokenizer_cache.manifest import Manifest, open_manifest
 from trainer.checkpoint import (
     CHECKPOINTS,
@@ -69,7 +69,7 @@ def train(
         raise UserError(
             f"stopped after step {trainer.step} of {settings.steps}; the checkpoint is written",
             "The same command with --resume goes on from there.",
-            exit_code=1,
+            exit_code=STOPPED,
         )
 
 

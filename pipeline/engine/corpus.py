@@ -7,6 +7,7 @@ needs the hash of its weights, which exist only when it has been fitted. So `Cor
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,29 @@ class Task:
     work: Work
     output: Path
     rejects: Path
+
+    def to_json(self) -> str:
+        """The task as text: Ray Data would pickle an object."""
+        return json.dumps(
+            {
+                "part": self.work.part,
+                "inputs": {table: str(path) for table, path in self.work.inputs.items()},
+                "extra": self.work.extra,
+                "output": str(self.output),
+                "rejects": str(self.rejects),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        """The task that `to_json` wrote."""
+        value = json.loads(text)
+        inputs = {table: Path(path) for table, path in value["inputs"].items()}
+        return cls(
+            work=Work(part=value["part"], inputs=inputs, extra=value["extra"]),
+            output=Path(value["output"]),
+            rejects=Path(value["rejects"]),
+        )
 
 
 @dataclass(kw_only=True)

@@ -59,7 +59,7 @@ class InProcessRunner:
     ) -> Iterator[PartDone]:
         """Do the tasks in their order."""
         worker = CommittingWorker(spec, models)
-        return (PartDone(**worker({"task": task})) for task in tasks)
+        return (PartDone(**worker({"task": task.to_json()})) for task in tasks)
 
     def run_fit(self, spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
         """Fit here."""
@@ -81,7 +81,7 @@ class RayRunner:
         resources = spec.resources
         pool = ray.data.ActorPoolStrategy(size=min(self._num_workers, len(tasks)))
         done = ray.data.from_items(
-            [{"task": task} for task in tasks], override_num_blocks=len(tasks)
+            [{"task": task.to_json()} for task in tasks], override_num_blocks=len(tasks)
         ).map(
             CommittingWorker,  # type: ignore[arg-type] # Ray's stubs know functions only
             fn_constructor_kwargs={"spec": spec, "models": dict(models)},
@@ -120,7 +120,7 @@ class CommittingWorker:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Do one task. The rejects go first: the table's file is the commit."""
-        task: Task = row["task"]
+        task = Task.from_json(row["task"])
         started = time.monotonic()
         output = self._worker(task.work)
         write_table(task.rejects, output.rejects, REJECTS)
@@ -159,6 +159,7 @@ def connect_to_ray() -> bool:
     import logging
 
     import ray
+    import ray.data
 
     if ray.is_initialized():
         return False
@@ -167,13 +168,18 @@ def connect_to_ray() -> bool:
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     else:
+        # Ray's C++ side writes warnings about its own actors to stderr, between our lines.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(
             num_cpus=max(_MIN_LOGICAL_CPUS, os.cpu_count() or 1),
             include_dashboard=False,
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for name in ("ray.data", "ray.llm", "ray._private.worker"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        handler.setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

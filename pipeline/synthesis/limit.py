@@ -36,7 +36,7 @@ def read_cut(folder: Path) -> float:
 
 
 def fit(settings: LimitSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
-    """Find the cut below which `limit` of the present image records lie; 1 where there are fewer."""
+    """Find the cut below which `limit` of the image records lie; 1 where there are fewer."""
     records = connect({"records": inputs.tables["records"]}).sql(
         "SELECT record_id FROM records WHERE image_id IS NOT NULL"
     )

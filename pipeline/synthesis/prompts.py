@@ -171,7 +171,9 @@ def parse(prompts: Prompts, text: str, *, caption: str, style: str, complete: bo
     for kind in MAX_LENGTHS:
         value = answer.get(kind)
         written = clean(value) if isinstance(value, str) else ""
-        kept = _unnamed(written, caption) if kind == "negative" else written
+        # What the picture must not show may stand neither in the record nor in its new caption.
+        named = f"{caption} {texts.get('caption', '')}"
+        kept = _unnamed(written, named) if kind == "negative" else written
         fault = _fault(kind, written, kept, caption, opening=prompts.styles[style])
         if fault is not None:
             rejected[kind] = Rejected(fault, shorten(written or text))

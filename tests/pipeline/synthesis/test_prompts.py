@@ -51,7 +51,7 @@ def answer(**changes: str) -> str:
     return json.dumps(texts | changes)
 
 
-def parsed(text: str, *, caption: str = "red apple", complete: bool = True):  # noqa: ANN201
+def parsed(text: str, *, caption: str = "red apple", complete: bool = True):
     return parse(PROMPTS, text, caption=caption, style=STYLE, complete=complete)
 
 
@@ -143,8 +143,8 @@ def test_faulty_text_is_rejected_alone(changes: dict[str, str], kind: str, reaso
     assert found.rejected[kind].reason == reason
 
 
-def test_negative_keeps_only_things_that_the_record_does_not_name() -> None:
-    found = parsed(answer(negative="apple, pear, pear, green pear"))
+def test_negative_keeps_only_things_that_neither_record_nor_caption_names() -> None:
+    found = parsed(answer(negative="apple, pear, pear, green pear, picture"))
     assert found.texts["negative"] == "pear, green pear"
 
 
