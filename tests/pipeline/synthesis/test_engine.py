@@ -77,7 +77,7 @@ def test_requests_carry_what_the_engine_and_the_collector_need(tmp_path: Path) -
     settings = SynthesisSettings(max_tokens=50)
     task = make_task(tmp_path, "part", ["red apple", "two dogs"])
     requests = read_requests(
-        {"task": task}, settings=settings, prompts=load_prompts(settings), cut=1.0
+        {"task": task.to_json()}, settings=settings, prompts=load_prompts(settings), cut=1.0
     )
     assert [request["caption"] for request in requests] == ["red apple", "two dogs"]
     assert {request["num_requests"] for request in requests} == {2}
