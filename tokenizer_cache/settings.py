@@ -18,9 +18,9 @@ class VQSettings(Settings):
     """Number of codes; the token table stores them as uint16."""
     codebook_dim: int = Field(8, ge=2)
     """Dimensions of a code, L2-normalised (ViT-VQGAN, arXiv:2110.04627, section 3.2)."""
-    commitment_weight: float = Field(0.25, ge=0)
+    commitment_weight: float = Field(1.0, ge=0)
     """Weight of the commitment loss (VQ-VAE, arXiv:1711.00937, equation 3)."""
-    ema_decay: float = Field(0.99, gt=0, lt=1)
+    ema_decay: float = Field(0.95, gt=0, lt=1)
     """Decay of the codebook's moving averages (VQ-VAE, arXiv:1711.00937, appendix A.1)."""
     dead_code_share: float = Field(0.1, ge=0, lt=1)
     """A code that is used less than this share of the average is given a new place."""
@@ -30,13 +30,13 @@ class VQSettings(Settings):
     """Residual blocks at the grid's resolution on each side; higher resolutions have one."""
     max_images: int = Field(50_000, ge=1)
     """Images held in memory for training; of a larger corpus a random choice."""
-    steps: int = Field(2000, ge=1)
+    steps: int = Field(2600, ge=1)
     """Training steps."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(8, ge=1)
     """Images per step."""
     learning_rate: float = Field(2e-3, gt=0)
     """Peak of the one-cycle schedule."""
-    warmup_share: float = Field(0.25, ge=0, lt=1)
+    warmup_share: float = Field(0.4, ge=0, lt=1)
     """Share of the steps that train without the codebook."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and their flips."""
