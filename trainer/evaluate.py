@@ -25,7 +25,7 @@ from trainer.run import EVALUATION, Run
 from trainer.settings import EvaluateSettings
 
 _BATCH = 16
-"""Rows at a time; ours: more gain nothing on a CPU."""
+"""Rows at a time; bounds the memory of the logits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from trainer.settings import SampleSettings
 from trainer.sheet import SheetEntry, render_sheet
 
 _BATCH = 32
-"""Prompts at a time; ours: more gain nothing on a CPU."""
+"""Prompts at a time; bounds the memory of keys and values."""
 
 
 def draw(run: Run, prompts: Sequence[str], settings: SampleSettings) -> list[Image.Image]:

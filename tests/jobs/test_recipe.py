@@ -28,8 +28,8 @@ def test_every_recipe_that_ships_is_valid(path, tmp_path):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("name: a\nsources:\n  - kind: shapes\n    sise: 3\n",
-         [":4: sources.0.sise", "Allowed here: kind, name, num_records, size, seed"]),
+        ("name: a\nsources:\n  - kind: shapes\n    sizes: 3\n",
+         [":4: sources.0.sizes", "Allowed here: kind, name, num_records, size, seed"]),
         ("name: a\nsources:\n  - kind: shapes\n    size: big\n", [":4: sources.0.size", "'big'"]),
         ("name: a\nsources:\n  - kind: flickr\n", [":3: sources.0", "'folder', 'openmoji'"]),
         ("name: a\nsources:\n  - kind: folder\n    path: /not/here\n",
@@ -53,7 +53,7 @@ def test_a_wrong_recipe_names_file_line_field_and_what_is_allowed(tmp_path, text
 
 
 def test_all_mistakes_are_named_at_once(tmp_path):
-    message = message_of(tmp_path, MINIMAL + "trian: 1\nselekt: 2\n")
+    message = message_of(tmp_path, MINIMAL + "trainer: 1\nselekt: 2\n")
     assert len(message.splitlines()) == 2
 
 
