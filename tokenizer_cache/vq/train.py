@@ -122,8 +122,8 @@ def _train(model: VQModel, pixels: Tensor, settings: VQSettings) -> Iterator[flo
     """Take the steps; yield the loss of each.
 
     For the first `warmup_share` of the steps the codebook is left out, so that k-means starts from
-    encodings that already mean something. Ours: 15.4 dB instead of 14.5 dB after 200 steps on
-    OpenMoji.
+    encodings that already mean something. Ours: on OpenMoji 15.4 dB after 202 steps of 32 images,
+    and without it 14.5 dB after the 168 that took as long.
     """
     device = next(model.parameters()).device
     optimizer = AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), fused=True)
