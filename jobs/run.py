@@ -31,7 +31,7 @@ from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec
 from pipeline.engine.storage import commit_text
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
-from tokenizer_cache.manifest import MANIFEST, open_manifest, write_manifest
+from tokenizer_cache.manifest import MANIFEST, open_manifest, withdraw, write_manifest
 
 RECIPE_FILE = "recipe.yaml"
 PARTS_FILE = "parts.parquet"
@@ -165,7 +165,11 @@ def _do_stage(
     reporter: Reporter,
     log: EventLog,
 ) -> None:
-    tasks = corpus.resolve_stage(spec, part_extras(spec, recipe, corpus))
+    extras = part_extras(spec, recipe, corpus)
+    tasks = corpus.resolve_stage(spec, extras)
+    if spec.name == "shards":
+        tasks = corpus.resolve_stage(spec, extras, redo=_overwritten(corpus))
+        withdraw(_shards_of(corpus), {task.work.part for task in tasks})
     if not tasks:
         reporter.unchanged(spec.name)
     else:
@@ -238,15 +242,35 @@ def _synthesize(
             )
 
 
+def _overwritten(corpus: Corpus) -> set[str]:
+    """Parts whose tars are of another recipe by now, although their `samples` are committed.
+
+    A shard keeps its name when its content changes; going back to an earlier recipe finds the
+    earlier `samples`, and the later tars.
+    """
+    if not (_shards_of(corpus) / MANIFEST).exists():
+        return set()
+    published = open_manifest(_shards_of(corpus)).samples()
+    return {
+        part
+        for part, path in corpus.tables["samples"].items()
+        if part in published and published[part] != path.parent.name
+    }
+
+
 def _publish(corpus: Corpus, *, changed: bool) -> None:
     """Write the shards' manifest, where a shard has changed, come or gone."""
-    if corpus.shards is None:
-        return
-    if not changed and (corpus.shards / MANIFEST).exists():
+    folder = _shards_of(corpus)
+    if not changed and (folder / MANIFEST).exists():
         live = {part.name for part in corpus.parts}
-        if open_manifest(corpus.shards).names().keys() <= live:
+        if open_manifest(folder).names().keys() <= live:
             return
-    write_manifest(corpus.shards, corpus.files("samples"), vocabulary(corpus))
+    write_manifest(folder, corpus.files("samples"), vocabulary(corpus))
+
+
+def _shards_of(corpus: Corpus) -> Path:
+    assert corpus.shards is not None, "the extras of the shards' stage place them"  # noqa: S101
+    return corpus.shards
 
 
 @contextmanager

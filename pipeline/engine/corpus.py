@@ -8,7 +8,7 @@ needs the hash of its weights, which exist only when it has been fitted. So `Cor
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,10 @@ class Corpus:
     shards: Path | None = None
 
     def resolve_stage(
-        self, spec: StageSpec, extra: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        spec: StageSpec,
+        extra: Mapping[str, Mapping[str, Any]] | None = None,
+        redo: Collection[str] = (),
     ) -> list[Task]:
         """Place a stage's table and return the tasks of the parts that are not committed yet.
 
@@ -91,6 +94,7 @@ class Corpus:
             spec: the stage; the tables and models that it reads must have been resolved.
             extra: JSON values that only one part has. They decide its output, so they are in its
                 fingerprint, except `part`, `source` and `folder`, which only say where.
+            redo: parts that have to be done although they are committed.
         """
         common = fingerprint(
             stage=spec.name,
@@ -117,7 +121,7 @@ class Corpus:
             )
             if folder not in committed:
                 committed[folder] = _files_of(folder)
-            if path.name not in committed[folder]:
+            if path.name not in committed[folder] or part.name in redo:
                 tasks.append(
                     Task(
                         work=Work(part=part.name, inputs=inputs, extra=own),

@@ -90,6 +90,15 @@ def test_a_threshold_scores_nothing_again(corpus, load):
     assert not faults(corpus)
 
 
+def test_going_back_to_an_earlier_recipe_gives_its_shards_again(corpus, load):
+    before = files_of(corpus / "shards")
+    run(load("select.rules.clip_score.quantile=0.4"), corpus)
+    assert files_of(corpus / "shards") != before
+    run(load(), corpus)
+    assert files_of(corpus / "shards") == before
+    assert not faults(corpus)
+
+
 def test_more_records_leave_the_old_parts_and_models_alone(corpus, load):
     before = files_of(corpus)
     said = run(load("sources.0.num_records=160"), corpus)

@@ -119,7 +119,9 @@ def replay(root: Path) -> None:
         if not select_records(task, cut):
             write_table(task.output, [], VARIANTS)
             continue
-        requests = read_requests({"task": task}, settings=settings, prompts=prompts, cut=cut)
+        requests = read_requests(
+            {"task": task.to_json()}, settings=settings, prompts=prompts, cut=cut
+        )
         answers = [
             {
                 **{name: value for name, value in request.items() if name != "sampling_params"},
