@@ -6,6 +6,7 @@ Legend: B pictures or texts, D width of the embedding, T context length, s image
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -94,11 +95,7 @@ def _batches(items: _Many, size: int) -> list[_Many]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-_TOKENIZERS: list[SimpleTokenizer] = []
-
-
+@cache
 def _tokenizer() -> SimpleTokenizer:
     """open_clip's tokenizer, made once: it takes half a second."""
-    if not _TOKENIZERS:
-        _TOKENIZERS.append(SimpleTokenizer())
-    return _TOKENIZERS[0]
+    return SimpleTokenizer()

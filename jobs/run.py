@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from jobs.progress import Reporter, StageProgress
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
-from jobs.stages import list_parts, part_extras, steps, vocabulary
+from jobs.stages import Extras, list_parts, part_extras, steps, vocabulary
 from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.parts import Part
 from pipeline.engine.runner import (
@@ -31,7 +31,7 @@ from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec
 from pipeline.engine.storage import commit_text
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
-from tokenizer_cache.manifest import MANIFEST, open_manifest, withdraw, write_manifest
+from tokenizer_cache.manifest import find_manifest, withdraw, write_manifest
 
 RECIPE_FILE = "recipe.yaml"
 PARTS_FILE = "parts.parquet"
@@ -59,7 +59,8 @@ def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -
     Raises:
         UserError: when another run holds the corpus, or `until` names no step.
     """
-    names = [step.name for step in steps(recipe)]
+    flow = steps(recipe)
+    names = [step.name for step in flow]
     if until is not None and until not in names:
         raise UserError(f"there is no stage {until!r}", f"The stages are {', '.join(names)}.")
     root = root.resolve()
@@ -70,7 +71,7 @@ def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -
         _remember(recipe, corpus)
         log = EventLog(root / "events.jsonl")
         with closing(_LazyRunner(recipe.run.num_workers)) as runner:
-            for step in steps(recipe)[: names.index(until) + 1 if until else None]:
+            for step in flow[: names.index(until) + 1 if until else None]:
                 match step:
                     case StageSpec():
                         _do_stage(step, recipe, corpus, runner, reporter, log)
@@ -166,9 +167,9 @@ def _do_stage(
     log: EventLog,
 ) -> None:
     extras = part_extras(spec, recipe, corpus)
-    tasks = corpus.resolve_stage(spec, extras)
+    published = _published(corpus, extras) if spec.name == "shards" else None
+    tasks = corpus.resolve_stage(spec, extras, published)
     if spec.name == "shards":
-        tasks = corpus.resolve_stage(spec, extras, redo=_overwritten(corpus))
         withdraw(_shards_of(corpus), {task.work.part for task in tasks})
     if not tasks:
         reporter.unchanged(spec.name)
@@ -242,30 +243,23 @@ def _synthesize(
             )
 
 
-def _overwritten(corpus: Corpus) -> set[str]:
-    """Parts whose tars are of another recipe by now, although their `samples` are committed.
+def _published(corpus: Corpus, extras: Extras) -> dict[str, str]:
+    """For each part that has shards, the `samples` that they were published with; "" for none.
 
-    A shard keeps its name when its content changes; going back to an earlier recipe finds the
-    earlier `samples`, and the later tars.
+    A shard keeps its name when its content changes, so that a committed part of `samples` says
+    nothing about the tars: they may be those of a later recipe, or of a run that was killed.
     """
-    if not (_shards_of(corpus) / MANIFEST).exists():
-        return set()
-    published = open_manifest(_shards_of(corpus)).samples()
-    return {
-        part
-        for part, path in corpus.tables["samples"].items()
-        if part in published and published[part] != path.parent.name
-    }
+    manifest = find_manifest(_shards_of(corpus))
+    samples = manifest.samples() if manifest else {}
+    return {part: samples.get(part, "") for part, extra in extras.items() if extra["names"]}
 
 
 def _publish(corpus: Corpus, *, changed: bool) -> None:
     """Write the shards' manifest, where a shard has changed, come or gone."""
-    folder = _shards_of(corpus)
-    if not changed and (folder / MANIFEST).exists():
-        live = {part.name for part in corpus.parts}
-        if open_manifest(folder).names().keys() <= live:
-            return
-    write_manifest(folder, corpus.files("samples"), vocabulary(corpus))
+    manifest = find_manifest(_shards_of(corpus))
+    live = {part.name for part in corpus.parts}
+    if changed or manifest is None or not manifest.names().keys() <= live:
+        write_manifest(_shards_of(corpus), corpus.files("samples"), vocabulary(corpus))
 
 
 def _shards_of(corpus: Corpus) -> Path:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from jobs.recipe import Recipe, read_resolved_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from jobs.training import CORPUS_FILE
@@ -34,7 +36,7 @@ def sample_prompts(run_folder: Path, prompts: Sequence[str], out: Path) -> Itera
 
     paths = [prompt for prompt in prompts if Path(prompt).suffix.lower() in _PICTURES]
     texts = [prompt for prompt in prompts if prompt not in paths]
-    pictures = [images.decode(_read_picture(Path(path))) for path in paths]
+    pictures = [_read_picture(Path(path)) for path in paths]
     settings = _recipe(run_folder).sample
     run = load_run(run_folder)
     for number, (text, drawn) in enumerate(zip(texts, draw(run, texts, settings), strict=True)):
@@ -91,15 +93,13 @@ def _recipe(run_folder: Path) -> Recipe:
     return read_resolved_recipe(path)
 
 
-def _read_picture(path: Path) -> bytes:
+def _read_picture(path: Path) -> Image.Image:
     try:
-        content = path.read_bytes()
-        images.decode(content)
+        return images.decode(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except images.ImageError as error:
         raise UserError(f"{path} is no picture that can be used: {error}") from error
-    return content
 
 
 def _file_name(text: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from filters import duplicates
@@ -19,11 +18,13 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import FitSpec, Resources, StageSpec, Step
-from pipeline.engine.storage import read_json
 from pipeline.sources import open_source
 from pipeline.synthesis.limit import LimitSettings
-from tokenizer_cache.manifest import MANIFEST, allot_names, open_manifest
+from tokenizer_cache.manifest import allot_names, find_manifest
 from tokenizer_cache.vocabulary import Vocabulary, build_vocabulary
+
+Extras = Mapping[str, Mapping[str, Any]]
+"""For each part, JSON values that only this part has."""
 
 ALL_CORES = Resources(num_cpus=2)
 """A fit has the machine to itself: nothing else runs while it does."""
@@ -131,10 +132,8 @@ def steps(recipe: Recipe) -> list[Step]:
     ]
 
 
-def part_extras(
-    spec: StageSpec, recipe: Recipe, corpus: Corpus
-) -> Mapping[str, Mapping[str, Any]] | None:
-    """What a stage is told about each part beside its tables; None where there is nothing."""
+def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
+    """What a stage is told about each part beside its tables; empty where there is nothing."""
     match spec.name:
         case "ingest":
             sources = {source.name: source.model_dump(mode="json") for source in recipe.sources}
@@ -153,13 +152,13 @@ def part_extras(
             return {part.name: decides for part in corpus.parts}
         case "shards":
             return _shard_extras(recipe, corpus)
-    return None
+    return {}
 
 
 def vocabulary(corpus: Corpus) -> Vocabulary:
     """The id space of the corpus's fitted tokenizers."""
     from tokenizer_cache.text import describe_text
-    from tokenizer_cache.vq import describe_vq
+    from tokenizer_cache.vq.description import describe_vq
 
     return build_vocabulary(describe_text(corpus.models["text"]), describe_vq(corpus.models["vq"]))
 
@@ -183,7 +182,8 @@ def _shard_extras(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
     ids = vocabulary(corpus).fingerprint
     settings = recipe.shards.model_dump(mode="json")
     corpus.shards = corpus.root / "shards" / fingerprint(vocabulary=ids, settings=settings)
-    previous = open_manifest(corpus.shards).names() if _has_manifest(corpus.shards) else {}
+    manifest = find_manifest(corpus.shards)
+    previous = manifest.names() if manifest else {}
     counts: dict[str, dict[str, int]] = {part.name: {} for part in corpus.parts}
     rows = corpus.query(
         "SELECT part, stream, split, count(DISTINCT record_id) FROM selection GROUP BY ALL"
@@ -195,7 +195,3 @@ def _shard_extras(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
         part: {"folder": str(corpus.shards), "names": names.get(part, {}), "vocabulary": ids}
         for part in counts
     }
-
-
-def _has_manifest(folder: Path) -> bool:
-    return (folder / MANIFEST).exists() and bool(read_json(folder / MANIFEST)["shards"])

@@ -11,6 +11,7 @@ from jobs.run import RECIPE_FILE, open_corpus
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.storage import commit_json, commit_text, read_json
 from pipeline.errors import UserError
+from tokenizer_cache.manifest import find_manifest
 
 CORPUS_FILE = "corpus.json"
 """Where the run says which corpus it was trained on, for held-out samples and the report."""
@@ -55,7 +56,7 @@ def find_shards(corpus: Corpus) -> Path:
     Raises:
         UserError: when they have not been written.
     """
-    if corpus.shards is None or not (corpus.shards / "manifest.json").exists():
+    if corpus.shards is None or find_manifest(corpus.shards) is None:
         message = f"{corpus.root} has no shards yet"
         raise UserError(message, "Run `anymix run RECIPE --corpus …` to the end first.")
     return corpus.shards

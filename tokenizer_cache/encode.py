@@ -12,7 +12,7 @@ from pipeline.device import use_threads
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.images import decode, fit_square
 from tokenizer_cache.settings import VQSettings
-from tokenizer_cache.vq import load_vq
+from tokenizer_cache.vq.tokenizer import load_vq
 
 _BATCH_SIZE = 64
 """Ours: more is no faster on a CPU, and so many decoded images fit in memory."""

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine.corpus import MANIFEST_FILE
 from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.storage import commit_json, read_json
 from pipeline.engine.tables import read_table
 from pipeline.errors import UserError
 from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
 
-MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.json"
 
 _SHARD_NAME = re.compile(r"(text|image|mixed)(-validation)?-(\d{6,})\.tar")
@@ -140,7 +140,7 @@ def write_manifest(folder: Path, samples: Iterable[Path], vocabulary: Vocabulary
     )
     manifest = Manifest(folder=folder, vocabulary=vocabulary, shards=tuple(shards))
     commit_json(folder / VOCABULARY, vocabulary.to_json())
-    commit_json(folder / MANIFEST, _to_json(manifest))
+    commit_json(folder / MANIFEST_FILE, _to_json(manifest))
     named = {shard.file for shard in shards}
     for path in folder.iterdir():
         if _SHARD_NAME.fullmatch(path.name) and path.name not in named:
@@ -154,12 +154,17 @@ def withdraw(folder: Path, parts: Collection[str]) -> None:
     The manifest then never names a file that is half of an old run and half of a new one, and
     `Manifest.samples` tells for every other part which `samples` its tars belong to.
     """
-    if not (folder / MANIFEST).exists():
+    manifest = find_manifest(folder)
+    if manifest is None:
         return
-    manifest = open_manifest(folder)
     kept = tuple(shard for shard in manifest.shards if shard.part not in parts)
     if kept != manifest.shards:
-        commit_json(folder / MANIFEST, _to_json(replace(manifest, shards=kept)))
+        commit_json(folder / MANIFEST_FILE, _to_json(replace(manifest, shards=kept)))
+
+
+def find_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder of shards; None before one has been published."""
+    return open_manifest(folder) if (folder / MANIFEST_FILE).exists() else None
 
 
 def open_manifest(folder: Path, vocabulary_fingerprint: str | None = None) -> Manifest:
@@ -173,9 +178,9 @@ def open_manifest(folder: Path, vocabulary_fingerprint: str | None = None) -> Ma
         UserError: when there is no manifest, when its vocabulary is not the one beside it, or when
             another one is asked for.
     """
-    path = folder / MANIFEST
+    path = folder / MANIFEST_FILE
     if not path.exists():
-        raise UserError(f"{folder} holds no {MANIFEST}", "Run `anymix run` to the end first.")
+        raise UserError(f"{folder} holds no {MANIFEST_FILE}", "Run `anymix run` to the end first.")
     value = read_json(path)
     vocabulary = read_vocabulary(folder / VOCABULARY)
     if value["vocabulary"] != vocabulary.fingerprint:

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from pipeline.device import best_device
-from pipeline.engine.storage import commit_json, committing_folder
+from pipeline.engine.storage import commit_json, committing_folder, read_json_lines
 from pipeline.errors import UserError
 from tokenizer_cache.text import TextTokenizer, load_text
 from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
@@ -117,8 +116,4 @@ def load_run(folder: Path) -> Run:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`; a last line that a crash cut short is left out."""
-    path = folder / METRICS
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    return read_json_lines(folder / METRICS)

@@ -8,7 +8,7 @@ needs the hash of its weights, which exist only when it has been fitted. So `Cor
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from pipeline.engine.storage import commit_json, read_json
 from pipeline.engine.tables import connect, part_path, write_table
 
 MODEL_FILE = "model.json"
+MANIFEST_FILE = "manifest.json"
+"""What publishes a folder of shards; `tokenizer_cache.manifest` writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class Corpus:
         self,
         spec: StageSpec,
         extra: Mapping[str, Mapping[str, Any]] | None = None,
-        redo: Collection[str] = (),
+        published: Mapping[str, str] | None = None,
     ) -> list[Task]:
         """Place a stage's table and return the tasks of the parts that are not committed yet.
 
@@ -94,7 +96,9 @@ class Corpus:
             spec: the stage; the tables and models that it reads must have been resolved.
             extra: JSON values that only one part has. They decide its output, so they are in its
                 fingerprint, except `part`, `source` and `folder`, which only say where.
-            redo: parts that have to be done although they are committed.
+            published: for a stage that writes files beside its table under names that stay: for
+                each part that has such files, the fingerprint that they were published with. A
+                committed part whose files are of another is done again.
         """
         common = fingerprint(
             stage=spec.name,
@@ -121,7 +125,8 @@ class Corpus:
             )
             if folder not in committed:
                 committed[folder] = _files_of(folder)
-            if path.name not in committed[folder] or part.name in redo:
+            is_overwritten = (published or {}).get(part.name, print_) != print_
+            if path.name not in committed[folder] or is_overwritten:
                 tasks.append(
                     Task(
                         work=Work(part=part.name, inputs=inputs, extra=own),
@@ -201,6 +206,14 @@ class Corpus:
     def reject_files(self) -> list[Path]:
         """The committed files of all stages' live rejects."""
         return [path for stage in self.rejects.values() for path in _existing(stage)]
+
+    def published_shards(self) -> list[dict[str, Any]] | None:
+        """The shards as their manifest lists them; None before it is published."""
+        path = self.shards / MANIFEST_FILE if self.shards else None
+        if path is None or not path.exists():
+            return None
+        shards: list[dict[str, Any]] = read_json(path)["shards"]
+        return shards
 
     def query(self, sql: str) -> duckdb.DuckDBPyRelation:
         """Run SQL over the live tables: those resolved and committed, by name, and `rejects`.

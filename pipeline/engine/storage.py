@@ -71,6 +71,17 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can say
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """The values of a JSON-lines file, none where it is missing.
+
+    A last line that a crash cut short is left out.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
 def flush(path: Path) -> None:
     """Force a file's or a folder's content to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

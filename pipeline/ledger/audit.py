@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import hash_file
-from pipeline.engine.storage import read_json
 
 _NUM_EXAMPLES = 5
 
@@ -109,10 +108,10 @@ def _texts(corpus: Corpus) -> Finding:
 
 def _shards(corpus: Corpus) -> Iterator[Finding]:
     """The tars against the manifest and against the table of samples."""
-    if corpus.shards is None or not (corpus.shards / "manifest.json").exists():
+    shards = corpus.published_shards()
+    if corpus.shards is None or shards is None:
         yield _finding("the shards have a manifest", 1, ["there is none"])
         return
-    shards = read_json(corpus.shards / "manifest.json")["shards"]
     damaged = [
         shard["file"]
         for shard in shards

@@ -30,8 +30,6 @@ KEPT = """
 """
 """The texts that stay, with their stream: what the shards hold, or the selection before them."""
 
-_MANIFEST = "manifest.json"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
@@ -199,10 +197,7 @@ def stream_facts(corpus: Corpus) -> list[StreamFacts]:
 
 def shard_list(corpus: Corpus) -> list[dict[str, Any]]:
     """The shards as the manifest lists them; none before there is one."""
-    if corpus.shards is None or not (corpus.shards / _MANIFEST).exists():
-        return []
-    shards: list[dict[str, Any]] = read_json(corpus.shards / _MANIFEST)["shards"]
-    return shards
+    return corpus.published_shards() or []
 
 
 def rights_facts(corpus: Corpus, *, limit: int) -> tuple[list[RightsFacts], int]:

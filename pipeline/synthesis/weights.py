@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -149,5 +150,6 @@ def _packaged_gguf() -> Path:
     return Path(spec.origin).parent / _FILE
 
 
+@cache
 def _gguf_fingerprint(source: Path) -> str:
     return fingerprint(gguf=hash_file(source), conversion=_CONVERSION)

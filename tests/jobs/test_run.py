@@ -16,6 +16,7 @@ from pipeline.engine.fingerprint import hash_file
 from pipeline.errors import UserError
 from pipeline.ledger.audit import audit
 from pipeline.ledger.status import status
+from tokenizer_cache.manifest import withdraw
 
 
 def run(recipe, root, until=None):
@@ -97,6 +98,29 @@ def test_going_back_to_an_earlier_recipe_gives_its_shards_again(corpus, load):
     run(load(), corpus)
     assert files_of(corpus / "shards") == before
     assert not faults(corpus)
+
+
+def test_shards_that_a_killed_run_overwrote_are_written_again(corpus, load):
+    before = files_of(corpus / "shards")
+    parts = {part.name for part in open_corpus(corpus)[1].parts}
+    (folder,) = (corpus / "shards").iterdir()
+    # What a run with another threshold does before it is killed: its samples are not committed.
+    withdraw(folder, parts)
+    for path in folder.glob("image-0*.tar"):
+        path.write_bytes(b"")
+    run(load(), corpus)
+    assert files_of(corpus / "shards") == before
+    assert not faults(corpus)
+
+
+def test_nothing_to_do_loads_neither_torch_nor_ray(corpus, tiny_recipe):
+    code = (
+        "import sys\nfrom jobs.cli import call\n"
+        f"assert call(['run', {str(tiny_recipe)!r}, '--corpus', {str(corpus)!r}]) == 0\n"
+        "sys.exit(bool({'torch', 'ray', 'vllm', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_more_records_leave_the_old_parts_and_models_alone(corpus, load):

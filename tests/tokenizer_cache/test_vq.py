@@ -25,7 +25,8 @@ from tokenizer_cache.shards import ShardWorker
 from tokenizer_cache.text import describe_text
 from tokenizer_cache.text import fit as fit_text
 from tokenizer_cache.vocabulary import build_vocabulary
-from tokenizer_cache.vq import describe_vq, load_vq
+from tokenizer_cache.vq.description import describe_vq
+from tokenizer_cache.vq.tokenizer import load_vq
 from tokenizer_cache.vq.train import fit
 
 SELECTED = [

@@ -20,8 +20,9 @@ from tokenizer_cache.shards import write_tar
 from tokenizer_cache.text import describe_text
 from tokenizer_cache.text import fit as fit_text
 from tokenizer_cache.vocabulary import build_vocabulary
+from tokenizer_cache.vq.description import describe_vq
 from tokenizer_cache.vq.model import VQModel
-from tokenizer_cache.vq.tokenizer import describe_vq, save_vq
+from tokenizer_cache.vq.tokenizer import save_vq
 from trainer.run import Run, load_run
 from trainer.settings import MixSettings, ModelSettings, TrainSettings
 from trainer.train import train

@@ -1,4 +1,4 @@
-"""A trained image tokenizer: how it is saved, loaded and described to the vocabulary."""
+"""A trained image tokenizer: how it is saved and loaded."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.device import best_device
-from pipeline.engine.fingerprint import fingerprint, hash_file
 from pipeline.engine.storage import commit_json, read_json
 from pipeline.images import fit_square
 from tokenizer_cache.settings import VQSettings
-from tokenizer_cache.vocabulary import TokenizerDescription
+from tokenizer_cache.vq.description import SETTINGS, WEIGHTS
 from tokenizer_cache.vq.model import VQModel, to_pixels, to_tensor
-
-WEIGHTS = "model.safetensors"
-SETTINGS = "settings.json"
 
 
 class VQTokenizer:
@@ -79,15 +75,3 @@ def load_vq(folder: Path) -> VQTokenizer:
     model = VQModel(settings)
     model.load_state_dict(load_file(folder / WEIGHTS))
     return VQTokenizer(settings, model)
-
-
-def describe_vq(folder: Path) -> TokenizerDescription:
-    """What the vocabulary must know of the image tokenizer in `folder`."""
-    settings = VQSettings.model_validate(read_json(folder / SETTINGS))
-    side = settings.image_size // settings.stride
-    return TokenizerDescription(
-        modality="image",
-        num_tokens=settings.codebook_size,
-        fingerprint=fingerprint(weights=hash_file(folder / WEIGHTS)),
-        grid=(side, side),
-    )

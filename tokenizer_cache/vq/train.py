@@ -6,7 +6,6 @@ Legend: N images, B batch, H W image height and width, h w code grid, K codebook
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from pipeline.device import best_device, use_threads
+from pipeline.device import best_device, use_all_cores
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
@@ -75,7 +74,7 @@ def fit(settings: VQSettings, inputs: FitInputs, folder: Path) -> Iterator[Progr
     measured = measured[:_MAX_HELD_OUT]
 
     # Stages before it in this process may have set one thread; the number decides the last bits.
-    use_threads(os.cpu_count() or 1)
+    use_all_cores()
     device = best_device()
     torch.manual_seed(settings.seed)
     model = VQModel(settings).to(device).to(memory_format=torch.channels_last)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
+from pipeline.engine.storage import read_json_lines
 from pipeline.publish.facts import KEPT, LEFT_OUT_WITH_RECORD
 
 _NUM_BINS = 40
@@ -190,7 +190,7 @@ def caption_faults(corpus: Corpus) -> list[tuple[str, str, int]]:
 def stage_times(path: Path) -> list[StageTime]:
     """The stages in `events.jsonl`, in the order in which they first ended."""
     stages: dict[str, list[dict[str, Any]]] = {}
-    for event in read_lines(path):
+    for event in read_json_lines(path):
         stages.setdefault(event["stage"], []).append(event)
     times = []
     for stage, events in stages.items():
@@ -209,14 +209,6 @@ def stage_times(path: Path) -> list[StageTime]:
             )
         )
     return times
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSON-lines file; a last line that a crash cut short is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
 
 
 def _texts(

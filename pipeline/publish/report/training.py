@@ -9,9 +9,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.engine.storage import read_json
+from pipeline.engine.storage import read_json, read_json_lines
 from pipeline.publish.report import figures
-from pipeline.publish.report.queries import read_lines
 
 _NUM_POINTS = 120
 """Points of a training curve; each is a mean over equally many steps."""
@@ -44,7 +43,7 @@ class Training:
 
 def describe(run: Path) -> Training | None:
     """The training in a run's folder; None before its first step."""
-    steps = read_lines(run / "metrics.jsonl")
+    steps = read_json_lines(run / "metrics.jsonl")
     if not steps:
         return None
     looks = [step for step in steps if step.get("held_out")]
