@@ -63,7 +63,8 @@ class IngestWorker:
 
         if isinstance(record, UnreadableRecord):
             return refuse(record.reason, f"{record.key}: {record.detail}")
-        length, limit = len(record.caption), self._settings.max_caption_characters
+        caption = record.caption if isinstance(record.caption, str) else record.caption.decode()
+        length, limit = len(caption), self._settings.max_caption_characters
         if length > limit:
             return refuse("ingest-caption-too-long", f"{length} characters, allowed are {limit}")
         width = height = image_id = None
@@ -74,16 +75,22 @@ class IngestWorker:
                 return refuse(error.reason, f"{record.key}: {error}")
             width, height = image.size
             image_id = hash_bytes(record.image)
-        chance = unit_interval("split", image_id or record.caption)
+        chance = unit_interval("split", image_id or caption)
         return {
             "record_id": identity,
             "source": source,
             "key": record.key,
             "image_id": image_id,
             "image": record.image,
+            "image_ref": None,
             "width": width,
             "height": height,
-            "caption": record.caption,
+            "caption": caption,
+            "more_captions": [],
+            "repairs": [],
+            "document": record.document,
+            "position": record.position,
+            "opt_outs": [],
             "licence": record.licence,
             "attribution": record.attribution,
             "split": "validation" if chance < self._settings.validation_share else "train",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline.engine.fingerprint import fingerprint, unit_interval
@@ -53,14 +53,35 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRecord:
-    """One record as a source gives it, before anything has looked at the image's bytes."""
+    """One record as a source gives it, before anything has looked at the image's bytes.
+
+    Attributes:
+        key: its name inside the source.
+        caption: its text; bytes where the source does not know the encoding, so that ingest can
+            say what is wrong with them.
+        image: the encoded image, or None.
+        licence: SPDX name, or as the source words it.
+        attribution: whom to name.
+        origin: a URL or a path.
+        more_captions: further texts, by the column or language that they are from.
+        image_ref: where the image's bytes lie, so that they need not be copied; None where they
+            are made or fetched.
+        signals: what a downloader recorded beside the image (`X-Robots-Tag` and the like).
+        document: the interleaved document that the record is a piece of.
+        position: its place in that document.
+    """
 
     key: str
-    caption: str
+    caption: str | bytes
     image: bytes | None
     licence: str
     attribution: str
     origin: str
+    more_captions: Mapping[str, str | bytes] = field(default_factory=dict)
+    image_ref: str | None = None
+    signals: Mapping[str, str] = field(default_factory=dict)
+    document: str | None = None
+    position: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,9 @@ def _record(record: Selected, image: bytes | None, image_id: str | None) -> dict
         "attribution": "nobody",
         "split": record.split,
         "origin": f"generated://{record.record_id}",
+        "more_captions": [],
+        "repairs": [],
+        "opt_outs": [],
     }
 
 

@@ -148,4 +148,5 @@ def _record(text: str) -> dict[str, object]:
         "record_id": text, "source": "squares", "key": text, "image_id": None, "image": None,
         "width": None, "height": None, "caption": text, "licence": "CC0-1.0",
         "attribution": "", "split": "train", "origin": "",
+        "more_captions": [], "repairs": [], "opt_outs": [],
     }  # fmt: skip

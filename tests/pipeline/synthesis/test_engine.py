@@ -34,6 +34,9 @@ def make_task(folder: Path, part: str, captions: list[str], *, with_image: bool 
             "attribution": "nobody",
             "split": "train",
             "origin": "test",
+            "more_captions": [],
+            "repairs": [],
+            "opt_outs": [],
         }
         for index, caption in enumerate(captions)
     ]

@@ -9,7 +9,9 @@ from pipeline.synthesis.limit import LimitSettings, chance, fit, read_cut
 @pytest.fixture
 def inputs(tmp_path):
     """50 records with an image and 50 without."""
-    row = dict.fromkeys(RECORDS.names, "x") | {"image": None, "width": None, "height": None}
+    filled = {field.name for field in RECORDS if field.type == "string"}
+    row = {name: "x" if name in filled else None for name in RECORDS.names}
+    row |= {"more_captions": [], "repairs": [], "opt_outs": []}
     rows = [
         row | {"record_id": f"r{index}", "image_id": "i" if index < 50 else None}
         for index in range(100)
