@@ -42,7 +42,8 @@ class ScoreWorker:
         records = work.read("records", ["record_id", "image_id", "image", "caption"]).to_pylist()
         texts = _texts_by_record(records, work.read("variants").to_pylist())
         pictures = [record for record in records if record["image"] is not None]
-        decoded = [images.decode(record.pop("image")) for record in pictures]
+        decoded = [images.decode(record["image"]) for record in work.each(pictures)]
+        work.at(tuple(record["record_id"] for record in pictures))
         scores = {
             record["record_id"]: picture_scores(image)
             for record, image in zip(pictures, decoded, strict=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipeline.engine.runner import PartDone
 from pipeline.engine.stage import Progress as FitProgress
+from pipeline.engine.worker import PartDone
 
 _LINE_EVERY_S = 15.0
 """Without a terminal (a log file, a scheduler) a line now and then takes the bar's place."""
@@ -21,26 +22,36 @@ _Update = Callable[[int, int, str], None]
 
 @dataclass(kw_only=True)
 class StageProgress:
-    """What a stage has done so far; each call moves its bar."""
+    """What a stage of a chain has done so far."""
 
     num_parts: int
-    update: _Update
     started: float = field(default_factory=time.monotonic)
     parts_done: int = 0
     num_rows: int = 0
     num_rejects: int = 0
+    seconds: float = 0
+
+
+@dataclass(kw_only=True)
+class ChainProgress:
+    """What the stages of a chain have done so far; each call moves a bar."""
+
+    stages: Mapping[str, StageProgress]
+    update: Callable[[str, int, int, str], None]
 
     def part(self, done: PartDone) -> None:
         """Count a part that has been committed."""
-        self.parts_done += 1
-        self.num_rows += done.num_rows
-        self.num_rejects += done.num_rejects
-        rate = self.num_rows / max(time.monotonic() - self.started, 1e-3)
-        self.update(self.parts_done, self.num_parts, f"parts, {rate:,.0f} rows/s")
+        stage = self.stages[done.stage]
+        stage.parts_done += 1
+        stage.num_rows += done.num_rows
+        stage.num_rejects += done.num_rejects
+        stage.seconds = time.monotonic() - stage.started
+        rate = stage.num_rows / max(stage.seconds, 1e-3)
+        self.update(done.stage, stage.parts_done, stage.num_parts, f"parts, {rate:,.0f} rows/s")
 
-    def rows(self, done: int, total: int, figures: str) -> None:
+    def rows(self, stage: str, done: int, total: int, figures: str) -> None:
         """Show rows instead of parts, for a stage whose parts take long."""
-        self.update(done, total, figures)
+        self.update(stage, done, total, figures)
 
 
 class Reporter:
@@ -58,17 +69,29 @@ class Reporter:
         self._console.print(f"{name:<14} {num_rows} rows in {seconds:.1f} s")
 
     @contextmanager
-    def stage(self, name: str, *, num_parts: int, of: int) -> Iterator[StageProgress]:
-        """Show the parts of a stage as they are committed."""
-        with self._bar(name) as update:
-            progress = StageProgress(num_parts=num_parts, update=update)
-            yield progress
-        seconds = time.monotonic() - progress.started
-        refused = f", {progress.num_rejects} rejected" if progress.num_rejects else ""
-        kept = f" ({of - num_parts} unchanged)" if num_parts < of else ""
+    def chain(self, num_parts: Mapping[str, int], *, of: int) -> Iterator[ChainProgress]:
+        """Show the parts of some stages as they are committed, then a line for each stage.
+
+        Args:
+            num_parts: for each stage, how many parts it has to do; 0 where nothing has changed.
+            of: how many parts there are.
+        """
+        busy = {name: count for name, count in num_parts.items() if count}
+        stages = {name: StageProgress(num_parts=count) for name, count in busy.items()}
+        with self._bars(list(busy)) as update:
+            yield ChainProgress(stages=stages, update=update)
+        for name in num_parts:
+            if name in stages:
+                self._summary(name, stages[name], of)
+            else:
+                self.unchanged(name)
+
+    def _summary(self, name: str, done: StageProgress, of: int) -> None:
+        refused = f", {done.num_rejects} rejected" if done.num_rejects else ""
+        kept = f" ({of - done.num_parts} unchanged)" if done.num_parts < of else ""
         self._console.print(
-            f"{name:<14} {progress.num_rows} rows{refused}"
-            f" in {num_parts} parts{kept}, {seconds:.1f} s"
+            f"{name:<14} {done.num_rows} rows{refused}"
+            f" in {done.num_parts} parts{kept}, {done.seconds:.1f} s"
         )
 
     @contextmanager
@@ -89,12 +112,18 @@ class Reporter:
 
     @contextmanager
     def _bar(self, name: str) -> Iterator[_Update]:
-        """A bar on a terminal, or a line every few seconds elsewhere."""
+        """A bar for one piece of work."""
+        with self._bars([name]) as update:
+            yield partial(update, name)
+
+    @contextmanager
+    def _bars(self, names: Sequence[str]) -> Iterator[Callable[[str, int, int, str], None]]:
+        """A bar for each name on a terminal, or a line every few seconds elsewhere."""
         printed = time.monotonic()
-        if not self._console.is_terminal:
-            self._console.print(f"{name:<14} …")
+        if names and not self._console.is_terminal:
+            self._console.print(f"{', '.join(names):<14} …")
         with Progress(
-            TextColumn(f"{name:<14}"),
+            TextColumn("{task.description:<14}"),
             BarColumn(bar_width=24),
             TextColumn("{task.completed}/{task.total} {task.fields[figures]}"),
             TimeElapsedColumn(),
@@ -103,12 +132,12 @@ class Reporter:
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
-        ) as bar:
-            task = bar.add_task(name, total=None, figures="")
+        ) as bars:
+            tasks = {name: bars.add_task(name, total=None, figures="") for name in names}
 
-            def update(done: int, total: int, figures: str) -> None:
+            def update(name: str, done: int, total: int, figures: str) -> None:
                 nonlocal printed
-                bar.update(task, completed=done, total=total, figures=figures)
+                bars.update(tasks[name], completed=done, total=total, figures=figures)
                 now = time.monotonic()
                 if not self._console.is_terminal and now - printed > _LINE_EVERY_S:
                     printed = now

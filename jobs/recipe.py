@@ -29,6 +29,9 @@ class RunSettings(Settings):
 
     num_workers: int = Field(default=2, ge=0)
     """Workers of each stage. 0 runs the stages in this process, without Ray."""
+    timeout_s: float | None = Field(default=600, gt=0)
+    """Longest that a worker may be at one record (or one batch), in seconds, before it is taken to
+    hang and started again; null sets no limit. Without Ray there is none."""
 
 
 class Recipe(Settings):

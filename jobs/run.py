@@ -5,36 +5,31 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 
-from jobs.progress import Reporter, StageProgress
+from jobs.filling import Filling
+from jobs.progress import Reporter
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
-from jobs.stages import Extras, list_parts, part_extras, steps, vocabulary
-from pipeline.engine.corpus import Corpus, Task
+from jobs.stages import list_parts, part_extras, steps
+from pipeline.engine.corpus import Corpus
+from pipeline.engine.corpus_step import resolve_corpus_step
+from pipeline.engine.events import EventLog
 from pipeline.engine.parts import Part
-from pipeline.engine.runner import (
-    EventLog,
-    InProcessRunner,
-    PartDone,
-    RayRunner,
-    Runner,
-    connect_to_ray,
-    remove_leftovers,
-)
-from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec
+from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_text
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
-from tokenizer_cache.manifest import find_manifest, withdraw, write_manifest
 
 RECIPE_FILE = "recipe.yaml"
 PARTS_FILE = "parts.parquet"
+EVENTS_FILE = "events.jsonl"
 _PARTS = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
@@ -47,38 +42,42 @@ _PARTS = pa.schema(
 )
 
 
-def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -> Corpus:
+def fill(
+    recipe: Recipe,
+    root: Path,
+    *,
+    until: str | None = None,
+    refit: Collection[str] = (),
+    reporter: Reporter,
+) -> Corpus:
     """Bring a corpus up to its recipe and return it; what is committed already is not done again.
 
     Args:
         recipe: what the corpus should be.
         root: the corpus's folder; made where it is missing.
         until: name of the last step to do; None does all.
+        refit: names of fitted models to fit anew, on the corpus as it is now.
         reporter: shows progress.
 
     Raises:
-        UserError: when another run holds the corpus, or `until` names no step.
+        UserError: when another run holds the corpus, when `until` or `refit` names no step, or
+            when a part could not be done.
     """
     flow = steps(recipe)
-    names = [step.name for step in flow]
-    if until is not None and until not in names:
-        raise UserError(f"there is no stage {until!r}", f"The stages are {', '.join(names)}.")
+    _check_names(flow, until, refit)
     root = root.resolve()
     with _held(root):
-        remove_leftovers(root)
         parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
         corpus = _corpus(recipe, root, parts)
         _remember(recipe, corpus)
-        log = EventLog(root / "events.jsonl")
-        with closing(_LazyRunner(recipe.run.num_workers)) as runner:
-            for step in flow[: names.index(until) + 1 if until else None]:
-                match step:
-                    case StageSpec():
-                        _do_stage(step, recipe, corpus, runner, reporter, log)
-                    case FitSpec():
-                        _do_fit(step, corpus, runner, reporter, log)
-                    case CorpusStepSpec():
-                        _do_corpus_step(step, corpus, reporter, log)
+        run = f"{time.strftime('%Y%m%dT%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
+        log = EventLog(root / EVENTS_FILE, run)
+        with Filling(recipe=recipe, corpus=corpus, reporter=reporter, log=log, run=run) as filling:
+            for step in flow:
+                filling.do(step, refit=step.name in refit)
+                if step.name == until:
+                    break
+            filling.finish()
         return corpus
 
 
@@ -104,7 +103,7 @@ def open_corpus(root: Path) -> tuple[Recipe, Corpus]:
                     del corpus.models[step.name]
                     break
             case CorpusStepSpec():
-                if corpus.resolve_corpus_step(step):
+                if resolve_corpus_step(corpus, step) is not None:
                     break
     return recipe, corpus
 
@@ -116,6 +115,18 @@ def read_parts(root: Path) -> list[Part]:
         return []
     rows = read_table(path).to_pylist()
     return [Part(**{**row, "slice": json.loads(row["slice"])}) for row in rows]
+
+
+def _check_names(flow: list[Step], until: str | None, refit: Collection[str]) -> None:
+    names = [step.name for step in flow]
+    if until is not None and until not in names:
+        raise UserError(f"there is no stage {until!r}", f"The stages are {', '.join(names)}.")
+    models = [step.name for step in flow if isinstance(step, FitSpec)]
+    for name in refit:
+        if name not in models:
+            raise UserError(
+                f"there is no fitted model {name!r}", f"The models are {', '.join(models)}."
+            )
 
 
 def _corpus(recipe: Recipe, root: Path, parts: list[Part]) -> Corpus:
@@ -130,141 +141,6 @@ def _remember(recipe: Recipe, corpus: Corpus) -> None:
     if read_parts(corpus.root) != corpus.parts:
         rows = [{**asdict(part), "slice": json.dumps(part.slice)} for part in corpus.parts]
         write_table(corpus.root / PARTS_FILE, rows, _PARTS)
-
-
-class _LazyRunner:
-    """Starts Ray when the first work turns up: a run with nothing to do starts nothing."""
-
-    def __init__(self, num_workers: int) -> None:
-        self._num_workers = num_workers
-        self._has_connected = False
-
-    def get(self) -> Runner:
-        """Where tasks and fits run."""
-        if not self._num_workers:
-            return InProcessRunner()
-        self.connect()
-        return RayRunner(self._num_workers)
-
-    def connect(self) -> None:
-        """Be connected to Ray."""
-        self._has_connected = connect_to_ray() or self._has_connected
-
-    def close(self) -> None:
-        """Give back what `connect` took; a Ray that was there before stays."""
-        if self._has_connected:
-            import ray
-
-            ray.shutdown()
-
-
-def _do_stage(
-    spec: StageSpec,
-    recipe: Recipe,
-    corpus: Corpus,
-    runner: _LazyRunner,
-    reporter: Reporter,
-    log: EventLog,
-) -> None:
-    extras = part_extras(spec, recipe, corpus)
-    published = _published(corpus, extras) if spec.name == "shards" else None
-    tasks = corpus.resolve_stage(spec, extras, published)
-    if spec.name == "shards":
-        withdraw(_shards_of(corpus), {task.work.part for task in tasks})
-    if not tasks:
-        reporter.unchanged(spec.name)
-    else:
-        started = time.monotonic()
-        with reporter.stage(spec.name, num_parts=len(tasks), of=len(corpus.parts)) as show:
-            if spec.name == "synthesize":
-                done = _synthesize(recipe, corpus, tasks, runner, show)
-            else:
-                done = runner.get().run_tasks(spec, tasks, corpus.models)
-            for part in done:
-                show.part(part)
-                log.write(spec.name, **asdict(part))
-        log.write(spec.name, parts=len(tasks), seconds=time.monotonic() - started)
-    if spec.name == "shards":
-        _publish(corpus, changed=bool(tasks))
-
-
-def _do_fit(
-    spec: FitSpec, corpus: Corpus, runner: _LazyRunner, reporter: Reporter, log: EventLog
-) -> None:
-    if not corpus.resolve_fit(spec):
-        reporter.unchanged(spec.name)
-        return
-    started = time.monotonic()
-    with reporter.fit(spec.name) as show:
-        folder = corpus.models[spec.name]
-        for progress in runner.get().run_fit(spec, corpus.fit_inputs(spec), folder):
-            show(progress)
-    log.write(spec.name, fitted=folder.name, seconds=time.monotonic() - started)
-
-
-def _do_corpus_step(
-    spec: CorpusStepSpec, corpus: Corpus, reporter: Reporter, log: EventLog
-) -> None:
-    if not corpus.resolve_corpus_step(spec):
-        reporter.unchanged(spec.name)
-        return
-    started = time.monotonic()
-    num_rows = corpus.do_corpus_step(spec)
-    corpus.resolve_corpus_step(spec)
-    seconds = time.monotonic() - started
-    reporter.corpus_step(spec.name, num_rows, seconds)
-    log.write(spec.name, rows=num_rows, seconds=seconds)
-
-
-def _synthesize(
-    recipe: Recipe,
-    corpus: Corpus,
-    tasks: list[Task],
-    runner: _LazyRunner,
-    show: StageProgress,
-) -> Iterator[PartDone]:
-    """The LLM stage goes through `ray.data.llm`, over the rows of all its parts at once."""
-    from pipeline.synthesis.engine import synthesize
-    from pipeline.synthesis.limit import read_cut
-
-    if recipe.synthesis.limit:
-        runner.connect()
-    answers = tokens = 0
-    for event in synthesize(recipe.synthesis, tasks, cut=read_cut(corpus.models["synthesis"])):
-        answers += event.num_answers
-        tokens += event.num_tokens
-        show.rows(answers, recipe.synthesis.limit, f"records, {tokens} tokens written")
-        if event.is_done:
-            yield PartDone(
-                part=event.part,
-                seconds=event.seconds,
-                num_rows=event.num_rows,
-                num_rejects=event.num_rejects,
-            )
-
-
-def _published(corpus: Corpus, extras: Extras) -> dict[str, str]:
-    """For each part that has shards, the `samples` that they were published with; "" for none.
-
-    A shard keeps its name when its content changes, so that a committed part of `samples` says
-    nothing about the tars: they may be those of a later recipe, or of a run that was killed.
-    """
-    manifest = find_manifest(_shards_of(corpus))
-    samples = manifest.samples() if manifest else {}
-    return {part: samples.get(part, "") for part, extra in extras.items() if extra["names"]}
-
-
-def _publish(corpus: Corpus, *, changed: bool) -> None:
-    """Write the shards' manifest, where a shard has changed, come or gone."""
-    manifest = find_manifest(_shards_of(corpus))
-    live = {part.name for part in corpus.parts}
-    if changed or manifest is None or not manifest.names().keys() <= live:
-        write_manifest(_shards_of(corpus), corpus.files("samples"), vocabulary(corpus))
-
-
-def _shards_of(corpus: Corpus) -> Path:
-    assert corpus.shards is not None, "the extras of the shards' stage place them"  # noqa: S101
-    return corpus.shards
 
 
 @contextmanager

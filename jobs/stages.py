@@ -57,7 +57,7 @@ def steps(recipe: Recipe) -> list[Step]:
             schema=schemas.VARIANTS,
             settings=recipe.synthesis,
             models=("synthesis",),
-            worker="pipeline.synthesis.engine:synthesize",
+            worker="pipeline.synthesis.engine:SilentWorker",
         ),
         FitSpec(
             name="clip",
@@ -65,6 +65,14 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records",),
             settings=recipe.score.clip,
             fit="filters.clip_bootstrap:fit",
+            resources=ALL_CORES,
+        ),
+        FitSpec(
+            name="vq",
+            version=1,
+            reads=("records",),
+            settings=recipe.image_tokenizer,
+            fit="tokenizer_cache.vq.train:fit",
             resources=ALL_CORES,
         ),
         StageSpec(
@@ -76,6 +84,16 @@ def steps(recipe: Recipe) -> list[Step]:
             settings=recipe.score,
             models=("clip",),
             worker="filters.score:ScoreWorker",
+        ),
+        StageSpec(
+            name="tokenize",
+            version=1,
+            reads=("records",),
+            writes="tokens",
+            schema=schemas.TOKENS,
+            settings=recipe.image_tokenizer,
+            models=("vq",),
+            worker="tokenizer_cache.encode:EncodeWorker",
         ),
         duplicates.STEP,
         FitSpec(
@@ -94,24 +112,6 @@ def steps(recipe: Recipe) -> list[Step]:
             settings=recipe.select,
             models=("cuts",),
             worker="pipeline.select:SelectWorker",
-        ),
-        FitSpec(
-            name="vq",
-            version=1,
-            reads=("records",),
-            settings=recipe.image_tokenizer,
-            fit="tokenizer_cache.vq.train:fit",
-            resources=ALL_CORES,
-        ),
-        StageSpec(
-            name="tokenize",
-            version=1,
-            reads=("records",),
-            writes="tokens",
-            schema=schemas.TOKENS,
-            settings=recipe.image_tokenizer,
-            models=("vq",),
-            worker="tokenizer_cache.encode:EncodeWorker",
         ),
         FitSpec(
             name="text",
@@ -183,15 +183,18 @@ def _shard_extras(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
     settings = recipe.shards.model_dump(mode="json")
     corpus.shards = corpus.root / "shards" / fingerprint(vocabulary=ids, settings=settings)
     manifest = find_manifest(corpus.shards)
-    previous = manifest.names() if manifest else {}
-    counts: dict[str, dict[str, int]] = {part.name: {} for part in corpus.parts}
-    rows = corpus.query(
-        "SELECT part, stream, split, count(DISTINCT record_id) FROM selection GROUP BY ALL"
-    ).fetchall()
-    for part, stream, split, count in rows:
-        counts[part][f"{stream}/{split}"] = count
-    names = allot_names(previous, counts)
+    names = manifest.names() if manifest else {}
+    if manifest is None or manifest.selection != corpus.tables["selection"].fingerprint():
+        held: dict[str, dict[str, int]] = {part.name: {} for part in corpus.parts}
+        rows = corpus.query("SELECT DISTINCT part, stream, split FROM selection").fetchall()
+        for part, stream, split in rows:
+            held[part][f"{stream}/{split}"] = 1
+        names = allot_names(names, held)
     return {
-        part: {"folder": str(corpus.shards), "names": names.get(part, {}), "vocabulary": ids}
-        for part in counts
+        part.name: {
+            "folder": str(corpus.shards),
+            "names": names.get(part.name, {}),
+            "vocabulary": ids,
+        }
+        for part in corpus.parts
     }

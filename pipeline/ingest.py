@@ -50,6 +50,10 @@ class IngestWorker:
         rows: list[Row] = []
         rejects: list[Row] = []
         for record in open_source(settings).read(part):
+            identity = record_id(part.source, record.key)
+            work.at((identity,))
+            if identity in work.quarantined:
+                continue
             row = self._row(part.source, record)
             (rejects if "reason" in row else rows).append(row)
         return Output(rows=rows, rejects=rejects)

@@ -153,6 +153,8 @@ class SelectWorker:
         rejects: list[Row] = []
         for record in records:
             keeper = duplicates.get(record["record_id"])
+            if record["record_id"] not in texts:
+                continue  # in quarantine: `score` has rejected it
             if keeper is not None:
                 rejects.append(_duplicate(record, keeper))
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,33 +34,36 @@ class EncodeWorker:
 
     def __call__(self, work: Work) -> Output:
         """The codes of the part's images, in the order in which the images appear first."""
-        records = work.read("records", ["image_id", "image"]).drop_null().to_pylist()
-        images = {record["image_id"]: record["image"] for record in records}
+        columns = ["record_id", "image_id", "image"]
+        records = work.read("records", columns).drop_null().to_pylist()
+        images: dict[str, Mapping[str, Any]] = {}
+        for record in records:
+            images.setdefault(record["image_id"], record)
         codes = [
             each
-            for pixels in self._batches(list(images.values()))
+            for pixels in self._batches(work, list(images.values()))
             for each in self._tokenizer.encode_pixels(pixels)
         ]
         return Output(
             rows=[_row(image_id, each) for image_id, each in zip(images, codes, strict=True)]
         )
 
-    def _batches(self, images: Sequence[bytes]) -> Iterator[np.ndarray]:
+    def _batches(self, work: Work, records: Sequence[Mapping[str, Any]]) -> Iterator[np.ndarray]:
         """Decoded batches (B, H, W, 3) uint8; the next one is decoded while this one is used."""
-        starts = range(0, len(images), _BATCH_SIZE)
+        starts = range(0, len(records), _BATCH_SIZE)
         with ThreadPoolExecutor(max_workers=1) as pool:
             pending = None
             for start in starts:
-                following = pool.submit(self._decode, images[start : start + _BATCH_SIZE])
+                following = pool.submit(self._decode, work, records[start : start + _BATCH_SIZE])
                 if pending is not None:
                     yield pending.result()
                 pending = following
             if pending is not None:
                 yield pending.result()
 
-    def _decode(self, images: Sequence[bytes]) -> np.ndarray:
+    def _decode(self, work: Work, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         size = self._tokenizer.settings.image_size
-        return np.stack([fit_square(decode(image), size) for image in images])
+        return np.stack([fit_square(decode(each["image"]), size) for each in work.each(records)])
 
 
 def _row(image_id: str, codes: np.ndarray) -> Row:

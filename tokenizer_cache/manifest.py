@@ -47,11 +47,19 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A folder of shards and the vocabulary that its codes belong to."""
+    """A folder of shards and the vocabulary that its codes belong to.
+
+    Attributes:
+        folder: where they lie.
+        vocabulary: what their codes mean.
+        shards: all of them, by name.
+        selection: fingerprint of the selection that they hold; empty while they are rewritten.
+    """
 
     folder: Path
     vocabulary: Vocabulary
     shards: tuple[Shard, ...]
+    selection: str
 
     def paths(self, stream: str, split: str) -> list[Path]:
         """The tars of a stream (`text`, `image`, `mixed`) and a split (`train`, `validation`)."""
@@ -76,13 +84,14 @@ class Manifest:
             names.setdefault(shard.part, {})[f"{shard.stream}/{shard.split}"] = shard.file
         return names
 
-    def samples(self) -> dict[str, str]:
-        """For each part, the fingerprint of the `samples` table that its shards were written with.
+    def contents(self) -> dict[str, tuple[dict[str, str], str]]:
+        """For each part with shards, their names and the fingerprint of their `samples`.
 
         A part's tars are overwritten when its texts change, while its earlier `samples` stay
         committed. Where the two differ, the tars are of another run and must be written again.
         """
-        return {shard.part: shard.samples for shard in self.shards}
+        prints = {shard.part: shard.samples for shard in self.shards}
+        return {part: (names, prints[part]) for part, names in self.names().items()}
 
 
 def shard_name(stream: str, split: str, number: int) -> str:
@@ -124,7 +133,9 @@ def allot_names(
     return names
 
 
-def write_manifest(folder: Path, samples: Iterable[Path], vocabulary: Vocabulary) -> Manifest:
+def write_manifest(
+    folder: Path, samples: Iterable[Path], vocabulary: Vocabulary, *, selection: str
+) -> Manifest:
     """Publish the shards of a folder, then remove the tars that the manifest does not name.
 
     The manifest is written last: a reader that finds it finds every file that it names.
@@ -133,12 +144,15 @@ def write_manifest(folder: Path, samples: Iterable[Path], vocabulary: Vocabulary
         folder: where the shards lie.
         samples: the committed files of the `samples` table, one per part, named by it.
         vocabulary: what the codes in the shards belong to.
+        selection: fingerprint of the selection that they hold.
     """
     shards = sorted(
-        (shard for path in samples for shard in _shards_of(folder, path)),
+        (shard for path in samples for shard in _shards_of(path)),
         key=lambda shard: shard.file,
     )
-    manifest = Manifest(folder=folder, vocabulary=vocabulary, shards=tuple(shards))
+    manifest = Manifest(
+        folder=folder, vocabulary=vocabulary, shards=tuple(shards), selection=selection
+    )
     commit_json(folder / VOCABULARY, vocabulary.to_json())
     commit_json(folder / MANIFEST_FILE, _to_json(manifest))
     named = {shard.file for shard in shards}
@@ -152,14 +166,15 @@ def withdraw(folder: Path, parts: Collection[str]) -> None:
     """Take parts out of a folder's manifest, if it has one, before their shards are written anew.
 
     The manifest then never names a file that is half of an old run and half of a new one, and
-    `Manifest.samples` tells for every other part which `samples` its tars belong to.
+    `Manifest.contents` tells for every other part which `samples` its tars belong to.
     """
     manifest = find_manifest(folder)
     if manifest is None:
         return
     kept = tuple(shard for shard in manifest.shards if shard.part not in parts)
     if kept != manifest.shards:
-        commit_json(folder / MANIFEST_FILE, _to_json(replace(manifest, shards=kept)))
+        left = replace(manifest, shards=kept, selection="")
+        commit_json(folder / MANIFEST_FILE, _to_json(left))
 
 
 def find_manifest(folder: Path) -> Manifest | None:
@@ -199,13 +214,29 @@ def open_manifest(folder: Path, vocabulary_fingerprint: str | None = None) -> Ma
         folder=folder,
         vocabulary=vocabulary,
         shards=tuple(Shard(**shard) for shard in value["shards"]),
+        selection=value["selection"],
     )
 
 
-def _shards_of(folder: Path, samples: Path) -> list[Shard]:
+def is_written(folder: Path, samples: Path, names: Mapping[str, str]) -> bool:
+    """Whether the tars of a part are whole, and are those that its `samples` describe.
+
+    Args:
+        folder: where the shards lie.
+        samples: the part's committed file of the `samples` table.
+        names: the shards that the part should have, by `stream/split`.
+    """
+    shards = _shards_of(samples)
+    return {f"{each.stream}/{each.split}": each.file for each in shards} == names and all(
+        (folder / each.file).exists() and hash_file(folder / each.file) == each.sha256
+        for each in shards
+    )
+
+
+def _shards_of(samples: Path) -> list[Shard]:
     """The shards that one part of the `samples` table names."""
-    table = read_table(samples, ["shard", "stream", "split"])
-    groups = table.group_by(["shard", "stream", "split"]).aggregate([([], "count_all")])
+    columns = ["shard", "stream", "split", "shard_sha256", "shard_size_bytes"]
+    groups = read_table(samples, columns).group_by(columns).aggregate([([], "count_all")])
     return [
         Shard(
             file=row["shard"],
@@ -214,8 +245,8 @@ def _shards_of(folder: Path, samples: Path) -> list[Shard]:
             stream=row["stream"],
             split=row["split"],
             num_samples=row["count_all"],
-            size_bytes=(folder / row["shard"]).stat().st_size,
-            sha256=hash_file(folder / row["shard"]),
+            size_bytes=row["shard_size_bytes"],
+            sha256=row["shard_sha256"],
         )
         for row in groups.to_pylist()
     ]
@@ -229,5 +260,6 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
             for known in manifest.vocabulary.ranges
             if known.tokenizer
         },
+        "selection": manifest.selection,
         "shards": [asdict(shard) for shard in manifest.shards],
     }

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import committing
@@ -45,7 +46,7 @@ class _Record:
     split: str
     captions: Sequence[Mapping[str, Any]]
     variants: Sequence[Mapping[str, Any]]
-    codes: np.ndarray | None  # (h, w) uint16
+    codes: np.ndarray | None  # (h, w) uint16; None without an image
 
     @property
     def id(self) -> str:
@@ -77,7 +78,8 @@ class ShardWorker:
     Reads: `selection`, `records`, `variants`, `scores`, `tokens`; from `work.extra` the `folder`
         of the shards and the `names` that `allot_names` gave the part.
     Writes: the tars into the folder, and one row of `samples` per sample.
-    Rejects: none; a selected record without codes, text or shard is a fault of the program.
+    Rejects: none; a selected record without text or shard is a fault of the program. One without
+        codes is left out: `tokenize` has rejected it.
     Source: WebDataset (github.com/webdataset/webdataset).
     """
 
@@ -93,12 +95,18 @@ class ShardWorker:
         for (stream, split), records in sorted(shards.items()):
             name = work.extra["names"][f"{stream}/{split}"]
             documents = _documents(stream, records, self.settings.records_per_document)
+            tar = Path(work.extra["folder"]) / name
             write_tar(
-                Path(work.extra["folder"]) / name,
+                tar,
                 ((f"{each.key}.{extension}", each.files[extension])
                  for each in documents for extension in sorted(each.files)),
             )  # fmt: skip
-            rows += [_sample_row(each, stream, split, name) for each in documents]
+            shard = {
+                "shard": name,
+                "shard_sha256": hash_file(tar),
+                "shard_size_bytes": tar.stat().st_size,
+            }
+            rows += [_sample_row(each, stream, split) | shard for each in documents]
         return Output(rows=rows)
 
 
@@ -139,7 +147,9 @@ def _selected_records(work: Work) -> Iterator[_Record]:
         for row in work.read("tokens").to_pylist()
     }
     for record_id, chosen in by_record.items():
-        row = records[record_id]
+        row = records.get(record_id)
+        if row is None or (row["image_id"] is not None and row["image_id"] not in codes):
+            continue  # in quarantine, with its reason, here or in `tokenize`
         captions, variants = [], []
         for each in chosen:
             text_id = (record_id, each["variant_id"])
@@ -220,12 +230,11 @@ def _provenance(records: Sequence[_Record]) -> dict[str, Any]:
     }
 
 
-def _sample_row(document: _Document, stream: str, split: str, name: str) -> Row:
+def _sample_row(document: _Document, stream: str, split: str) -> Row:
     return {
         "key": document.key,
         "stream": stream,
         "split": split,
-        "shard": name,
         "record_ids": [record.id for record in document.records],
         "variant_ids": [
             f"{record.id}/{text['variant_id']}"

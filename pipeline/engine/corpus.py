@@ -8,24 +8,28 @@ needs the hash of its weights, which exist only when it has been fitted. So `Cor
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow.compute as pc
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.parts import Part
 from pipeline.engine.schemas import TABLES
-from pipeline.engine.stage import CorpusStepSpec, FitInputs, FitSpec, StageSpec, Work
-from pipeline.engine.storage import commit_json, read_json
-from pipeline.engine.tables import connect, part_path, write_table
+from pipeline.engine.stage import FitInputs, FitSpec, StageSpec, Work
+from pipeline.engine.storage import read_json
+from pipeline.engine.tables import connect, part_path
 
 MODEL_FILE = "model.json"
 MANIFEST_FILE = "manifest.json"
 """What publishes a folder of shards; `tokenizer_cache.manifest` writes it."""
+
+_SAYS_WHERE = {"part", "source", "folder", "names", "forgotten"}
+"""Keys of a part's `extra` that say where to read and write, not what: no part of a fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,40 @@ class Task:
         )
 
 
+@dataclass(slots=True)
+class PartFiles(Mapping[str, Path]):
+    """Where each part of a table is (or will be) committed: a path for each part's name.
+
+    Holds one shared word a part and makes the paths when they are asked for: with tens of thousands
+    of parts, paths for every table would be most of the driver's memory.
+    """
+
+    folder: Path
+    prints: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, part: str) -> Path:
+        return part_path(self.folder / self.prints[part], part)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.prints)
+
+    def __len__(self) -> int:
+        return len(self.prints)
+
+    def place(self, part: str, print_: str) -> None:
+        """Say which fingerprint a part has."""
+        self.prints[part] = sys.intern(print_)
+
+    def fingerprint(self) -> str:
+        """A hash of which part has which fingerprint."""
+        return fingerprint(prints=self.prints)
+
+    def committed(self) -> set[str]:
+        """Names of the parts whose file is there; one listing for each fingerprint."""
+        files = {print_: _files_of(self.folder / print_) for print_ in set(self.prints.values())}
+        return {part for part, print_ in self.prints.items() if f"{part}.parquet" in files[print_]}
+
+
 @dataclass(kw_only=True)
 class Corpus:
     """The live files of a corpus, as far as its steps have been resolved.
@@ -74,82 +112,92 @@ class Corpus:
         rejects: the same for each stage's rejects.
         models: for each fitted model, its folder.
         shards: the folder of the shards; None before it is known.
+        decided: for each step, what decided its output, in words that a person can compare.
     """
 
     root: Path
     recipe: Mapping[str, Any]
     parts: Sequence[Part]
-    tables: dict[str, dict[str, Path]] = field(default_factory=dict)
-    rejects: dict[str, dict[str, Path]] = field(default_factory=dict)
+    tables: dict[str, PartFiles] = field(default_factory=dict)
+    rejects: dict[str, PartFiles] = field(default_factory=dict)
     models: dict[str, Path] = field(default_factory=dict)
     shards: Path | None = None
+    decided: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def resolve_stage(
-        self,
-        spec: StageSpec,
-        extra: Mapping[str, Mapping[str, Any]] | None = None,
-        published: Mapping[str, str] | None = None,
+        self, spec: StageSpec, extra: Mapping[str, Mapping[str, Any]] | None = None
     ) -> list[Task]:
         """Place a stage's table and return the tasks of the parts that are not committed yet.
 
         Args:
             spec: the stage; the tables and models that it reads must have been resolved.
             extra: JSON values that only one part has. They decide its output, so they are in its
-                fingerprint, except `part`, `source` and `folder`, which only say where.
-            published: for a stage that writes files beside its table under names that stay: for
-                each part that has such files, the fingerprint that they were published with. A
-                committed part whose files are of another is done again.
+                fingerprint, except those that only say where.
         """
-        common = fingerprint(
-            stage=spec.name,
-            version=spec.version,
-            settings=spec.settings.model_dump(mode="json"),
-            models={name: self.model_hash(name) for name in spec.models},
-        )
-        written = self.tables.setdefault(spec.writes, {})
-        refused = self.rejects.setdefault(spec.name, {})
-        tasks = []
-        committed: dict[Path, set[str]] = {}
-        for part in self.parts:
-            own = dict((extra or {}).get(part.name, {}))
-            inputs = {table: self.tables[table][part.name] for table in spec.reads}
-            print_ = fingerprint(
-                common=common,
-                inputs={table: path.parent.name for table, path in inputs.items()},
-                extra={k: v for k, v in own.items() if k not in {"part", "source", "folder"}},
-            )
-            folder = self.root / "tables" / spec.writes / print_
-            path = written[part.name] = part_path(folder, part.name)
-            refused[part.name] = part_path(
-                self.root / "tables" / f"rejects-{spec.name}" / print_, part.name
-            )
-            if folder not in committed:
-                committed[folder] = _files_of(folder)
-            is_overwritten = (published or {}).get(part.name, print_) != print_
-            if path.name not in committed[folder] or is_overwritten:
-                tasks.append(
-                    Task(
-                        work=Work(part=part.name, inputs=inputs, extra=own),
-                        output=path,
-                        rejects=refused[part.name],
-                    )
-                )
-        return tasks
+        decides = {
+            "version": spec.version,
+            "settings": spec.settings.model_dump(mode="json"),
+            "models": {name: self.model_hash(name) for name in spec.models},
+        }
+        common = fingerprint(stage=spec.name, **decides)
+        written = PartFiles(self.root / "tables" / spec.writes)
+        refused = PartFiles(self.root / "tables" / f"rejects-{spec.name}")
+        self.tables[spec.writes], self.rejects[spec.name] = written, refused
+        self.decided[spec.name] = decides
+        extra = extra or {}
 
-    def resolve_fit(self, spec: FitSpec) -> bool:
+        @cache  # most parts have the same inputs: a run over many parts hashes few times
+        def print_of(inputs: tuple[str, ...], own: str) -> str:
+            named = dict(zip(spec.reads, inputs, strict=True))
+            return fingerprint(common=common, inputs=named, extra=json.loads(own))
+
+        for part in self.parts:
+            inputs = tuple(self.tables[table].prints[part.name] for table in spec.reads)
+            own = {k: v for k, v in extra.get(part.name, {}).items() if k not in _SAYS_WHERE}
+            print_ = print_of(inputs, json.dumps(own, sort_keys=True))
+            written.place(part.name, print_)
+            refused.place(part.name, print_)
+            decides.update(own)
+        done = written.committed()
+        missing = [part.name for part in self.parts if part.name not in done]
+        return [self.task(spec, name, extra) for name in missing]
+
+    def task(self, spec: StageSpec, part: str, extra: Mapping[str, Mapping[str, Any]]) -> Task:
+        """What a stage has to do for one part."""
+        return Task(
+            work=Work(
+                part=part,
+                inputs={table: self.tables[table][part] for table in spec.reads},
+                extra=dict(extra.get(part, {})),
+            ),
+            output=self.tables[spec.writes][part],
+            rejects=self.rejects[spec.name][part],
+        )
+
+    def resolve_fit(self, spec: FitSpec, *, refit: bool = False) -> bool:
         """Place a fitted model and return whether it has to be fitted.
 
         Its folder's name hashes what the recipe says of it and the models that it needs, not the
-        data: new data does not move it.
+        data: new data does not move it. A refit adds a generation beside it, and the highest that
+        is there is the one that counts.
         """
-        print_ = fingerprint(
-            fit=spec.name,
-            version=spec.version,
-            settings=spec.settings.model_dump(mode="json"),
-            models={name: self.model_hash(name) for name in spec.models},
-        )
-        self.models[spec.name] = self.root / "models" / spec.name / print_
-        return not (self.models[spec.name] / MODEL_FILE).exists()
+        decides = {
+            "version": spec.version,
+            "settings": spec.settings.model_dump(mode="json"),
+            "models": {name: self.model_hash(name) for name in spec.models},
+        }
+        print_ = fingerprint(fit=spec.name, **decides)
+        self.decided[spec.name] = decides
+        folder = self.root / "models" / spec.name
+        generations = [
+            int(name.removeprefix(print_).removeprefix("-") or 1)
+            for name in _files_of(folder)
+            if name.startswith(print_) and (folder / name / MODEL_FILE).exists()
+        ]
+        latest = max(generations, default=0)
+        number = latest + 1 if refit or not latest else latest
+        self.models[spec.name] = folder / (print_ if number == 1 else f"{print_}-{number}")
+        return number != latest
 
     def fit_inputs(self, spec: FitSpec) -> FitInputs:
         """The files that a fit reads."""
@@ -163,45 +211,9 @@ class Corpus:
         value: str = read_json(self.models[name] / MODEL_FILE)["content"]
         return value
 
-    def resolve_corpus_step(self, spec: CorpusStepSpec) -> bool:
-        """Place a corpus step's table and return whether the step has to be done."""
-        index = self._index(spec)
-        if not index.exists():
-            return True
-        prints = read_json(index)
-        self.tables[spec.writes] = {
-            part.name: part_path(self.root / "tables" / spec.writes / prints[part.name], part.name)
-            for part in self.parts
-        }
-        return False
-
-    def do_corpus_step(self, spec: CorpusStepSpec) -> int:
-        """Run a corpus step, commit what each part is given, and return the number of rows."""
-        schema, prints, num_rows = TABLES[spec.writes], {}, 0
-        rows = self.query(spec.sql).order(", ".join(["part", *schema.names]))
-        given = rows.to_arrow_table()
-        for part in self.parts:
-            own = given.filter(pc.field("part") == part.name).select(schema.names)
-            num_rows += own.num_rows
-            prints[part.name] = fingerprint(rows=own.to_pylist())
-            folder = self.root / "tables" / spec.writes / prints[part.name]
-            if not part_path(folder, part.name).exists():
-                write_table(part_path(folder, part.name), own, schema)
-        commit_json(self._index(spec), prints)
-        return num_rows
-
-    def _index(self, spec: CorpusStepSpec) -> Path:
-        """Where the step says which print each part has; named by all that the step reads."""
-        inputs = {
-            table: [f"{path.parent.name}/{path.name}" for path in self.tables[table].values()]
-            for table in spec.reads
-        }
-        key = fingerprint(step=spec.name, version=spec.version, sql=spec.sql, inputs=inputs)
-        return self.root / "tables" / spec.writes / f"index-{key}.json"
-
     def files(self, table: str) -> list[Path]:
         """The committed files of a table's live parts."""
-        return _existing(self.tables.get(table, {}))
+        return _existing(self.tables.get(table))
 
     def reject_files(self) -> list[Path]:
         """The committed files of all stages' live rejects."""
@@ -224,9 +236,12 @@ class Corpus:
         return connect({**named, "rejects": self.reject_files()}).sql(sql)
 
 
-def _existing(paths: Mapping[str, Path]) -> list[Path]:
-    names = {folder: _files_of(folder) for folder in {path.parent for path in paths.values()}}
-    return [path for path in paths.values() if path.name in names[path.parent]]
+def _existing(files: PartFiles | None) -> list[Path]:
+    """The committed files of a table, in the order of its parts."""
+    if files is None:
+        return []
+    done = files.committed()
+    return [files[part] for part in files if part in done]
 
 
 def _files_of(folder: Path) -> set[str]:

@@ -1,8 +1,9 @@
-"""Runs tasks and fits, in this process or through Ray; commits, times and counts them.
+"""Runs chains of stages, fits and corpus steps, in this process or through Ray.
 
 Part ids, not rows, flow through Ray Data: an actor reads its inputs by path, commits its output and
-passes on a few figures. Ray Data gives placement, pools, backpressure and retries; the committed
-files give exactly-once.
+passes on a few figures. Ray Data gives placement, pools that grow and shrink, backpressure and
+retries; the committed files give exactly-once. Stages whose inputs are ready form a chain: each has
+its own pool, and a part goes on to the next stage while others are still in the first.
 """
 
 from __future__ import annotations
@@ -10,127 +11,197 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.engine.corpus import MODEL_FILE, Task
+from pipeline.engine.corpus_step import CorpusStepTask, do_corpus_step
 from pipeline.engine.fingerprint import hash_folder
-from pipeline.engine.schemas import REJECTS
-from pipeline.engine.stage import FitInputs, FitSpec, Progress, StageSpec, load
+from pipeline.engine.stage import FitInputs, FitSpec, Progress, Resources, StageSpec, load
 from pipeline.engine.storage import TEMPORARY_SUFFIX, commit_json, committing_folder
-from pipeline.engine.tables import write_table
+from pipeline.engine.worker import CommittingWorker, PartDone, RunContext
+from pipeline.errors import FAILED, UserError
 
 _MIN_LOGICAL_CPUS = 6
 """Ray Data's helper stages around the LLM starve on two CPUs (the job waits for ever); with six
 logical ones on two cores it runs, and the operating system shares the real ones."""
 
+_MAX_RESTARTS = 30
+"""Ray starts a dead actor again without a limit unless told: a worker that dies while it loads its
+model would do so for ever. A record that kills its worker is given up long before this."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartDone:
-    """What the runner knows of a committed part."""
+class Link:
+    """A stage of a chain, and what it has to do: a task for each part that lacks it."""
 
-    part: str
-    seconds: float
-    num_rows: int
-    num_rejects: int
+    spec: StageSpec
+    tasks: Mapping[str, Task]
 
 
 class Runner(Protocol):
-    """Where tasks and fits run."""
+    """Where chains, fits and corpus steps run."""
 
-    def run_tasks(
-        self, spec: StageSpec, tasks: Sequence[Task], models: Mapping[str, Path]
-    ) -> Iterator[PartDone]:
-        """Do the tasks of a stage in any order; a part is yielded when it is committed."""
+    def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[PartDone]:
+        """Do the tasks of stages that follow one another; a part is yielded when it is done."""
 
     def run_fit(self, spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
         """Fit a model and commit its folder; yields how far it is."""
 
+    def run_corpus_step(self, task: CorpusStepTask) -> int:
+        """Do a step over the whole corpus and return the number of its rows."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InProcessRunner:
     """Everything in this process, one part after the other: for small corpora and a debugger."""
 
-    def run_tasks(
-        self, spec: StageSpec, tasks: Sequence[Task], models: Mapping[str, Path]
-    ) -> Iterator[PartDone]:
-        """Do the tasks in their order."""
-        worker = CommittingWorker(spec, models)
-        return (PartDone(**worker({"task": task.to_json()})) for task in tasks)
+    context: RunContext
+
+    def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[PartDone]:
+        """Do the parts in their order, each through all stages."""
+        workers = [CommittingWorker(link.spec, models, self.context) for link in links]
+        for row in _rows(links):
+            for worker in workers:
+                row = worker(row)  # noqa: PLW2901 - the row on its way
+            yield from _results(row)
 
     def run_fit(self, spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
         """Fit here."""
         return fit_and_commit(spec, inputs, folder)
 
+    def run_corpus_step(self, task: CorpusStepTask) -> int:
+        """Do it here."""
+        return do_corpus_step(task)
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RayRunner:
     """Actor pools on the Ray cluster that this process is connected to."""
 
-    def __init__(self, num_workers: int) -> None:
-        self._num_workers = num_workers
+    num_workers: int
+    context: RunContext
 
-    def run_tasks(
-        self, spec: StageSpec, tasks: Sequence[Task], models: Mapping[str, Path]
-    ) -> Iterator[PartDone]:
-        """Do the tasks with a pool of at most `num_workers` actors."""
+    def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[PartDone]:
+        """Do the parts with a pool of up to `num_workers` actors for each stage."""
         import ray
 
-        resources = spec.resources
-        pool = ray.data.ActorPoolStrategy(size=min(self._num_workers, len(tasks)))
-        done = ray.data.from_items(
-            [{"task": task.to_json()} for task in tasks], override_num_blocks=len(tasks)
-        ).map(
-            CommittingWorker,  # type: ignore[arg-type] # Ray's stubs know functions only
-            fn_constructor_kwargs={"spec": spec, "models": dict(models)},
-            compute=pool,
-            num_cpus=resources.num_cpus,
-            num_gpus=resources.num_gpus,
-            memory=resources.memory_bytes,
-        )
-        for row in done.iter_rows():
-            yield PartDone(**row)
+        for segment in _segments(links, ray.cluster_resources()):
+            yield from self._run_segment(segment, models)
+
+    def _run_segment(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[PartDone]:
+        import ray
+
+        rows = _rows(links)
+        dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+        for link in links:
+            most = min(self.num_workers, len(link.tasks))
+            dataset = dataset.map(
+                CommittingWorker,  # type: ignore[arg-type] # Ray's stubs know functions only
+                fn_constructor_kwargs={
+                    "spec": link.spec,
+                    "models": {name: models[name] for name in link.spec.models},
+                    "context": self.context,
+                },
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
+                ray_remote_args_fn=lambda: {"max_restarts": _MAX_RESTARTS},
+                **_ray_options(link.spec.resources),
+            )
+        try:
+            for row in dataset.iter_rows():
+                yield from _results(row)
+        except ray.exceptions.RayError as error:
+            raise _as_user_error(links, error) from error
 
     def run_fit(self, spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
         """Fit in a Ray task that streams its progress."""
         import ray
 
-        remote = ray.remote(fit_and_commit).options(
-            num_cpus=spec.resources.num_cpus,
-            num_gpus=spec.resources.num_gpus,
-            memory=spec.resources.memory_bytes,
-            num_returns="streaming",
-            max_retries=0,  # a retry would start the progress again; the next run fits anew
-            # Ray starts tasks with as many threads as CPUs they reserve, unless told.
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count())}},
-        )
-        references: Iterable[Any] = remote.remote(spec, inputs, folder)  # type: ignore[assignment]
+        remote = self._remote(fit_and_commit, spec.resources, num_returns="streaming")
+        references: Iterable[Any] = remote.remote(spec, inputs, folder)
         for reference in references:
             yield ray.get(reference)
 
+    def run_corpus_step(self, task: CorpusStepTask) -> int:
+        """Do it in a Ray task, so that this process holds no rows."""
+        import ray
 
-class CommittingWorker:
-    """A stage's worker with the commit behind it: what Ray Data's actors are made of."""
+        num_rows: int = ray.get(self._remote(do_corpus_step, Resources()).remote(task))
+        return num_rows
 
-    def __init__(self, spec: StageSpec, models: Mapping[str, Path]) -> None:
-        self._spec = spec
-        self._worker = load(spec.worker)(spec.settings, models)
+    def _remote(
+        self,
+        function: Callable[..., Any],
+        resources: Resources,
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401 - Ray's types are made at run time
+        import ray
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Do one task. The rejects go first: the table's file is the commit."""
-        task = Task.from_json(row["task"])
-        started = time.monotonic()
-        output = self._worker(task.work)
-        write_table(task.rejects, output.rejects, REJECTS)
-        write_table(task.output, output.rows, self._spec.schema)
-        return {
-            "part": task.work.part,
-            "seconds": time.monotonic() - started,
-            "num_rows": len(output.rows),
-            "num_rejects": len(output.rejects),
+        settings = _ray_options(resources)
+        # Ray starts tasks with as many threads as CPUs they reserve, unless told.
+        environment = settings.pop("runtime_env", {}) | {
+            "env_vars": {"OMP_NUM_THREADS": str(os.cpu_count())}
         }
+        # No retries: a fit's progress would start again; the next run does it anew.
+        return ray.remote(function).options(
+            max_retries=0, runtime_env=environment, **settings, **options
+        )
+
+
+def _rows(links: Sequence[Link]) -> list[dict[str, str]]:
+    """A row for each part that some stage of the chain has to do, in the order of the parts."""
+    tasks: dict[str, dict[str, str]] = {}
+    for link in links:
+        for part, task in link.tasks.items():
+            tasks.setdefault(part, {})[link.spec.name] = task.to_json()
+    return [{"part": part, "tasks": json.dumps(own), "done": "[]"} for part, own in tasks.items()]
+
+
+def _results(row: Mapping[str, str]) -> Iterator[PartDone]:
+    return (PartDone(**result) for result in json.loads(row["done"]))
+
+
+def _segments(links: Sequence[Link], cluster: Mapping[str, float]) -> Iterator[list[Link]]:
+    """Cut a chain where the cluster cannot hold one actor of each stage at a time.
+
+    Each pool keeps an actor, so that a chain that wants more CPUs or GPUs than there are would wait
+    for ever.
+    """
+    segment: list[Link] = []
+    cpus = gpus = 0.0
+    for link in links:
+        needs = link.spec.resources
+        cpus, gpus = cpus + needs.num_cpus, gpus + needs.num_gpus
+        if segment and (cpus > cluster.get("CPU", 0) or gpus > cluster.get("GPU", 0)):
+            yield segment
+            segment, cpus, gpus = [], needs.num_cpus, needs.num_gpus
+        segment.append(link)
+    yield segment
+
+
+def _ray_options(resources: Resources) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "num_cpus": resources.num_cpus,
+        "num_gpus": resources.num_gpus,
+        "memory": resources.memory_bytes,
+    }
+    if resources.python is not None:
+        options["runtime_env"] = {"py_executable": str(resources.python)}
+    return options
+
+
+def _as_user_error(links: Sequence[Link], error: Exception) -> UserError:
+    """What a person can do about an error that ends a chain."""
+    stages = ", ".join(link.spec.name for link in links)
+    cause = getattr(error, "cause", None) or error
+    last = str(cause).strip().splitlines()[-1] if str(cause).strip() else type(cause).__name__
+    return UserError(
+        f"{stages}: {type(cause).__name__}: {last}",
+        "What is committed stays; when the cause is gone, the same command goes on from there.",
+        exit_code=FAILED,
+    )
 
 
 def fit_and_commit(spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
@@ -186,20 +257,6 @@ def connect_to_ray() -> bool:
     # The default of 1,800 s ends a run that waits half an hour for a GPU or a model's download.
     context.execution_no_progress_timeout_s = -1
     return True
-
-
-class EventLog:
-    """`events.jsonl`: one line per stage and part, appended as it happens."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def write(self, stage: str, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can say
-        """Append one event with the time."""
-        event = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "stage": stage, **what}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event) + "\n")
 
 
 def remove_leftovers(root: Path) -> None:

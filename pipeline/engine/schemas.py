@@ -167,6 +167,8 @@ SAMPLES = pa.schema(
         _column("stream", pa.string(), "`text`, `image` or `mixed`"),
         _column("split", pa.string(), "`train` or `validation`"),
         _column("shard", pa.string(), "File name of the shard that holds the sample"),
+        _column("shard_sha256", pa.string(), "SHA-256 of that shard's bytes"),
+        _column("shard_size_bytes", pa.int64(), "Size of that shard"),
         _column("record_ids", pa.list_(pa.string()), "The records in the sample, in order"),
         _column(
             "variant_ids",

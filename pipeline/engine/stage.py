@@ -9,14 +9,18 @@ runner's alone.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipeline.engine.schemas import TABLES
 from pipeline.settings import Settings
+
+Row = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,8 @@ class Resources:
     num_cpus: float = 1
     num_gpus: float = 0
     memory_bytes: int | None = None
+    python: Path | None = None
+    """Interpreter of the environment that holds what the stage needs; None is this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +42,32 @@ class Work:
         part: name of the part.
         inputs: for each table that the stage reads, the committed file of this part.
         extra: JSON values that only this part has (the slice of the source, the shard numbers).
+        quarantined: records that killed their worker each time; they must not be touched.
+        at: called with the ids of the records that are about to be looked at, so that a death, an
+            exception or a hang can be told to be theirs.
     """
 
     part: str
     inputs: Mapping[str, Path] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    quarantined: Collection[str] = ()
+    at: Callable[[tuple[str, ...]], None] = lambda _records: None
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """This part of a table that the stage reads."""
+        """This part of a table that the stage reads, without records in quarantine."""
         from pipeline.engine.tables import read_table
 
-        return read_table(self.inputs[table], columns)
+        if not self.quarantined or "record_id" not in TABLES[table].names:
+            return read_table(self.inputs[table], columns)
+        rows = read_table(self.inputs[table])
+        kept = rows.filter(~pc.field("record_id").isin(list(self.quarantined)))
+        return kept.select(columns or kept.column_names)
 
-
-Row = dict[str, object]
+    def each(self, records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """The given rows one by one, each announced as the record in hand."""
+        for record in records:
+            self.at((record["record_id"],))
+            yield record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.engine.corpus import Task
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.schemas import REJECTS, VARIANTS
+from pipeline.engine.stage import Output, Work
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import FAILED, UserError
 from pipeline.synthesis.collector import ERROR_COLUMN, Collector
@@ -142,6 +143,23 @@ def synthesize(
             "What is committed stays; run the same command again.",
             exit_code=FAILED,
         )
+
+
+class SilentWorker:
+    """The stage without an LLM (`synthesis.limit: 0`): every part gets no variants.
+
+    Reads: nothing.
+    Writes: `variants`, empty.
+    Rejects: nothing.
+    Source: none.
+    """
+
+    def __init__(self, settings: SynthesisSettings, models: Mapping[str, Path]) -> None:
+        """Needs nothing."""
+
+    def __call__(self, work: Work) -> Output:  # noqa: ARG002
+        """No rows."""
+        return Output(rows=[])
 
 
 def select_records(task: Task, cut: float) -> list[str]:

@@ -214,7 +214,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(made, tiny_recipe, load, tmp_pat
 
 def test_events_tell_what_was_done(made):
     events = [json.loads(line) for line in (made / "events.jsonl").read_text().splitlines()]
-    assert {"ingest", "clip", "deduplicate", "shards"} <= {event["stage"] for event in events}
+    assert {"ingest", "clip", "deduplicate", "shards"} <= {event.get("stage") for event in events}
+    assert (events[0]["event"], events[-1]["event"]) == ("run-started", "run-ended")
     assert all(event["time"] for event in events)
 
 

@@ -11,6 +11,7 @@ from tests.tokenizer_cache.corpus import Selected, shard_work, write_part
 from tokenizer_cache.manifest import (
     Manifest,
     allot_names,
+    is_written,
     open_manifest,
     withdraw,
     write_manifest,
@@ -48,7 +49,7 @@ def write_shards(root: Path, parts: dict[str, list[Selected]], *, run: str = "ru
         output = worker(shard_work(part, inputs, folder, names[part]))
         samples.append(root / "samples" / run / f"{part}.parquet")
         write_table(samples[-1], output.rows, SAMPLES)
-    return write_manifest(folder, samples, vocabulary_of("vq"))
+    return write_manifest(folder, samples, vocabulary_of("vq"), selection=run)
 
 
 @given(counts, counts)
@@ -107,13 +108,27 @@ def test_manifest_names_what_lies_in_the_folder_and_the_rest_is_removed(tmp_path
 
 def test_manifest_tells_which_samples_a_part_was_written_with(tmp_path: Path) -> None:
     selected = {name: [Selected(record_id=name, stream="image")] for name in "ab"}
-    write_shards(tmp_path, selected, run="first")
+    names = write_shards(tmp_path, selected, run="first").names()
     withdraw(tmp_path / "shards", ["a"])
-    assert open_manifest(tmp_path / "shards").samples() == {"b": "first"}
-    assert write_shards(tmp_path, selected, run="second").samples() == {
-        "a": "second",
-        "b": "second",
-    }
+    left = open_manifest(tmp_path / "shards")
+    assert left.contents() == {"b": (names["b"], "first")}
+    assert not left.selection
+    again = write_shards(tmp_path, selected, run="second")
+    assert again.contents() == {part: (names[part], "second") for part in "ab"}
+    assert again.selection == "second"
+
+
+def test_tars_of_another_run_or_damaged_ones_are_not_taken_for_written(tmp_path: Path) -> None:
+    selected = {"a": [Selected(record_id="1", stream="image")]}
+    names = write_shards(tmp_path, selected, run="first").names()["a"]
+    folder, samples = tmp_path / "shards", tmp_path / "samples/first/a.parquet"
+    assert is_written(folder, samples, names)
+    assert not is_written(folder, samples, {"image/train": "image-000001.tar"})
+    path = folder / names["image/train"]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not is_written(folder, samples, names)
+    path.unlink()
+    assert not is_written(folder, samples, names)
 
 
 def test_shards_of_another_vocabulary_are_refused_by_name(tmp_path: Path) -> None:

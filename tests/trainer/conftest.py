@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipeline.device import use_threads
+from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.schemas import RECORDS, SAMPLES, VARIANTS
 from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import write_table
@@ -81,7 +82,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
             for stream in ("text", "image", "mixed"):
                 rows += _write_shard(shards, stream, split, number, size)
     write_table(root / "samples.parquet", rows, SAMPLES)
-    manifest = write_manifest(shards, [root / "samples.parquet"], vocabulary)
+    manifest = write_manifest(shards, [root / "samples.parquet"], vocabulary, selection="")
     return Squares(shards=shards, models=models, manifest=manifest)
 
 
@@ -114,6 +115,8 @@ def _write_shard(
     write_tar(folder / name, members)
     return [
         {"key": key, "stream": stream, "split": split, "shard": name,
+         "shard_sha256": hash_file(folder / name),
+         "shard_size_bytes": (folder / name).stat().st_size,
          "record_ids": [key], "variant_ids": [f"{key}/original"]}
         for key in keys
     ]  # fmt: skip

@@ -56,7 +56,7 @@ def test_shards_of_another_vocabulary_are_refused(
 ) -> None:
     image = TokenizerDescription(modality="image", num_tokens=8, fingerprint="other", grid=(4, 4))
     vocabulary = build_vocabulary(describe_text(squares.models["text"]), image)
-    write_manifest(tmp_path, [], vocabulary)
+    write_manifest(tmp_path, [], vocabulary, selection="")
     with pytest.raises(UserError, match=f"{trained.vocabulary.fingerprint} is wanted"):
         evaluate(trained, shards=tmp_path, settings=SETTINGS)
 

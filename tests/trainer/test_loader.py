@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,9 +84,7 @@ def test_a_share_of_the_image_documents_loses_its_text(squares: Squares) -> None
 
 def test_a_stream_without_samples_is_left_out_of_the_mix(squares: Squares) -> None:
     shards = tuple(shard for shard in squares.manifest.shards if shard.stream != "text")
-    manifest = type(squares.manifest)(
-        folder=squares.manifest.folder, vocabulary=squares.manifest.vocabulary, shards=shards
-    )
+    manifest = replace(squares.manifest, shards=shards)
     rows = Loader(SETTINGS, manifest, encoder(squares))
     assert rows.streams == ("image", "mixed")
     assert rows.wanted_shares() == pytest.approx({"image": 2 / 3, "mixed": 1 / 3})

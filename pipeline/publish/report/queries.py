@@ -191,20 +191,18 @@ def stage_times(path: Path) -> list[StageTime]:
     """The stages in `events.jsonl`, in the order in which they first ended."""
     stages: dict[str, list[dict[str, Any]]] = {}
     for event in read_json_lines(path):
-        stages.setdefault(event["stage"], []).append(event)
+        if event["event"] in {"stage-done", "fitted"}:
+            stages.setdefault(event["stage"], []).append(event)
     times = []
     for stage, events in stages.items():
-        parts = [event for event in events if "part" in event]
-        whole = [event for event in events if "part" not in event]
         times.append(
             StageTime(
                 stage=stage,
-                num_runs=len(whole),
-                seconds=sum(event["seconds"] for event in whole),
-                num_parts=len(parts),
-                num_rows=sum(event["num_rows"] for event in parts)
-                + sum(event.get("rows", 0) for event in whole),
-                num_rejects=sum(event["num_rejects"] for event in parts),
+                num_runs=len(events),
+                seconds=sum(event["seconds"] for event in events),
+                num_parts=sum(event.get("parts", 0) for event in events),
+                num_rows=sum(event.get("num_rows", 0) for event in events),
+                num_rejects=sum(event.get("num_rejects", 0) for event in events),
                 last=events[-1]["time"],
             )
         )

@@ -1,0 +1,298 @@
+"""One run over a corpus: takes the steps in their order and does what is missing.
+
+Stages wait in a chain until something needs all of their parts (a fit, a step over the corpus, the
+names of the shards); then the whole chain runs, each part going through its stages one after the
+other while other parts are still in the first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from jobs.progress import ChainProgress, Reporter
+from jobs.recipe import Recipe
+from jobs.stages import part_extras, vocabulary
+from pipeline.engine.corpus import Corpus, Task
+from pipeline.engine.corpus_step import resolve_corpus_step
+from pipeline.engine.events import EventLog
+from pipeline.engine.runner import (
+    InProcessRunner,
+    Link,
+    RayRunner,
+    Runner,
+    connect_to_ray,
+    remove_leftovers,
+)
+from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
+from pipeline.engine.storage import commit_json, read_json
+from pipeline.engine.worker import PartDone, RunContext
+from pipeline.errors import FAILED, UserError
+from tokenizer_cache.manifest import find_manifest, is_written, withdraw, write_manifest
+
+DECIDED_FILE = "decided.json"
+"""What decided each step's output in the last run, for `--dry-run` to compare with."""
+
+_ATTEMPTS = "attempts"
+
+
+@dataclass(kw_only=True)
+class Filling:
+    """A run under way.
+
+    Attributes:
+        recipe: what the corpus should be.
+        corpus: grows as its steps are resolved.
+        reporter: shows progress.
+        log: takes the events.
+        run: the run's name.
+    """
+
+    recipe: Recipe
+    corpus: Corpus
+    reporter: Reporter
+    log: EventLog
+    run: str
+    _waiting: list[Link] = field(default_factory=list)
+    _has_started: bool = False
+    _has_connected: bool = False
+
+    def __enter__(self) -> Filling:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Say how the run ended, and give back what it took."""
+        outcome = "done" if error is None else "stopped"
+        if isinstance(error, Exception):
+            outcome = "failed"
+        if self._has_started:
+            self.log.write("run-ended", outcome=outcome, error=str(error or ""))
+        self.log.flush()
+        if self._has_connected:
+            import ray
+
+            ray.shutdown()
+
+    def finish(self) -> None:
+        """Run the chain that still waits, and keep what decided the steps' outputs."""
+        self._flush()
+        for path in (self.corpus.root / _ATTEMPTS).glob("*/*.json"):
+            path.unlink()  # of a part that was committed just before its worker was killed
+        path = self.corpus.root / DECIDED_FILE
+        if not path.exists() or read_json(path) != self.corpus.decided:
+            commit_json(path, self.corpus.decided)
+
+    def do(self, step: Step, *, refit: bool = False) -> None:
+        """Take the next step: do it, or let it wait in the chain."""
+        match step:
+            case StageSpec(name="shards"):
+                self._write_shards(step)
+            case StageSpec(name="synthesize") if self.recipe.synthesis.limit:
+                self._synthesize(step)
+            case StageSpec():
+                extras = part_extras(step, self.recipe, self.corpus)
+                self._wait(step, self.corpus.resolve_stage(step, extras))
+            case FitSpec():
+                self._fit(step, refit=refit)
+            case CorpusStepSpec():
+                self._do_corpus_step(step)
+
+    def _wait(self, spec: StageSpec, tasks: list[Task]) -> None:
+        self._waiting.append(Link(spec=spec, tasks={task.work.part: task for task in tasks}))
+
+    def _flush(self) -> None:
+        """Run the chain that has been waiting."""
+        links, self._waiting = self._waiting, []
+        busy = [link for link in links if link.tasks]
+        counts = {link.spec.name: len(link.tasks) for link in links}
+        with self.reporter.chain(counts, of=len(self.corpus.parts)) as show:
+            if not busy:
+                return
+            runner = self._runner()
+            self._log_start(busy)
+            failed = []
+            for done in runner.run_chain(busy, self.corpus.models):
+                self._log_part(done)
+                if done.error:
+                    failed.append(done)
+                else:
+                    show.part(done)
+            self._log_end(show)
+        if failed:
+            raise _failure(failed)
+
+    def _fit(self, spec: FitSpec, *, refit: bool) -> None:
+        if not self.corpus.resolve_fit(spec, refit=refit):
+            self._flush_quietly()
+            self.reporter.unchanged(spec.name)
+            return
+        self._flush()
+        runner = self._runner()
+        started = time.monotonic()
+        with self.reporter.fit(spec.name) as show:
+            folder = self.corpus.models[spec.name]
+            inputs = self.corpus.fit_inputs(spec)
+            for progress in runner.run_fit(spec, inputs, folder):
+                show(progress)
+        self.log.write(
+            "fitted", stage=spec.name, model=folder.name, seconds=time.monotonic() - started
+        )
+
+    def _do_corpus_step(self, spec: CorpusStepSpec) -> None:
+        if resolve_corpus_step(self.corpus, spec) is None:
+            self._flush_quietly()
+            self.reporter.unchanged(spec.name)
+            return
+        self._flush()
+        runner = self._runner()
+        task = resolve_corpus_step(self.corpus, spec)  # again: its input has been written now
+        assert task is not None, "what it reads has not changed"  # noqa: S101
+        started = time.monotonic()
+        num_rows = runner.run_corpus_step(task)
+        resolve_corpus_step(self.corpus, spec)
+        seconds = time.monotonic() - started
+        self.reporter.corpus_step(spec.name, num_rows, seconds)
+        self.log.write("stage-done", stage=spec.name, num_rows=num_rows, seconds=seconds)
+
+    def _flush_quietly(self) -> None:
+        """Let a chain with work go on waiting; say of one without that nothing has changed."""
+        if not any(link.tasks for link in self._waiting):
+            self._flush()
+
+    def _synthesize(self, spec: StageSpec) -> None:
+        """The LLM stage goes through `ray.data.llm`, over the rows of all its parts at once."""
+        extras = part_extras(spec, self.recipe, self.corpus)
+        tasks = self.corpus.resolve_stage(spec, extras)
+        if not tasks:
+            self._wait(spec, [])
+            return
+        self._flush()
+        self._runner()
+        self._connect()
+        self._wait(spec, tasks)
+        links, self._waiting = self._waiting, []
+        self._log_start(links)
+        with self.reporter.chain({spec.name: len(tasks)}, of=len(self.corpus.parts)) as show:
+            for done in self._answers(tasks, show.rows):
+                self._log_part(done)
+                show.part(done)
+            self._log_end(show)
+
+    def _answers(self, tasks: list[Task], show_rows: Any) -> Iterator[PartDone]:  # noqa: ANN401
+        from pipeline.synthesis.engine import synthesize
+        from pipeline.synthesis.limit import read_cut
+
+        settings = self.recipe.synthesis
+        answers = tokens = 0
+        cut = read_cut(self.corpus.models["synthesis"])
+        for event in synthesize(settings, tasks, cut=cut):
+            answers += event.num_answers
+            tokens += event.num_tokens
+            show_rows("synthesize", answers, settings.limit, f"records, {tokens} tokens written")
+            if event.is_done:
+                yield PartDone(
+                    stage="synthesize",
+                    part=event.part,
+                    seconds=event.seconds,
+                    num_rows=event.num_rows,
+                    num_rejects=event.num_rejects,
+                )
+
+    def _write_shards(self, spec: StageSpec) -> None:
+        """Shards have names that stay, so that a committed part of `samples` is not enough.
+
+        A part is done when the manifest names its tars with its fingerprint; or, after a run that
+        was killed before it wrote the manifest, when the tars are those that `samples` describes.
+        """
+        self._flush()
+        extras = part_extras(spec, self.recipe, self.corpus)
+        folder = self.corpus.shards
+        assert folder is not None, "the extras of the shards' stage place them"  # noqa: S101
+        missing = {task.work.part: task for task in self.corpus.resolve_stage(spec, extras)}
+        samples = self.corpus.tables["samples"]
+        wanted = {
+            part.name: (extras[part.name]["names"], samples.prints[part.name])
+            for part in self.corpus.parts
+        }
+        manifest = find_manifest(folder)
+        published = manifest.contents() if manifest else {}
+        for part, (names, print_) in wanted.items():
+            doubtful = part not in missing and published.get(part, ({}, print_)) != (names, print_)
+            if doubtful and not is_written(folder, samples[part], names):
+                missing[part] = self.corpus.task(spec, part, extras)
+        withdraw(folder, missing)
+        self._wait(spec, list(missing.values()))
+        self._flush()
+        holding = {part: content for part, content in wanted.items() if content[0]}
+        if manifest is None or missing or published != holding:
+            write_manifest(
+                folder,
+                self.corpus.files("samples"),
+                vocabulary(self.corpus),
+                selection=self.corpus.tables["selection"].fingerprint(),
+            )
+
+    def _runner(self) -> Runner:
+        """Where work runs. Ray starts when the first work turns up, and not before."""
+        context = RunContext(
+            run=self.run,
+            attempts=self.corpus.root / _ATTEMPTS,
+            timeout_s=self.recipe.run.timeout_s if self.recipe.run.num_workers else None,
+        )
+        if not self._has_started:
+            self._has_started = True
+            remove_leftovers(self.corpus.root)
+            self.log.write(
+                "run-started",
+                recipe=self.recipe.name,
+                parts=len(self.corpus.parts),
+                records=sum(part.num_records for part in self.corpus.parts),
+            )
+        if not self.recipe.run.num_workers:
+            return InProcessRunner(context=context)
+        self._connect()
+        return RayRunner(num_workers=self.recipe.run.num_workers, context=context)
+
+    def _connect(self) -> None:
+        self._has_connected = connect_to_ray() or self._has_connected
+
+    def _log_start(self, links: list[Link]) -> None:
+        for link in links:
+            self.log.write(
+                "stage-started",
+                stage=link.spec.name,
+                parts=len(link.tasks),
+                of=len(self.corpus.parts),
+            )
+
+    def _log_end(self, shown: ChainProgress) -> None:
+        for name, stage in shown.stages.items():
+            self.log.write(
+                "stage-done",
+                stage=name,
+                parts=stage.parts_done,
+                num_rows=stage.num_rows,
+                num_rejects=stage.num_rejects,
+                seconds=stage.seconds,
+            )
+
+    def _log_part(self, done: PartDone) -> None:
+        event = asdict(done)
+        error = event.pop("error")
+        if error:
+            self.log.write("error", stage=done.stage, part=done.part, error=error)
+        else:
+            self.log.write("part-done", **event)
+
+
+def _failure(failed: list[PartDone]) -> UserError:
+    """The parts that could not be done, at the end of a chain in which the others were."""
+    first = failed[0]
+    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return UserError(
+        f"{first.stage} could not do part {first.part}{more}: {first.error}",
+        "All other parts are committed. Put the cause right and run the same command again.",
+        exit_code=FAILED,
+    )

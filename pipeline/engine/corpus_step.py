@@ -1,0 +1,86 @@
+"""A step over the whole corpus: one SQL statement in DuckDB, its result cut by part again.
+
+What each part is given is named by its own content, so that the stages below redo only the parts
+for which the answer has changed. An index file, named by all that the step reads, says which print
+each part got: if it is there, the step is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from pipeline.engine.corpus import Corpus, PartFiles
+from pipeline.engine.fingerprint import fingerprint
+from pipeline.engine.schemas import TABLES
+from pipeline.engine.stage import CorpusStepSpec
+from pipeline.engine.storage import commit_json, read_json
+from pipeline.engine.tables import connect, write_table
+
+_ROWS_PER_BATCH = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusStepTask:
+    """What a corpus step has to do: which files it reads, and where it writes."""
+
+    spec: CorpusStepSpec
+    inputs: Mapping[str, Sequence[Path]]
+    parts: Sequence[str]
+    folder: Path
+    index: Path
+
+
+def resolve_corpus_step(corpus: Corpus, spec: CorpusStepSpec) -> CorpusStepTask | None:
+    """Place a corpus step's table; returns what has to be done first, or None when it is done."""
+    inputs = {
+        table: [f"{print_}/{part}" for part, print_ in corpus.tables[table].prints.items()]
+        for table in spec.reads
+    }
+    decides = {"version": spec.version, "settings": {"sql": spec.sql}, "models": {}}
+    corpus.decided[spec.name] = decides
+    folder = corpus.root / "tables" / spec.writes
+    index = folder / f"index-{fingerprint(step=spec.name, inputs=inputs, **decides)}.json"
+    if not index.exists():
+        return CorpusStepTask(
+            spec=spec,
+            inputs={table: corpus.files(table) for table in spec.reads},
+            parts=[part.name for part in corpus.parts],
+            folder=folder,
+            index=index,
+        )
+    corpus.tables[spec.writes] = PartFiles(folder)
+    for part, print_ in read_json(index).items():
+        corpus.tables[spec.writes].place(part, print_)
+    return None
+
+
+def do_corpus_step(task: CorpusStepTask) -> int:
+    """Run a corpus step, commit what each part is given, and return the number of rows.
+
+    DuckDB sorts the answer by part and spills to the disk; the rows are taken out in batches, so
+    that what is held at a time is one part's answer.
+    """
+    schema = TABLES[task.spec.writes]
+    rows = connect(task.inputs).sql(task.spec.sql).order(", ".join(["part", *schema.names]))
+    batches = rows.to_arrow_reader(_ROWS_PER_BATCH)
+    answers = (row for batch in batches for row in batch.to_pylist())
+    placed = PartFiles(task.folder)
+    num_rows = 0
+    for part in task.parts:
+        placed.place(part, fingerprint(rows=[]))
+    done = placed.committed()
+    for part, given in groupby(answers, key=lambda row: row.pop("part")):
+        own = list(given)
+        num_rows += len(own)
+        placed.place(part, fingerprint(rows=own))
+        if not placed[part].exists():
+            write_table(placed[part], own, schema)
+        done.add(part)
+    for part in task.parts:
+        if part not in done:
+            write_table(placed[part], [], schema)
+    commit_json(task.index, placed.prints)
+    return num_rows

@@ -1,0 +1,127 @@
+"""Does one part of a stage and commits it: what runs at the far end of the runner.
+
+Here is the boundary of a part. A worker that dies, hangs or raises is tried again, a record that is
+to blame goes into quarantine, and a part that cannot be done at all is reported while others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pipeline.engine.attempts import Attempts, PartFailedError, persevere
+from pipeline.engine.corpus import Task
+from pipeline.engine.schemas import REJECTS, reject
+from pipeline.engine.stage import Output, StageSpec, load
+from pipeline.engine.tables import write_table
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """What every worker of a run is told.
+
+    Attributes:
+        run: the run's name.
+        attempts: folder of the tries that are under way.
+        timeout_s: how long a record (or a batch that is announced as one) may take, in seconds;
+            None sets no limit.
+    """
+
+    run: str
+    attempts: Path
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartDone:
+    """What became of a part in one stage.
+
+    Attributes:
+        stage: the stage.
+        part: the part's name.
+        seconds: how long it took, tries that failed not counted.
+        num_rows: rows of the stage's table.
+        num_rejects: rows of its rejects.
+        error: why the part could not be done; empty when it is committed.
+    """
+
+    stage: str
+    part: str
+    seconds: float
+    num_rows: int
+    num_rejects: int
+    error: str = ""
+
+
+class CommittingWorker:
+    """A stage's worker with the commit behind it: what Ray Data's actors are made of."""
+
+    def __init__(self, spec: StageSpec, models: Mapping[str, Path], context: RunContext) -> None:
+        self._spec = spec
+        self._context = context
+        self._worker = load(spec.worker)(spec.settings, models)
+
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        """Do this stage's task of a part, if there is one, and pass the part on.
+
+        Args:
+            row: `part`, `tasks` (JSON: the task by stage) and `done` (JSON: what became of it).
+
+        Returns:
+            The row with this stage's result added. A part that failed has no tasks any more.
+        """
+        tasks: dict[str, str] = json.loads(row["tasks"])
+        if self._spec.name not in tasks:
+            return row
+        done = self.do(Task.from_json(tasks[self._spec.name]))
+        results = [*json.loads(row["done"]), asdict(done)]
+        return {
+            "part": row["part"],
+            "tasks": json.dumps({} if done.error else tasks),
+            "done": json.dumps(results),
+        }
+
+    def do(self, task: Task) -> PartDone:
+        """Do one task until it is committed or its tries are used up."""
+        stage, part = self._spec.name, task.work.part
+        attempts = Attempts.at(self._context.attempts / stage / f"{part}.json", self._context.run)
+
+        def once(quarantined: Mapping[str, str], at: Callable[[tuple[str, ...]], None]) -> PartDone:
+            started = time.monotonic()
+            output = self._worker(replace(task.work, quarantined=set(quarantined), at=at))
+            return self._commit(task, output, quarantined, started)
+
+        try:
+            done: PartDone = persevere(attempts, self._context.timeout_s, once)
+        except PartFailedError as error:
+            logger.error("%s failed on part %s: %s", stage, part, error)
+            return PartDone(
+                stage=stage, part=part, seconds=0, num_rows=0, num_rejects=0, error=str(error)
+            )
+        attempts.finish()
+        return done
+
+    def _commit(
+        self, task: Task, output: Output, quarantined: Mapping[str, str], started: float
+    ) -> PartDone:
+        """Write what a try gave. The rejects go first: the table's file is the commit."""
+        stage = self._spec.name
+        rejects = [*output.rejects]
+        for record, story in sorted(quarantined.items()):
+            reason = f"{stage}-quarantined"
+            rejects.append(reject(record_id=record, stage=stage, reason=reason, detail=story))
+        write_table(task.rejects, rejects, REJECTS)
+        write_table(task.output, output.rows, self._spec.schema)
+        return PartDone(
+            stage=stage,
+            part=task.work.part,
+            seconds=time.monotonic() - started,
+            num_rows=len(output.rows),
+            num_rejects=len(rejects),
+        )
