@@ -7,18 +7,22 @@ wrong, 3 stopped before the end (Ctrl-C, SIGTERM); the same command goes on from
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import FAILED, STOPPED, UserError
+
+if TYPE_CHECKING:
+    from jobs.recipe import Recipe
 
 app = typer.Typer(
     name="anymix",
@@ -44,6 +48,15 @@ def run(
     corpus: Annotated[Path | None, typer.Option(help="Folder to fill; the recipe's name.")] = None,
     changes: Changes = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after it.")] = None,
+    refit: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="Fit a pinned model anew.")
+    ] = None,
+    stop_after: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Stop cleanly after 90s, 55m or 2h.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and why; do nothing.")
+    ] = False,
 ) -> None:
     """Fill or refresh a corpus; only what has changed is done."""
     from jobs.progress import Reporter
@@ -52,7 +65,12 @@ def run(
 
     loaded = load_recipe(recipe, changes or [])
     root = corpus or Path(loaded.name)
-    fill(loaded, root, until=until, reporter=Reporter(_ERRORS))
+    if dry_run:
+        _show_plan(loaded, root, refit or [])
+        return
+    if stop_after is not None:
+        signal.setitimer(signal.ITIMER_REAL, _seconds(stop_after))
+    fill(loaded, root, until=until, refit=refit or [], reporter=Reporter(_ERRORS))
     _ERRORS.print(f"The corpus is in {root}", soft_wrap=True)
 
 
@@ -184,7 +202,7 @@ def main() -> None:
 
 def call(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; the one place where errors become messages."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _stop)
     try:
         app(args=list(arguments))
@@ -207,7 +225,31 @@ class _Stopped(BaseException):
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
+    # Once: a second signal would break off the clean stop that the first one has begun.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
     raise _Stopped
+
+
+def _seconds(text: str) -> float:
+    """The seconds in a time such as 90s, 55m or 2h."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if found is None or not float(found[1]):
+        raise UserError(f"--stop-after {text} is no time", "Write 90s, 55m or 2h.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _show_plan(recipe: Recipe, root: Path, refit: list[str]) -> None:
+    from jobs.dry_run import plan
+
+    for step in plan(recipe, root, refit=refit):
+        todo = f"{step.parts} of {step.of} parts" if step.kind == "stage" else f"the {step.kind}"
+        if not step.reasons:
+            _out(f"{step.step:<14} nothing to do")
+            continue
+        _out(f"{step.step:<14} {todo}")
+        for reason in step.reasons:
+            _out(f"{'':<14}   because {reason}")
 
 
 def _out(text: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,23 @@ class RayRunner:
         rows = _rows(links)
         dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
         for link in links:
-            most = min(self.num_workers, len(link.tasks))
-            dataset = dataset.map(
-                CommittingWorker,  # type: ignore[arg-type] # Ray's stubs know functions only
+            dataset = self._add(dataset, link, models)
+        try:
+            for row in dataset.iter_rows():
+                yield from _results(row)
+        except ray.exceptions.RayError as error:
+            raise _as_user_error(links, error) from error
+
+    def _add(self, dataset: Any, link: Link, models: Mapping[str, Path]) -> Any:  # noqa: ANN401
+        """The dataset with a stage more: a pool of its own, that grows and shrinks."""
+        import ray
+
+        most = min(self.num_workers, len(link.tasks))
+        with warnings.catch_warnings():
+            # Ray 2.60 says that ray_remote_args_fn will go, and has no other way to limit restarts.
+            warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+            return dataset.map(
+                CommittingWorker,
                 fn_constructor_kwargs={
                     "spec": link.spec,
                     "models": {name: models[name] for name in link.spec.models},
@@ -109,11 +124,6 @@ class RayRunner:
                 ray_remote_args_fn=lambda: {"max_restarts": _MAX_RESTARTS},
                 **_ray_options(link.spec.resources),
             )
-        try:
-            for row in dataset.iter_rows():
-                yield from _results(row)
-        except ray.exceptions.RayError as error:
-            raise _as_user_error(links, error) from error
 
     def run_fit(self, spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
         """Fit in a Ray task that streams its progress."""
