@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from jobs.progress import Reporter, StageProgress
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.stages import Extras, list_parts, part_extras, steps, vocabulary
 from pipeline.engine.corpus import Corpus, Task
+from pipeline.engine.lock import holding
 from pipeline.engine.parts import Part
 from pipeline.engine.runner import (
     EventLog,
@@ -64,7 +63,7 @@ def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -
     if until is not None and until not in names:
         raise UserError(f"there is no stage {until!r}", f"The stages are {', '.join(names)}.")
     root = root.resolve()
-    with _held(root):
+    with holding(root):
         remove_leftovers(root)
         parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
         corpus = _corpus(recipe, root, parts)
@@ -265,22 +264,3 @@ def _publish(corpus: Corpus, *, changed: bool) -> None:
 def _shards_of(corpus: Corpus) -> Path:
     assert corpus.shards is not None, "the extras of the shards' stage place them"  # noqa: S101
     return corpus.shards
-
-
-@contextmanager
-def _held(root: Path) -> Iterator[None]:
-    """Hold the corpus against a second run; the lock ends with the process, however it ends."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            raise UserError(
-                f"{root} is being filled by {holder}", "Wait for it, or stop it first."
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        lock.flush()
-        yield

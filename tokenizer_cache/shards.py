@@ -28,7 +28,7 @@ import numpy as np
 
 from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
 from pipeline.engine.stage import Output, Row, Work
-from pipeline.engine.storage import committing
+from pipeline.engine.storage import committing, to_path
 from tokenizer_cache.settings import ShardSettings
 
 _RECORD_COLUMNS = (
@@ -94,7 +94,7 @@ class ShardWorker:
             name = work.extra["names"][f"{stream}/{split}"]
             documents = _documents(stream, records, self.settings.records_per_document)
             write_tar(
-                Path(work.extra["folder"]) / name,
+                to_path(work.extra["folder"]) / name,
                 ((f"{each.key}.{extension}", each.files[extension])
                  for each in documents for extension in sorted(each.files)),
             )  # fmt: skip

@@ -20,7 +20,7 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.parts import Part
 from pipeline.engine.schemas import TABLES
 from pipeline.engine.stage import CorpusStepSpec, FitInputs, FitSpec, StageSpec, Work
-from pipeline.engine.storage import commit_json, read_json
+from pipeline.engine.storage import commit_json, names_in, read_json, to_path
 from pipeline.engine.tables import connect, part_path, write_table
 
 MODEL_FILE = "model.json"
@@ -52,11 +52,11 @@ class Task:
     def from_json(cls, text: str) -> Task:
         """The task that `to_json` wrote."""
         value = json.loads(text)
-        inputs = {table: Path(path) for table, path in value["inputs"].items()}
+        inputs = {table: to_path(path) for table, path in value["inputs"].items()}
         return cls(
             work=Work(part=value["part"], inputs=inputs, extra=value["extra"]),
-            output=Path(value["output"]),
-            rejects=Path(value["rejects"]),
+            output=to_path(value["output"]),
+            rejects=to_path(value["rejects"]),
         )
 
 
@@ -124,7 +124,7 @@ class Corpus:
                 self.root / "tables" / f"rejects-{spec.name}" / print_, part.name
             )
             if folder not in committed:
-                committed[folder] = _files_of(folder)
+                committed[folder] = names_in(folder)
             is_overwritten = (published or {}).get(part.name, print_) != print_
             if path.name not in committed[folder] or is_overwritten:
                 tasks.append(
@@ -225,10 +225,5 @@ class Corpus:
 
 
 def _existing(paths: Mapping[str, Path]) -> list[Path]:
-    names = {folder: _files_of(folder) for folder in {path.parent for path in paths.values()}}
+    names = {folder: names_in(folder) for folder in {path.parent for path in paths.values()}}
     return [path for path in paths.values() if path.name in names[path.parent]]
-
-
-def _files_of(folder: Path) -> set[str]:
-    """Names of the files in a folder: one listing instead of a question for each part."""
-    return {entry.name for entry in folder.iterdir()} if folder.exists() else set()

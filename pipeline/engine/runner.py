@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,14 @@ from pipeline.engine.corpus import MODEL_FILE, Task
 from pipeline.engine.fingerprint import hash_folder
 from pipeline.engine.schemas import REJECTS
 from pipeline.engine.stage import FitInputs, FitSpec, Progress, StageSpec, load
-from pipeline.engine.storage import TEMPORARY_SUFFIX, commit_json, committing_folder
+from pipeline.engine.storage import (
+    TEMPORARY_SUFFIX,
+    commit_json,
+    commit_text,
+    committing_folder,
+    is_local,
+    local_copy,
+)
 from pipeline.engine.tables import write_table
 
 _MIN_LOGICAL_CPUS = 6
@@ -116,7 +123,8 @@ class CommittingWorker:
 
     def __init__(self, spec: StageSpec, models: Mapping[str, Path]) -> None:
         self._spec = spec
-        self._worker = load(spec.worker)(spec.settings, models)
+        local = {name: local_copy(folder) for name, folder in models.items()}
+        self._worker = load(spec.worker)(spec.settings, local)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Do one task. The rejects go first: the table's file is the commit."""
@@ -134,9 +142,10 @@ class CommittingWorker:
 
 
 def fit_and_commit(spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
-    """Fit a model into a temporary folder and rename it to `folder` with its description."""
-    with committing_folder(folder) as temporary:
-        yield from load(spec.fit)(spec.settings, inputs, temporary)
+    """Fit a model into a temporary folder and commit it as `folder` with its description."""
+    local = {name: local_copy(model) for name, model in inputs.models.items()}
+    with committing_folder(folder, last=MODEL_FILE) as temporary:
+        yield from load(spec.fit)(spec.settings, replace(inputs, models=local), temporary)
         description = {
             "name": spec.name,
             "version": spec.version,
@@ -197,13 +206,22 @@ class EventLog:
     def write(self, stage: str, **what: Any) -> None:  # noqa: ANN401 - whatever JSON can say
         """Append one event with the time."""
         event = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "stage": stage, **what}
+        if not is_local(self._path):  # a store knows no appending
+            before = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+            commit_text(self._path, before + json.dumps(event) + "\n")
+            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(event) + "\n")
 
 
 def remove_leftovers(root: Path) -> None:
-    """Delete temporary files that a killed run left behind; nobody reads them."""
+    """Delete temporary files that a killed run left behind; nobody reads them.
+
+    A store has none: what a killed writer had sent becomes no object.
+    """
+    if not is_local(root):
+        return
     for path in list(root.rglob(f".*{TEMPORARY_SUFFIX}")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
