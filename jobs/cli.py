@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.engine.storage import to_path
 from pipeline.errors import FAILED, STOPPED, UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ app = typer.Typer(
 _ERRORS = Console(stderr=True, highlight=False)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
-CorpusPath = Annotated[Path, typer.Argument(metavar="CORPUS", help="The corpus's folder.")]
+CorpusPath = Annotated[
+    Path, typer.Argument(metavar="CORPUS", parser=to_path, help="The corpus: a folder or a URL.")
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one line of the recipe."),
@@ -45,7 +48,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 @app.command()
 def run(
     recipe: RecipePath,
-    corpus: Annotated[Path | None, typer.Option(help="Folder to fill; the recipe's name.")] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(parser=to_path, metavar="PATH", help="Folder to fill; the recipe's name."),
+    ] = None,
     changes: Changes = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after it.")] = None,
     refit: Annotated[
@@ -123,7 +129,9 @@ def audit(corpus: CorpusPath, as_json: AsJson = False) -> None:
 @app.command()
 def train(
     recipe: RecipePath,
-    corpus: Annotated[Path, typer.Option(help="The corpus to train on.")],
+    corpus: Annotated[
+        Path, typer.Option(parser=to_path, metavar="PATH", help="The corpus to train on.")
+    ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
     changes: Changes = None,
@@ -208,16 +216,25 @@ def call(arguments: Sequence[str]) -> int:
         app(args=list(arguments))
     except SystemExit as ended:
         return int(ended.code or 0)
-    except UserError as error:
-        _ERRORS.print("[bold red]error[/bold red]", end=" ")
-        _ERRORS.print(error.message, markup=False, soft_wrap=True)
-        if error.hint:
-            _ERRORS.print(error.hint, markup=False, soft_wrap=True)
-        return error.exit_code
     except _Stopped:
         _ERRORS.print("Stopped. What is committed stays; the same command goes on from there.")
         return STOPPED
+    except Exception as error:
+        from pipeline.engine.faults import as_user_error
+
+        found = error if isinstance(error, UserError) else as_user_error(error, arguments)
+        if found is None:
+            raise
+        _print_error(found)
+        return found.exit_code
     return 0
+
+
+def _print_error(error: UserError) -> None:
+    _ERRORS.print("[bold red]error[/bold red]", end=" ")
+    _ERRORS.print(error.message, markup=False, soft_wrap=True)
+    if error.hint:
+        _ERRORS.print(error.hint, markup=False, soft_wrap=True)
 
 
 class _Stopped(BaseException):

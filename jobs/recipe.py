@@ -128,7 +128,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a recipe holds
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return value if isinstance(value, str | int | float | None) else str(value)  # a path
 
 
 _RECIPES = "Recipes that come with anymix are in jobs/recipes/."

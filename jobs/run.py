@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from jobs.stages import list_parts, part_extras, steps
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.events import EventLog
+from pipeline.engine.lock import holding
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_text
@@ -66,7 +65,7 @@ def fill(
     flow = steps(recipe)
     _check_names(flow, until, refit)
     root = root.resolve()
-    with _held(root):
+    with holding(root):
         parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
         corpus = _corpus(recipe, root, parts)
         _remember(recipe, corpus)
@@ -141,22 +140,3 @@ def _remember(recipe: Recipe, corpus: Corpus) -> None:
     if read_parts(corpus.root) != corpus.parts:
         rows = [{**asdict(part), "slice": json.dumps(part.slice)} for part in corpus.parts]
         write_table(corpus.root / PARTS_FILE, rows, _PARTS)
-
-
-@contextmanager
-def _held(root: Path) -> Iterator[None]:
-    """Hold the corpus against a second run; the lock ends with the process, however it ends."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            raise UserError(
-                f"{root} is being filled by {holder}", "Wait for it, or stop it first."
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        lock.flush()
-        yield

@@ -13,7 +13,7 @@ from jobs.run import RECIPE_FILE, open_corpus
 from jobs.training import CORPUS_FILE
 from pipeline import images
 from pipeline.engine.fingerprint import unit_interval
-from pipeline.engine.storage import commit_json, committing, read_json
+from pipeline.engine.storage import commit_json, committing, read_json, to_path
 from pipeline.errors import UserError
 
 SHEET_FILE = "sheet.png"
@@ -72,7 +72,7 @@ def sample_held_out(run_folder: Path, out: Path) -> Iterator[str]:
 
 def _held_out(run_folder: Path, count: int) -> list[tuple[str, bytes]]:
     """Text and picture of some held-out records, chosen by their hash."""
-    _, corpus = open_corpus(Path(read_json(run_folder / CORPUS_FILE)["corpus"]))
+    _, corpus = open_corpus(to_path(read_json(run_folder / CORPUS_FILE)["corpus"]))
     chosen = corpus.query(
         "SELECT DISTINCT record_id FROM selection WHERE split = 'validation' AND stream != 'text'"
     ).fetchall()

@@ -18,6 +18,7 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import FitSpec, Resources, StageSpec, Step
+from pipeline.engine.storage import local_copy
 from pipeline.sources import open_source
 from pipeline.synthesis.limit import LimitSettings
 from tokenizer_cache.manifest import allot_names, find_manifest
@@ -160,7 +161,8 @@ def vocabulary(corpus: Corpus) -> Vocabulary:
     from tokenizer_cache.text import describe_text
     from tokenizer_cache.vq.description import describe_vq
 
-    return build_vocabulary(describe_text(corpus.models["text"]), describe_vq(corpus.models["vq"]))
+    text, vq = (local_copy(corpus.models[name]) for name in ("text", "vq"))
+    return build_vocabulary(describe_text(text), describe_vq(vq))
 
 
 def list_parts(recipe: Recipe, known: Mapping[str, Part]) -> list[Part]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from jobs.recipe import Recipe, dump_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from pipeline.engine.corpus import Corpus
-from pipeline.engine.storage import commit_json, commit_text, read_json
+from pipeline.engine.storage import commit_json, commit_text, local_copy, read_json
 from pipeline.errors import UserError
 from tokenizer_cache.manifest import find_manifest
 
@@ -38,7 +38,8 @@ def train_model(
         console.print(f"train          nothing has changed: {run} holds this training")
     else:
         (run / EVALUATION).unlink(missing_ok=True)
-        train(recipe.train, shards=shards, models=corpus.models, run=run, resume=resume)
+        models = {name: local_copy(corpus.models[name]) for name in ("text", "vq")}
+        train(recipe.train, shards=shards, models=models, run=run, resume=resume)
     if not (run / EVALUATION).exists():
         evaluate(load_run(run), shards=shards, settings=recipe.evaluate)
     found = read_json(run / EVALUATION)

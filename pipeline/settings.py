@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationInfo
+
+from pipeline.engine.storage import is_local, to_path
 
 
 class Settings(BaseModel):
@@ -17,11 +19,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-def _from_recipe_folder(path: Path, info: ValidationInfo) -> Path:
+def _from_recipe_folder(value: Any, info: ValidationInfo) -> Path:  # noqa: ANN401 - unchecked input
+    if not isinstance(value, str) and not hasattr(value, "joinpath"):
+        message = "Input should be a path: a text"
+        raise ValueError(message)
+    path = to_path(value)
+    if not is_local(path):
+        return path
     folder = (info.context or {}).get("recipe_folder", Path())
     # Links are not followed: an environment's `bin/python` is one, and its place is what counts.
     return Path(os.path.abspath(folder / path.expanduser()))  # noqa: PTH100
 
 
-RecipePath = Annotated[Path, AfterValidator(_from_recipe_folder)]
-"""A path, absolute or relative to the recipe that names it."""
+RecipePath = Annotated[
+    Path, PlainValidator(_from_recipe_folder), PlainSerializer(str, when_used="json")
+]
+"""A path, absolute or relative to the recipe that names it, or the URL of a folder on a store."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import webdataset
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +61,11 @@ class Sample:
 
 def read_shard(path: Path) -> Iterator[Sample]:
     """The samples of one shard, in the order of the file."""
-    # webdataset's own `.decode()` would unpickle a member that is called `KEY.pyd`.
-    pipeline = webdataset.WebDataset([str(path)], shardshuffle=False, empty_check=False)
-    for files in pipeline:
-        yield _to_sample(files)
+    with path.open("rb") as stream:  # webdataset would start the store's own command to read it
+        members = tar_file_expander([{"url": str(path), "stream": stream}])
+        # webdataset's `.decode()` would unpickle a member that is called `KEY.pyd`.
+        for files in group_by_keys(members):
+            yield _to_sample(files)
 
 
 def _to_sample(files: dict[str, Any]) -> Sample:

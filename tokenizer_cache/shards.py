@@ -29,7 +29,7 @@ import numpy as np
 from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
 from pipeline.engine.stage import Output, Row, Work
-from pipeline.engine.storage import committing
+from pipeline.engine.storage import committing, to_path
 from tokenizer_cache.settings import ShardSettings
 
 _RECORD_COLUMNS = (
@@ -95,7 +95,7 @@ class ShardWorker:
         for (stream, split), records in sorted(shards.items()):
             name = work.extra["names"][f"{stream}/{split}"]
             documents = _documents(stream, records, self.settings.records_per_document)
-            tar = Path(work.extra["folder"]) / name
+            tar = to_path(work.extra["folder"]) / name
             write_tar(
                 tar,
                 ((f"{each.key}.{extension}", each.files[extension])

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.storage import read_json
+from pipeline.engine.storage import commit_json, is_local, read_json
 
 MAX_TRIES = 3
 """Tries after which a record, or a part whose record is not known, is given up."""
@@ -113,6 +113,9 @@ class Attempts:
 
     def _save(self) -> None:
         value = {"tries": self.tries, "quarantined": self.quarantined}
+        if not is_local(self.path):
+            commit_json(self.path, value)
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed, but not flushed: it has to outlive a process, not a machine.
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")

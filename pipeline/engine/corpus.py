@@ -21,7 +21,7 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.parts import Part
 from pipeline.engine.schemas import TABLES
 from pipeline.engine.stage import FitInputs, FitSpec, StageSpec, Work
-from pipeline.engine.storage import read_json
+from pipeline.engine.storage import files_by_folder, names_in, read_json, to_path
 from pipeline.engine.tables import connect, part_path
 
 MODEL_FILE = "model.json"
@@ -56,11 +56,11 @@ class Task:
     def from_json(cls, text: str) -> Task:
         """The task that `to_json` wrote."""
         value = json.loads(text)
-        inputs = {table: Path(path) for table, path in value["inputs"].items()}
+        inputs = {table: to_path(path) for table, path in value["inputs"].items()}
         return cls(
             work=Work(part=value["part"], inputs=inputs, extra=value["extra"]),
-            output=Path(value["output"]),
-            rejects=Path(value["rejects"]),
+            output=to_path(value["output"]),
+            rejects=to_path(value["rejects"]),
         )
 
 
@@ -94,7 +94,7 @@ class PartFiles(Mapping[str, Path]):
 
     def committed(self) -> set[str]:
         """Names of the parts whose file is there; one listing for each fingerprint."""
-        files = {print_: _files_of(self.folder / print_) for print_ in set(self.prints.values())}
+        files = files_by_folder(self.folder, set(self.prints.values()))
         return {part for part, print_ in self.prints.items() if f"{part}.parquet" in files[print_]}
 
 
@@ -191,7 +191,7 @@ class Corpus:
         folder = self.root / "models" / spec.name
         generations = [
             int(name.removeprefix(print_).removeprefix("-") or 1)
-            for name in _files_of(folder)
+            for name in names_in(folder)
             if name.startswith(print_) and (folder / name / MODEL_FILE).exists()
         ]
         latest = max(generations, default=0)
@@ -242,8 +242,3 @@ def _existing(files: PartFiles | None) -> list[Path]:
         return []
     done = files.committed()
     return [files[part] for part in files if part in done]
-
-
-def _files_of(folder: Path) -> set[str]:
-    """Names of the files in a folder: one listing instead of a question for each part."""
-    return {entry.name for entry in folder.iterdir()} if folder.exists() else set()

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.storage import commit_text
+from pipeline.engine.storage import commit_text, is_local
 
 _PUT_EVERY_S = 30.0
 
@@ -23,7 +23,7 @@ class EventLog:
     def __init__(self, path: Path, run: str) -> None:
         self._path = path
         self._run = run
-        self._is_local = type(path).__module__.partition(".")[0] == "pathlib"
+        self._is_local = is_local(path)
         self._text = ""
         if not self._is_local and path.exists():
             self._text = path.read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,13 @@ from pipeline.engine.corpus import MODEL_FILE, Task
 from pipeline.engine.corpus_step import CorpusStepTask, do_corpus_step
 from pipeline.engine.fingerprint import hash_folder
 from pipeline.engine.stage import FitInputs, FitSpec, Progress, Resources, StageSpec, load
-from pipeline.engine.storage import TEMPORARY_SUFFIX, commit_json, committing_folder
+from pipeline.engine.storage import (
+    TEMPORARY_SUFFIX,
+    commit_json,
+    committing_folder,
+    is_local,
+    local_copy,
+)
 from pipeline.engine.worker import CommittingWorker, PartDone, RunContext
 from pipeline.errors import FAILED, UserError
 
@@ -215,9 +221,10 @@ def _as_user_error(links: Sequence[Link], error: Exception) -> UserError:
 
 
 def fit_and_commit(spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
-    """Fit a model into a temporary folder and rename it to `folder` with its description."""
-    with committing_folder(folder) as temporary:
-        yield from load(spec.fit)(spec.settings, inputs, temporary)
+    """Fit a model into a temporary folder and commit it as `folder` with its description."""
+    local = {name: local_copy(model) for name, model in inputs.models.items()}
+    with committing_folder(folder, last=MODEL_FILE) as temporary:
+        yield from load(spec.fit)(spec.settings, replace(inputs, models=local), temporary)
         description = {
             "name": spec.name,
             "version": spec.version,
@@ -270,7 +277,12 @@ def connect_to_ray() -> bool:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Delete temporary files that a killed run left behind; nobody reads them."""
+    """Delete temporary files that a killed run left behind; nobody reads them.
+
+    A store has none: what a killed writer had sent becomes no object.
+    """
+    if not is_local(root):
+        return
     for path in list(root.rglob(f".*{TEMPORARY_SUFFIX}")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,9 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, in a local folder or on an object store.
 
-A commit writes to a temporary name beside its target, flushes it to the disk, renames it and
-flushes the folder. A reader therefore sees the old content or the new, never a part of either.
+Locally a commit writes to a temporary name beside its target, flushes it to the disk, renames it
+and flushes the folder. On a store (`s3://`, `gs://`) it writes a local temporary file and puts it
+under its final key with one request; the upload of a large file becomes an object only when it is
+completed. A reader therefore sees the old content or the new, never a part of either.
 """
 
 from __future__ import annotations
@@ -9,17 +11,70 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from pipeline.engine.fingerprint import fingerprint
+from pipeline.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+"""Which extra of the package brings the library of a store."""
+
+
+def to_path(text: str | os.PathLike[str]) -> Path:
+    """The path that a text names: local, or on a store where it starts with `scheme://`.
+
+    A path on a store has the methods of `pathlib.Path` (universal_pathlib's `UPath`), and `str`
+    gives its URL back. Directory listings are not cached: other processes write there, too.
+
+    Raises:
+        UserError: when this machine has no library for the store.
+    """
+    if not isinstance(text, str) or "://" not in text:
+        return Path(text) if isinstance(text, str) else cast("Path", text)
+    scheme = text.partition("://")[0]
+    if scheme == "file":
+        return Path(unquote(urlsplit(text).path))
+    import fsspec
+    from upath import UPath
+
+    try:
+        fsspec.get_filesystem_class(scheme)
+    except ValueError as error:
+        message = f"{text}: there is no kind of store called {scheme!r}"
+        raise UserError(message, "s3:// and gs:// are known, and local folders.") from error
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme)
+        hint = f"pip install 'anymix[{extra}]'" if extra else str(error)
+        raise UserError(f"{text}: the library for {scheme}:// is not installed", hint) from error
+    return cast("Path", UPath(text, use_listings_cache=False))
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is in this machine's file system."""
+    return isinstance(path, Path)
+
+
+def on_store(path: Path) -> tuple[Any, str]:
+    """The fsspec filesystem of a path on a store, and the path as that filesystem knows it."""
+    there: Any = path
+    return there.fs, there.path
 
 
 @contextmanager
 def committing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; rename it to `path` when the block ends well."""
+    """Yield a temporary path to write to; it becomes `path` when the block ends well."""
+    if not is_local(path):
+        with tempfile.TemporaryDirectory(prefix="anymix-") as folder:
+            yield Path(folder) / path.name
+            _put(Path(folder) / path.name, path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two writers of one target from sharing a half-written file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
@@ -33,8 +88,19 @@ def committing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def committing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; put it in the place of `folder` when the block ends well."""
+def committing_folder(folder: Path, *, last: str | None = None) -> Iterator[Path]:
+    """Yield an empty local folder to fill; it takes the place of `folder` when the block ends well.
+
+    Args:
+        folder: where the files are to lie.
+        last: name of the file that says that the others are there. A store cannot rename a folder,
+            so there this file goes first and comes back last.
+    """
+    if not is_local(folder):
+        with tempfile.TemporaryDirectory(prefix="anymix-") as made:
+            yield Path(made)
+            _put_folder(Path(made), folder, last)
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -48,6 +114,70 @@ def committing_folder(folder: Path) -> Iterator[Path]:
         flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def local_copy(folder: Path) -> Path:
+    """A local folder with the files of one that was committed, for loaders that map files.
+
+    A folder on a store is fetched once to this machine's cache, under a name that follows from what
+    lies there, so that the workers of a machine share it and a folder that has changed is another.
+    """
+    if is_local(folder):
+        return folder
+    store, root = on_store(folder)
+    found = store.find(root, detail=True)
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no files")
+    names = {name: name.removeprefix(root).lstrip("/") for name in found}
+    listing = {names[name]: _version(info) for name, info in found.items()}
+    copy = _cache() / "copies" / fingerprint(folder=str(folder), listing=listing)
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=copy.parent, suffix=TEMPORARY_SUFFIX) as temporary:
+            whole = Path(temporary) / "whole"
+            for name, relative in names.items():
+                (whole / relative).parent.mkdir(parents=True, exist_ok=True)
+                store.get_file(name, str(whole / relative))
+            for path in whole.rglob("*"):
+                flush(path)
+            try:
+                whole.rename(copy)
+            except OSError:  # another worker was faster; its copy is the same
+                if not copy.exists():
+                    raise
+    return copy
+
+
+def names_in(folder: Path) -> set[str]:
+    """Names of what is in a folder, none where there is no folder; one request to a store."""
+    if is_local(folder):
+        try:
+            return {entry.name for entry in os.scandir(folder)}
+        except FileNotFoundError:
+            return set()
+    store, root = on_store(folder)
+    try:
+        found = store.ls(root, detail=False)
+    except FileNotFoundError:
+        return set()
+    return {name.rstrip("/").rpartition("/")[2] for name in found} - {folder.name}
+
+
+def files_by_folder(parent: Path, folders: Iterable[str]) -> dict[str, set[str]]:
+    """Names of the files in some folders of a folder.
+
+    A store answers a thousand names a request, so there it is one listing of them all: a table has
+    as many folders as its parts have fingerprints.
+    """
+    if is_local(parent):
+        return {name: names_in(parent / name) for name in folders}
+    found: dict[str, set[str]] = {name: set() for name in folders}
+    store, root = on_store(parent)
+    for path in store.find(root):
+        folder, _, name = path.removeprefix(root).lstrip("/").partition("/")
+        if folder in found:
+            found[folder].add(name)
+    return found
 
 
 def commit_bytes(path: Path, content: bytes) -> None:
@@ -89,3 +219,28 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ANYMIX_CACHE") or Path(home) / "anymix")
+
+
+def _put(file: Path, path: Path) -> None:
+    store, target = on_store(path)
+    store.put_file(str(file), target)
+
+
+def _put_folder(filled: Path, folder: Path, last: str | None) -> None:
+    store, root = on_store(folder)
+    names = {file.relative_to(filled).as_posix() for file in filled.rglob("*") if file.is_file()}
+    there = {path.removeprefix(root).lstrip("/") for path in store.find(root)}
+    for name in sorted(there & {last}) + sorted(there - names - {last}):
+        store.rm_file(f"{root}/{name}")
+    for name in sorted(names, key=lambda name: (name == last, name)):
+        _put(filled / name, folder / name)
+
+
+def _version(info: dict[str, Any]) -> list[Any]:
+    """What changes with an object's content: its size, and its tag or generation."""
+    return [info.get("size"), info.get("ETag") or info.get("generation") or info.get("etag")]

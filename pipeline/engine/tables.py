@@ -1,6 +1,7 @@
 """A table: a folder of Parquet files, one per part, with one Arrow schema.
 
-The file is the commit: if `<part>.parquet` is there, the part is done.
+The file is the commit: if `<part>.parquet` is there, the part is done. Every page has a checksum,
+which readers check.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.engine.schemas import TABLES
-from pipeline.engine.storage import committing
+from pipeline.engine.storage import committing, is_local, on_store
+from pipeline.errors import FAILED, UserError
+
+
+class DamagedFile(UserError):
+    """A committed file that is not as it was written: cut short, or bits of it have changed."""
+
+    def __init__(self, file: str, detail: str = "") -> None:
+        shown = f": {detail}" if detail else ""
+        hint = "Have it made again: anymix run RECIPE --repair"
+        super().__init__(f"{file} is damaged{shown}", hint, exit_code=FAILED)
 
 
 def part_path(folder: Path, part: str) -> Path:
@@ -35,14 +46,30 @@ def write_table(
         # No dictionary and no statistics for images: they only cost space in the footer.
         plain = [field.name for field in schema if not pa.types.is_binary(field.type)]
         pq.write_table(
-            table, temporary, compression="zstd", use_dictionary=plain, write_statistics=plain
+            table,
+            temporary,
+            compression="zstd",
+            use_dictionary=plain,
+            write_statistics=plain,
+            write_page_checksum=True,
         )
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read one committed part, or some of its columns."""
-    with pq.ParquetFile(path) as file:
-        return file.read(columns=list(columns) if columns is not None else None)
+    """Read one committed part, or some of its columns.
+
+    Raises:
+        DamagedFile: when it is no Parquet file, or a page does not have its checksum.
+    """
+    with path.open("rb") as stream:
+        try:
+            with pq.ParquetFile(stream, page_checksum_verification=True) as file:
+                return file.read(columns=list(columns) if columns is not None else None)
+        except (pa.ArrowException, OSError) as error:
+            # Arrow's own are plain and have no number; those of the disk and of stores have.
+            if isinstance(error, OSError) and (type(error) is not OSError or error.errno):
+                raise
+            raise DamagedFile(str(path), str(error).splitlines()[0]) from error
 
 
 def connect(tables: Mapping[str, Iterable[Path]]) -> duckdb.DuckDBPyConnection:
@@ -54,7 +81,12 @@ def connect(tables: Mapping[str, Iterable[Path]]) -> duckdb.DuckDBPyConnection:
     """
     connection = duckdb.connect()
     for name, paths in tables.items():
-        files = [str(path) for path in paths]
+        given = list(paths)
+        files = [str(path) for path in given]
+        if given and not is_local(given[0]):
+            store, _ = on_store(given[0])
+            if not connection.filesystem_is_registered(store.protocol[0]):
+                connection.register_filesystem(store)
         if files:
             rows = connection.read_parquet(files, filename=True)
             rows.project("*, parse_filename(filename, true) AS part").create_view(name)

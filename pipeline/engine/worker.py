@@ -17,6 +17,7 @@ from pipeline.engine.attempts import Attempts, PartFailedError, persevere
 from pipeline.engine.corpus import Task
 from pipeline.engine.schemas import REJECTS, reject
 from pipeline.engine.stage import Output, StageSpec, load
+from pipeline.engine.storage import local_copy
 from pipeline.engine.tables import write_table
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class CommittingWorker:
     def __init__(self, spec: StageSpec, models: Mapping[str, Path], context: RunContext) -> None:
         self._spec = spec
         self._context = context
-        self._worker = load(spec.worker)(spec.settings, models)
+        local = {name: local_copy(folder) for name, folder in models.items()}
+        self._worker = load(spec.worker)(spec.settings, local)
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
         """Do this stage's task of a part, if there is one, and pass the part on.

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import REJECTS, VARIANTS, reject
+from pipeline.engine.storage import to_path
 from pipeline.engine.tables import write_table
 from pipeline.synthesis.prompts import Answer, Prompts, Rejected, parse, shorten
 
@@ -63,8 +63,10 @@ class Collector:
             ordered = sorted(part.answered.values(), key=lambda answer: answer[0])
             all_variants = [variant for _, found, _ in ordered for variant in found]
             all_rejects = [rejected for _, _, found in ordered for rejected in found]
-            write_table(Path(row["rejects"]), all_rejects, REJECTS)
-            write_table(Path(row["output"]), all_variants, VARIANTS)  # the commit, so it goes last
+            write_table(to_path(row["rejects"]), all_rejects, REJECTS)
+            write_table(
+                to_path(row["output"]), all_variants, VARIANTS
+            )  # the commit, so it goes last
             del self._open[row["part"]]
             event |= {
                 "num_rows": len(all_variants),

@@ -13,6 +13,7 @@ from rich.console import Console
 from jobs.progress import Reporter
 from jobs.run import fill, open_corpus
 from pipeline.engine.fingerprint import hash_file
+from pipeline.engine.lock import holding
 from pipeline.errors import UserError
 from pipeline.ledger.audit import audit
 from pipeline.ledger.status import status
@@ -181,10 +182,10 @@ def test_a_record_in_two_places_is_found(corpus):
 
 
 def test_two_runs_on_one_corpus_do_not_meet(load, tmp_path):
-    from jobs.run import _held
-
-    with _held(tmp_path / "c"), pytest.raises(UserError, match=r"is being filled by process \d+"):
+    held = r"is being filled by process \d+ on \S+ since"
+    with holding(tmp_path / "c"), pytest.raises(UserError, match=held) as raised:
         run(load(), tmp_path / "c")
+    assert raised.value.exit_code == 2
     run(load(), tmp_path / "c", until="ingest")
 
 
