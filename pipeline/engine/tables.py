@@ -35,13 +35,18 @@ def write_table(
         # No dictionary and no statistics for images: they only cost space in the footer.
         plain = [field.name for field in schema if not pa.types.is_binary(field.type)]
         pq.write_table(
-            table, temporary, compression="zstd", use_dictionary=plain, write_statistics=plain
+            table,
+            temporary,
+            compression="zstd",
+            use_dictionary=plain,
+            write_statistics=plain,
+            write_page_checksum=True,
         )
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one committed part, or some of its columns."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         return file.read(columns=list(columns) if columns is not None else None)
 
 
