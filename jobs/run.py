@@ -6,13 +6,14 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 
+from jobs.forgetting import finish, take_out_unfinished
 from jobs.progress import Reporter, StageProgress
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.stages import Extras, list_parts, part_extras, steps, vocabulary
@@ -47,7 +48,14 @@ _PARTS = pa.schema(
 )
 
 
-def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -> Corpus:
+def fill(
+    recipe: Recipe,
+    root: Path,
+    *,
+    until: str | None,
+    reporter: Reporter,
+    parts: Sequence[Part] | None = None,
+) -> Corpus:
     """Bring a corpus up to its recipe and return it; what is committed already is not done again.
 
     Args:
@@ -55,6 +63,7 @@ def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -
         root: the corpus's folder; made where it is missing.
         until: name of the last step to do; None does all.
         reporter: shows progress.
+        parts: the parts that the corpus has; None asks the sources.
 
     Raises:
         UserError: when another run holds the corpus, or `until` names no step.
@@ -64,9 +73,11 @@ def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -
     if until is not None and until not in names:
         raise UserError(f"there is no stage {until!r}", f"The stages are {', '.join(names)}.")
     root = root.resolve()
-    with _held(root):
+    with held(root):
         remove_leftovers(root)
-        parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
+        take_out_unfinished(root)
+        if parts is None:
+            parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
         corpus = _corpus(recipe, root, parts)
         _remember(recipe, corpus)
         log = EventLog(root / "events.jsonl")
@@ -79,6 +90,8 @@ def fill(recipe: Recipe, root: Path, *, until: str | None, reporter: Reporter) -
                         _do_fit(step, corpus, runner, reporter, log)
                     case CorpusStepSpec():
                         _do_corpus_step(step, corpus, reporter, log)
+        if until is None:
+            finish(corpus)
         return corpus
 
 
@@ -118,7 +131,7 @@ def read_parts(root: Path) -> list[Part]:
     return [Part(**{**row, "slice": json.loads(row["slice"])}) for row in rows]
 
 
-def _corpus(recipe: Recipe, root: Path, parts: list[Part]) -> Corpus:
+def _corpus(recipe: Recipe, root: Path, parts: Sequence[Part]) -> Corpus:
     return Corpus(root=root, recipe=recipe.model_dump(mode="json"), parts=parts)
 
 
@@ -127,7 +140,7 @@ def _remember(recipe: Recipe, corpus: Corpus) -> None:
     path, text = corpus.root / RECIPE_FILE, dump_recipe(recipe)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         commit_text(path, text)
-    if read_parts(corpus.root) != corpus.parts:
+    if read_parts(corpus.root) != list(corpus.parts):
         rows = [{**asdict(part), "slice": json.dumps(part.slice)} for part in corpus.parts]
         write_table(corpus.root / PARTS_FILE, rows, _PARTS)
 
@@ -268,7 +281,7 @@ def _shards_of(corpus: Corpus) -> Path:
 
 
 @contextmanager
-def _held(root: Path) -> Iterator[None]:
+def held(root: Path) -> Iterator[None]:
     """Hold the corpus against a second run; the lock ends with the process, however it ends."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("a+", encoding="utf-8") as lock:

@@ -16,6 +16,7 @@ from pipeline import select
 from pipeline.engine import schemas
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
+from pipeline.engine.forgotten import FORGOTTEN_FILE
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import FitSpec, Resources, StageSpec, Step
 from pipeline.sources import open_source
@@ -138,7 +139,11 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
         case "ingest":
             sources = {source.name: source.model_dump(mode="json") for source in recipe.sources}
             return {
-                part.name: {"part": asdict(part), "source": sources[part.source]}
+                part.name: {
+                    "part": asdict(part),
+                    "source": sources[part.source],
+                    "forgotten": str(corpus.root / FORGOTTEN_FILE),
+                }
                 for part in corpus.parts
             }
         case "synthesize":

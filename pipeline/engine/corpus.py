@@ -27,6 +27,9 @@ MODEL_FILE = "model.json"
 MANIFEST_FILE = "manifest.json"
 """What publishes a folder of shards; `tokenizer_cache.manifest` writes it."""
 
+_SAYS_WHERE = {"part", "source", "folder", "forgotten"}
+"""Keys of a part's `extra` that say where to read and write, not what: no part of a fingerprint."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -95,7 +98,8 @@ class Corpus:
         Args:
             spec: the stage; the tables and models that it reads must have been resolved.
             extra: JSON values that only one part has. They decide its output, so they are in its
-                fingerprint, except `part`, `source` and `folder`, which only say where.
+                fingerprint, except `part`, `source`, `folder` and `forgotten`, which only say
+                where.
             published: for a stage that writes files beside its table under names that stay: for
                 each part that has such files, the fingerprint that they were published with. A
                 committed part whose files are of another is done again.
@@ -116,7 +120,7 @@ class Corpus:
             print_ = fingerprint(
                 common=common,
                 inputs={table: path.parent.name for table, path in inputs.items()},
-                extra={k: v for k, v in own.items() if k not in {"part", "source", "folder"}},
+                extra={k: v for k, v in own.items() if k not in _SAYS_WHERE},
             )
             folder = self.root / "tables" / spec.writes / print_
             path = written[part.name] = part_path(folder, part.name)

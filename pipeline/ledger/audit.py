@@ -193,7 +193,7 @@ def _shard_members(
 
 
 def _keys(path: Path) -> Iterator[str]:
-    with tarfile.open(path) as tar:
+    with path.open("rb") as stream, tarfile.open(fileobj=stream) as tar:
         for member in tar:
             yield member.name.partition(".")[0]
 

@@ -7,7 +7,6 @@ file: the next run sees that it is missing and does it again.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.engine.corpus import MODEL_FILE, Corpus
 from pipeline.engine.fingerprint import hash_file, hash_folder
 from pipeline.engine.schemas import REJECTS, TABLES
-from pipeline.engine.storage import read_json
+from pipeline.engine.storage import read_json, remove
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +47,17 @@ def repair(corpus: Corpus) -> list[Damage]:
     """Remove what is damaged, so that the next run does just that again; returns what it was."""
     found = damaged(corpus)
     for path in {path for damage in found for path in damage.remove}:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
     return found
 
 
 def table_fault(path: Path, schema: pa.Schema) -> str | None:
     """What is wrong with a Parquet file that should have `schema`; None when it reads well."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with (
+            path.open("rb") as stream,
+            pq.ParquetFile(stream, page_checksum_verification=True) as file,
+        ):
             groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
             promised = file.metadata.num_rows
             table = file.read()

@@ -181,9 +181,9 @@ def test_a_record_in_two_places_is_found(corpus):
 
 
 def test_two_runs_on_one_corpus_do_not_meet(load, tmp_path):
-    from jobs.run import _held
+    from jobs.run import held
 
-    with _held(tmp_path / "c"), pytest.raises(UserError, match=r"is being filled by process \d+"):
+    with held(tmp_path / "c"), pytest.raises(UserError, match=r"is being filled by process \d+"):
         run(load(), tmp_path / "c")
     run(load(), tmp_path / "c", until="ingest")
 
