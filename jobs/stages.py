@@ -106,7 +106,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="tokenize",
-            version=1,
+            version=2,
             reads=("records",),
             writes="tokens",
             schema=schemas.TOKENS,
