@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jobs.progress import Reporter
 from jobs.run import fill, held, open_corpus, read_parts
 from pipeline.engine.forgotten import Entry
 from pipeline.errors import UserError
+from pipeline.ledger.gc import Garbage, find_garbage, remove_garbage
 from pipeline.ledger.live import missing
 
 
@@ -48,6 +50,41 @@ def forget(root: Path, entries: Sequence[Entry], *, reporter: Reporter) -> Forgo
     if was_filled:
         fill(recipe, root, until=None, reporter=reporter, parts=read_parts(root))
     return Forgot(num_records=num_records, is_complete=was_filled)
+
+
+def collect_garbage(root: Path, agree: Callable[[list[Garbage]], bool]) -> list[Garbage]:
+    """Remove what the corpus's recipe does not refer to any more, when `agree` says so.
+
+    The corpus is held from the first look to the last removal, the question included: what a run
+    would make live in between would be removed.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        UserError: when another run holds the corpus, or it is not filled to its end.
+    """
+    _, corpus = open_corpus(root)
+    with held(corpus.root):
+        _, corpus = open_corpus(root)
+        found = find_garbage(corpus)
+        if not found or not agree(found):
+            return []
+        remove_garbage(found)
+        return found
+
+
+def holder_of(root: Path) -> str | None:
+    """Who fills a corpus at this moment, as its lock says; None when nobody does."""
+    path = root / ".lock"
+    if not isinstance(path, Path) or not path.exists():
+        return None
+    with path.open(encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read().strip() or "another process"
+    return None
 
 
 def read_list(path: Path) -> list[Entry]:

@@ -99,7 +99,7 @@ def outcome(story: Row) -> str:
 
 def why(reject: Row) -> str:
     """The reason of a reject in words: code, detail, score and threshold."""
-    words = reject["reason"] + (f" ({reject['detail']})" if reject["detail"] else "")
+    words = str(reject["reason"]) + (f" ({reject['detail']})" if reject["detail"] else "")
     if reject["score"] is not None:
         words += f", its score is {reject['score']:.4g}"
     if reject["threshold"] is not None:

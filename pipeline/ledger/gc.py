@@ -46,11 +46,11 @@ def find_garbage(corpus: Corpus) -> list[Garbage]:
             f" {gaps[0]} is missing",
             "Run `anymix run RECIPE` to the end first.",
         )
-    found = [*_tables(corpus), *_models(corpus)]
-    for folder in _folders(corpus.root / "shards"):
-        if folder != corpus.shards:
-            found.append(_garbage(folder, "shards of another recipe"))
-    return sorted(found, key=lambda garbage: str(garbage.path))
+    others = [folder for folder in _folders(corpus.root / "shards") if folder != corpus.shards]
+    shards = [_garbage(folder, "shards of another recipe") for folder in others]
+    return sorted(
+        [*_tables(corpus), *_models(corpus), *shards], key=lambda garbage: str(garbage.path)
+    )
 
 
 def remove_garbage(found: list[Garbage]) -> None:
