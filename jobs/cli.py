@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.engine.storage import to_path
 from pipeline.errors import FAILED, STOPPED, UserError
@@ -60,6 +59,9 @@ def run(
     stop_after: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop cleanly after 90s, 55m or 2h.")
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Find damaged files and make them again.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and why; do nothing.")
     ] = False,
@@ -76,37 +78,29 @@ def run(
         return
     if stop_after is not None:
         signal.setitimer(signal.ITIMER_REAL, _seconds(stop_after))
-    fill(loaded, root, until=until, refit=refit or [], reporter=Reporter(_ERRORS))
+    fill(loaded, root, until=until, refit=refit or [], repair=repair, reporter=Reporter(_ERRORS))
     _ERRORS.print(f"The corpus is in {root}", soft_wrap=True)
 
 
 @app.command()
 def status(corpus: CorpusPath, as_json: AsJson = False) -> None:
-    """Show the parts done per table, and the rejects by reason."""
+    """Show parts, rates and rejects, live while a run goes on, and how far models have drifted."""
+    from jobs.display import print_status
     from jobs.run import open_corpus
+    from pipeline.engine.lock import holder_of
     from pipeline.ledger.status import status as state_of
 
-    state = state_of(open_corpus(corpus)[1])
+    state = state_of(open_corpus(corpus)[1], holder_of(corpus))
     if as_json:
         _print_json(state)
-        return
-    _out(f"{state['corpus']}: {state['num_records']} records in {state['num_parts']} parts\n")
-    _print_table(
-        ("table", "parts done", "rows"),
-        [(name, t["parts_done"], t["rows"]) for name, t in state["tables"].items()],
-    )
-    _print_table(
-        ("rejected by", "reason", "records", "texts"),
-        [tuple(row.values()) for row in state["rejects"]],
-    )
-    _print_table(
-        ("stream", "split", "samples", "records"), [tuple(row.values()) for row in state["samples"]]
-    )
+    else:
+        print_status(state)
 
 
 @app.command()
 def audit(corpus: CorpusPath, as_json: AsJson = False) -> None:
     """Prove that every record is in the shards or in the rejects, once; exit 1 if not."""
+    from jobs.display import print_findings
     from jobs.run import open_corpus
     from pipeline.ledger.audit import audit as check
 
@@ -116,14 +110,89 @@ def audit(corpus: CorpusPath, as_json: AsJson = False) -> None:
         rows = [{name: getattr(f, name) for name in f.__slots__} for f in findings]
         _print_json({"sound": sound, "findings": rows})
     else:
-        for finding in findings:
-            mark = "fault" if finding.faults else "ok"
-            _out(f"{mark:<6}{finding.check} ({finding.checked} checked, {finding.faults} faults)")
-            for example in finding.examples:
-                _out(f"      {example}")
+        print_findings(findings)
         _out("The corpus is sound." if sound else "The corpus is NOT sound.")
     if not sound:
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def explain(
+    corpus: CorpusPath,
+    record: Annotated[
+        str,
+        typer.Argument(metavar="RECORD", help="Its id or key, or the start of its image's id."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show everything that happened to one record, and why."""
+    from jobs.display import print_story
+    from jobs.run import open_corpus
+    from pipeline.ledger.explain import explain as tell
+
+    story = tell(open_corpus(corpus)[1], record)
+    if as_json:
+        _print_json(story)
+    else:
+        print_story(story)
+
+
+@app.command()
+def forget(
+    corpus: CorpusPath,
+    image_id: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="All records with this image.")
+    ] = None,
+    record: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="The record with this id.")
+    ] = None,
+    source_prefix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="P", help="All whose source/key or origin starts so."),
+    ] = None,
+    entries: Annotated[
+        list[Path] | None,
+        typer.Option("--list", metavar="FILE", help="A file with one of these a line."),
+    ] = None,
+) -> None:
+    """Take records out of every table and shard, for good; they never come back."""
+    from jobs.progress import Reporter
+    from jobs.upkeep import forget as take_out
+    from jobs.upkeep import read_list
+    from pipeline.engine.forgotten import Entry
+
+    wanted = [
+        *(Entry(kind="image-id", value=value) for value in image_id or []),
+        *(Entry(kind="record", value=value) for value in record or []),
+        *(Entry(kind="source-prefix", value=value) for value in source_prefix or []),
+        *(entry for path in entries or [] for entry in read_list(path)),
+    ]
+    done = take_out(corpus, wanted, reporter=Reporter(_ERRORS))
+    _out(f"{done.num_records} records were there and are gone; they will not come back.")
+    if not done.is_complete:
+        _out(
+            "The corpus is not filled to its end: the next `anymix run` completes shards and card."
+        )
+    _out("Models that were fitted before may have seen them: `anymix run --refit NAME` fits anew.")
+    _out("report.html is removed where it may have shown them: `anymix report` writes it again.")
+
+
+@app.command()
+def gc(
+    corpus: CorpusPath,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+) -> None:
+    """Show what the corpus's recipe does not refer to any more, and remove it when told so."""
+    from jobs.display import print_garbage
+    from jobs.upkeep import collect_garbage
+    from pipeline.ledger.gc import Garbage
+
+    def agree(found: list[Garbage]) -> bool:
+        print_garbage(found)
+        return yes or (sys.stdin.isatty() and typer.confirm("Remove them?"))
+
+    removed = collect_garbage(corpus, agree)
+    _out(f"{len(removed)} removed." if removed else "Nothing was removed (--yes removes).")
 
 
 @app.command()
@@ -275,19 +344,6 @@ def _out(text: str) -> None:
 
 def _print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
     _out(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _print_table(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
-    table = Table(box=None, pad_edge=False)
-    for index, name in enumerate(names):
-        is_number = all(isinstance(row[index], int) for row in rows)
-        table.add_column(name, justify="right" if is_number else "left")
-    for row in rows:
-        table.add_row(*map(str, row))
-    Console(highlight=False).print(table)
-    _out("")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from pipeline.engine.stage import Progress as FitProgress
 from pipeline.engine.worker import PartDone
+from pipeline.ledger.damage import Damage
 
 _LINE_EVERY_S = 15.0
 """Without a terminal (a log file, a scheduler) a line now and then takes the bar's place."""
@@ -63,6 +64,13 @@ class Reporter:
     def unchanged(self, name: str) -> None:
         """Say that a step has nothing to do."""
         self._console.print(f"[dim]{name:<14} nothing has changed[/dim]")
+
+    def repaired(self, found: Sequence[Damage]) -> None:
+        """Say which damaged files were removed, to be made again."""
+        for damage in found:
+            self._console.print(f"damaged        {damage.path}: {damage.what}", soft_wrap=True)
+        if not found:
+            self._console.print("no file is damaged")
 
     def corpus_step(self, name: str, num_rows: int, seconds: float) -> None:
         """Say what a step over the whole corpus gave."""

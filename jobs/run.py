@@ -6,13 +6,14 @@ import json
 import os
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 
 from jobs.filling import Filling
+from jobs.forgetting import finish, take_out_unfinished
 from jobs.progress import Reporter
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.stages import list_parts, part_extras, steps
@@ -25,6 +26,7 @@ from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_text
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
+from pipeline.ledger.damage import repair as repair_damage
 
 RECIPE_FILE = "recipe.yaml"
 PARTS_FILE = "parts.parquet"
@@ -47,7 +49,9 @@ def fill(
     *,
     until: str | None = None,
     refit: Collection[str] = (),
+    repair: bool = False,
     reporter: Reporter,
+    parts: Sequence[Part] | None = None,
 ) -> Corpus:
     """Bring a corpus up to its recipe and return it; what is committed already is not done again.
 
@@ -56,7 +60,9 @@ def fill(
         root: the corpus's folder; made where it is missing.
         until: name of the last step to do; None does all.
         refit: names of fitted models to fit anew, on the corpus as it is now.
+        repair: look for damaged files first, and have them made again.
         reporter: shows progress.
+        parts: the parts that the corpus has; None asks the sources.
 
     Raises:
         UserError: when another run holds the corpus, when `until` or `refit` names no step, or
@@ -66,7 +72,11 @@ def fill(
     _check_names(flow, until, refit)
     root = root.resolve()
     with holding(root):
-        parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
+        take_out_unfinished(root)
+        if repair:
+            reporter.repaired(repair_damage(open_corpus(root)[1]))
+        if parts is None:
+            parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
         corpus = _corpus(recipe, root, parts)
         _remember(recipe, corpus)
         run = f"{time.strftime('%Y%m%dT%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
@@ -77,6 +87,8 @@ def fill(
                 if step.name == until:
                     break
             filling.finish()
+        if until is None:
+            finish(corpus)
         return corpus
 
 
@@ -128,7 +140,7 @@ def _check_names(flow: list[Step], until: str | None, refit: Collection[str]) ->
             )
 
 
-def _corpus(recipe: Recipe, root: Path, parts: list[Part]) -> Corpus:
+def _corpus(recipe: Recipe, root: Path, parts: Sequence[Part]) -> Corpus:
     return Corpus(root=root, recipe=recipe.model_dump(mode="json"), parts=parts)
 
 
@@ -137,6 +149,6 @@ def _remember(recipe: Recipe, corpus: Corpus) -> None:
     path, text = corpus.root / RECIPE_FILE, dump_recipe(recipe)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         commit_text(path, text)
-    if read_parts(corpus.root) != corpus.parts:
+    if read_parts(corpus.root) != list(corpus.parts):
         rows = [{**asdict(part), "slice": json.dumps(part.slice)} for part in corpus.parts]
         write_table(corpus.root / PARTS_FILE, rows, _PARTS)

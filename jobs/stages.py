@@ -16,6 +16,7 @@ from pipeline import select
 from pipeline.engine import schemas
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
+from pipeline.engine.forgotten import FORGOTTEN_FILE
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import FitSpec, Resources, StageSpec, Step
 from pipeline.engine.storage import local_copy
@@ -88,7 +89,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="tokenize",
-            version=1,
+            version=2,
             reads=("records",),
             writes="tokens",
             schema=schemas.TOKENS,
@@ -139,7 +140,11 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
         case "ingest":
             sources = {source.name: source.model_dump(mode="json") for source in recipe.sources}
             return {
-                part.name: {"part": asdict(part), "source": sources[part.source]}
+                part.name: {
+                    "part": asdict(part),
+                    "source": sources[part.source],
+                    "forgotten": str(corpus.root / FORGOTTEN_FILE),
+                }
                 for part in corpus.parts
             }
         case "synthesize":

@@ -9,9 +9,11 @@ from pydantic import Field, TypeAdapter
 
 from pipeline import images
 from pipeline.engine.fingerprint import hash_bytes, unit_interval
+from pipeline.engine.forgotten import Forgotten, read_forgotten
 from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, record_id
 from pipeline.engine.schemas import reject
 from pipeline.engine.stage import Output, Row, Work
+from pipeline.engine.storage import to_path
 from pipeline.settings import Settings
 from pipeline.sources import SourceSettings, open_source
 
@@ -34,8 +36,9 @@ class IngestWorker:
 
     Reads: the slice of the source that the part names.
     Writes: `records`.
-    Rejects: `decode-failed`, `decode-too-many-pixels`, `ingest-caption-too-long`, and what the
-        source itself cannot give (`ingest-no-caption`, `ingest-image-too-large`).
+    Rejects: `decode-failed`, `decode-too-many-pixels`, `ingest-caption-too-long`, what the source
+        itself cannot give (`ingest-no-caption`, `ingest-image-too-large`), and what was asked to be
+        forgotten (`ingest-forgotten`, without a word about the content).
     Source: the validation split by content hash keeps equal images on one side, so that a duplicate
         cannot leak (as in Lee et al., Deduplicating Training Data, arXiv 2107.06499, section 5).
     """
@@ -47,6 +50,7 @@ class IngestWorker:
         """The records of one part, in the source's order."""
         part = Part(**work.extra["part"])
         settings: SourceSettings = TypeAdapter(SourceSettings).validate_python(work.extra["source"])
+        forgotten = _forgotten(work)
         rows: list[Row] = []
         rejects: list[Row] = []
         for record in open_source(settings).read(part):
@@ -54,7 +58,7 @@ class IngestWorker:
             work.at((identity,))
             if identity in work.quarantined:
                 continue
-            row = self._row(part.source, record)
+            row = _forget(forgotten, part.source, record) or self._row(part.source, record)
             (rejects if "reason" in row else rows).append(row)
         return Output(rows=rows, rejects=rejects)
 
@@ -100,3 +104,25 @@ class IngestWorker:
             "split": "validation" if chance < self._settings.validation_share else "train",
             "origin": record.origin,
         }
+
+
+def _forgotten(work: Work) -> Forgotten:
+    """What the corpus has been asked to forget; nothing where the part names no list."""
+    path = work.extra.get("forgotten")
+    return read_forgotten(to_path(path).parent) if path else Forgotten()
+
+
+def _forget(
+    forgotten: Forgotten, source: str, record: SourceRecord | UnreadableRecord
+) -> Row | None:
+    """The reject of a record that must not come back; None for any other."""
+    identity = record_id(source, record.key)
+    image_id = origin = None
+    if isinstance(record, SourceRecord):
+        origin = record.origin
+        image_id = None if record.image is None else hash_bytes(record.image)
+    if not forgotten.covers(
+        source=source, key=record.key, record_id=identity, image_id=image_id, origin=origin
+    ):
+        return None
+    return reject(record_id=identity, stage="ingest", reason="ingest-forgotten")

@@ -177,6 +177,19 @@ def withdraw(folder: Path, parts: Collection[str]) -> None:
         commit_json(folder / MANIFEST_FILE, _to_json(left))
 
 
+def discard(folder: Path, parts: Collection[str]) -> None:
+    """Take parts out of a folder of shards for good: off the manifest first, then their tars.
+
+    Tars that the manifest does not name go, too: a killed run may have left them with anything.
+    """
+    withdraw(folder, parts)
+    manifest = find_manifest(folder)
+    named = {shard.file for shard in manifest.shards} if manifest else set()
+    for path in list(folder.iterdir()):
+        if _SHARD_NAME.fullmatch(path.name) and path.name not in named:
+            path.unlink()
+
+
 def find_manifest(folder: Path) -> Manifest | None:
     """The manifest of a folder of shards; None before one has been published."""
     return open_manifest(folder) if (folder / MANIFEST_FILE).exists() else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def hash_folder(folder: Path) -> str:
-    """A fingerprint of the names and bytes of all files under `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def hash_folder(folder: Path, *, leave_out: Collection[str] = ()) -> str:
+    """A fingerprint of the names and bytes of all files under `folder` but those named."""
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name not in leave_out
+    )
     return fingerprint(files={str(path.relative_to(folder)): hash_file(path) for path in files})
 
 

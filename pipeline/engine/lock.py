@@ -86,6 +86,22 @@ def holding(root: Path, times: LeaseTimes | None = None) -> Iterator[None]:
         )
 
 
+def holder_of(root: Path) -> str | None:
+    """Who holds a corpus at this moment, as its lock says; None when nobody does."""
+    path = root / LOCK_FILE
+    if not path.exists():
+        return None
+    if not is_local(root):
+        holder = json.loads(path.read_bytes())
+        return None if holder["is_free"] or _is_dead(holder) else _describe(holder)
+    with path.open(encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read().strip() or "another process"
+    return None
+
+
 @contextmanager
 def _flock(root: Path) -> Iterator[None]:
     root.mkdir(parents=True, exist_ok=True)

@@ -158,6 +158,12 @@ TOKENS = pa.schema(
         _column("rows", pa.int16(), "Height of the code grid"),
         _column("columns", pa.int16(), "Width of the code grid"),
         _column("codes", pa.binary(), "The codes in raster order, little-endian uint16"),
+        _column(
+            "squared_error",
+            pa.float32(),
+            "Mean squared error of the decoded image, a channel in [-1, 1]; for one image in 16",
+            nullable=True,
+        ),
     ]
 )
 

@@ -212,6 +212,16 @@ def read_json_lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in lines[:-1]]
 
 
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that it holds; nothing where there is nothing."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+    elif isinstance(path, Path):
+        shutil.rmtree(path)
+    else:
+        path.rmdir(recursive=True)  # of a store
+
+
 def flush(path: Path) -> None:
     """Force a file's or a folder's content to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -7,14 +7,21 @@ shards themselves hold, and the committed files are checked against their hashes
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from duckdb import DuckDBPyConnection
+
 from pipeline.engine.corpus import Corpus
-from pipeline.engine.fingerprint import hash_file
+from pipeline.ledger.damage import Damage, damaged
+from pipeline.ledger.live import connect_live, missing
 
 _NUM_EXAMPLES = 5
+_REPAIR = "Run `anymix run RECIPE --repair`: it removes them and does just these again."
+
+_Counted = tuple[int, int, list[tuple[str, int]]]
+"""How many were counted, how many of them not once, and a few of these with their count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,66 +33,92 @@ class Finding:
         checked: how many things were looked at.
         faults: how many were wrong.
         examples: a few of them.
+        remedy: what to do about them.
     """
 
     check: str
     checked: int
     faults: int
     examples: tuple[str, ...] = ()
+    remedy: str = ""
 
 
 def audit(corpus: Corpus) -> list[Finding]:
-    """Check a corpus; it is sound when no finding has faults."""
-    return [_complete(corpus), *_records(corpus), _texts(corpus), *_shards(corpus)]
+    """Check a corpus; it is sound when no finding has faults.
+
+    Where a table's file is damaged, the records are not counted: they cannot be read.
+    """
+    found = damaged(corpus)
+    tables = [damage for damage in found if damage.kind == "table"]
+    files = [_complete(corpus), _whole(corpus, found)]
+    shards = [damage.path.name for damage in found if damage.kind == "shard"]
+    if tables:
+        return [*files, *_shard_files(corpus, shards)]
+    connection = connect_live(corpus)
+    return [
+        *files,
+        *_records(corpus, connection),
+        _texts(connection),
+        *_shard_files(corpus, shards),
+        *_shard_members(corpus, connection, shards),
+    ]
 
 
 def _complete(corpus: Corpus) -> Finding:
-    missing = [
-        f"{table}/{path.parent.name}/{path.name}"
-        for table, paths in corpus.tables.items()
-        for path in sorted(set(paths.values()) - set(corpus.files(table)))
-    ]
-    whole = ("records", "scores", "selection", "tokens", "samples")
-    missing += [f"the whole table {table}" for table in whole if table not in corpus.tables]
     expected = sum(len(paths) for paths in corpus.tables.values())
-    return _finding("every part of every table is committed", expected, missing)
+    return _finding(
+        "every part of every table is committed",
+        expected,
+        missing(corpus),
+        "Run `anymix run RECIPE` to the end.",
+    )
 
 
-def _records(corpus: Corpus) -> Iterator[Finding]:
+def _whole(corpus: Corpus, found: Sequence[Damage]) -> Finding:
+    wrong = [
+        f"{damage.path.relative_to(corpus.root)}: {damage.what}"
+        for damage in found
+        if damage.kind != "shard"
+    ]
+    tables = sum(len(corpus.files(table)) for table in corpus.tables)
+    checked = tables + len(corpus.reject_files()) + len(corpus.models)
+    return _finding("every committed file reads as it was written", checked, wrong, _REPAIR)
+
+
+def _records(corpus: Corpus, connection: DuckDBPyConnection) -> Iterator[Finding]:
     """The records that the source holds against the shards and the rejects."""
     given = sum(part.num_records for part in corpus.parts)
-    ((taken,),) = corpus.query("SELECT count(*) FROM records").fetchall()
-    ((refused,),) = corpus.query("SELECT count(*) FROM rejects WHERE stage = 'ingest'").fetchall()
+    ((taken, refused),) = connection.sql(
+        "SELECT (SELECT count(*) FROM records),"
+        " (SELECT count(*) FROM rejects WHERE stage = 'ingest' AND variant_id IS NULL)"
+    ).fetchall()
     seen = taken + refused
     lost = [f"the sources hold {given}, ingest saw {seen}"] if given != seen else []
     yield _finding("ingest took or rejected every record of the sources", given, lost)
-    rows = corpus.query(
+    # Several stages may have rejected a record (one gave it up, another left it out): that is one
+    # end. Two samples with the same record are two.
+    counted = _count(
+        connection,
         """
         WITH everything AS (
             SELECT record_id FROM records
-            UNION ALL SELECT record_id FROM rejects WHERE stage = 'ingest'
+            UNION ALL SELECT record_id FROM rejects WHERE stage = 'ingest' AND variant_id IS NULL
         ), ends AS (
             SELECT unnest(record_ids) AS record_id FROM samples
-            UNION ALL SELECT record_id FROM rejects WHERE variant_id IS NULL
+            UNION ALL SELECT DISTINCT record_id FROM rejects WHERE variant_id IS NULL
         )
-        SELECT coalesce(everything.record_id, ends.record_id), count(ends.record_id)
+        SELECT coalesce(everything.record_id, ends.record_id) AS name, count(ends.record_id) AS num
         FROM everything FULL JOIN ends USING (record_id)
         GROUP BY ALL
-        """
-    ).fetchall()
-    wrong = [
-        f"record {record} is in neither"
-        if count == 0
-        else f"record {record} is there {count} times"
-        for record, count in rows
-        if count != 1
-    ]
-    yield _finding("every record is in the shards or in the rejects, once", len(rows), wrong)
+        """,
+    )
+    yield _counted("every record is in the shards or in the rejects, once", "record", counted)
 
 
-def _texts(corpus: Corpus) -> Finding:
+def _texts(connection: DuckDBPyConnection) -> Finding:
     """The captions and variants of the records that were kept."""
-    rows = corpus.query(
+    counted = _count(
+        connection,
         """
         WITH dropped AS (SELECT record_id FROM rejects WHERE variant_id IS NULL),
         texts AS (
@@ -96,34 +129,63 @@ def _texts(corpus: Corpus) -> Finding:
             UNION ALL
             SELECT record_id, variant_id FROM rejects WHERE stage = 'select' AND variant_id NOT NULL
         )
-        SELECT record_id, variant_id, count(ends.record_id)
+        SELECT record_id || '/' || variant_id AS name, count(ends.record_id) AS num
         FROM texts LEFT JOIN ends USING (record_id, variant_id)
-        GROUP BY ALL
+        GROUP BY record_id, variant_id
+        """,
+    )
+    check = "every text of a kept record is in the shards or in the rejects, once"
+    return _counted(check, "text", counted)
+
+
+def _count(connection: DuckDBPyConnection, sql: str) -> _Counted:
+    """How often each name has an end, summed up in DuckDB: the driver holds no rows."""
+    ((checked, faults, examples),) = connection.sql(
+        f"""
+        WITH counted AS ({sql}), wrong AS (FROM counted WHERE num != 1)
+        SELECT (SELECT count(*) FROM counted), (SELECT count(*) FROM wrong),
+            (SELECT list((name, num)) FROM (FROM wrong ORDER BY name LIMIT {_NUM_EXAMPLES}))
         """
     ).fetchall()
-    wrong = [f"text {record}/{text}: {count} times" for record, text, count in rows if count != 1]
-    return _finding("every text of a kept record is in the shards or in the rejects, once",
-                    len(rows), wrong)  # fmt: skip
+    return checked, faults, examples or []
 
 
-def _shards(corpus: Corpus) -> Iterator[Finding]:
-    """The tars against the manifest and against the table of samples."""
+def _counted(check: str, what: str, counted: _Counted) -> Finding:
+    checked, faults, examples = counted
+    words = [
+        f"{what} {name} is in neither" if num == 0 else f"{what} {name} is there {num} times"
+        for name, num in examples
+    ]
+    return Finding(check=check, checked=checked, faults=faults, examples=tuple(words))
+
+
+def _shard_files(corpus: Corpus, damaged_shards: list[str]) -> Iterator[Finding]:
+    """The tars against the manifest."""
+    shards = corpus.published_shards()
+    if shards is None:
+        remedy = "Run `anymix run RECIPE` to the end."
+        yield _finding("the shards have a manifest", 1, ["there is none"], remedy)
+    else:
+        check = "every shard has the SHA-256 of the manifest"
+        yield _finding(check, len(shards), damaged_shards, _REPAIR)
+
+
+def _shard_members(
+    corpus: Corpus, connection: DuckDBPyConnection, damaged_shards: list[str]
+) -> Iterator[Finding]:
+    """What the tars hold against the table of samples."""
     shards = corpus.published_shards()
     if corpus.shards is None or shards is None:
-        yield _finding("the shards have a manifest", 1, ["there is none"])
         return
-    damaged = [
-        shard["file"]
-        for shard in shards
-        if not (corpus.shards / shard["file"]).exists()
-        or hash_file(corpus.shards / shard["file"]) != shard["sha256"]
-    ]
-    yield _finding("every shard has the SHA-256 of the manifest", len(shards), damaged)
-    expected = set(corpus.query("SELECT shard, key FROM samples").fetchall())
+    expected = {
+        (shard, key)
+        for shard, key in connection.sql("SELECT shard, key FROM samples").fetchall()
+        if shard not in damaged_shards
+    }
     found = {
         (shard["file"], key)
         for shard in shards
-        if shard["file"] not in damaged
+        if shard["file"] not in damaged_shards
         for key in _keys(corpus.shards / shard["file"])
     }
     wrong = [f"{shard}: {key}" for shard, key in sorted(expected ^ found)]
@@ -136,7 +198,11 @@ def _keys(path: Path) -> Iterator[str]:
             yield member.name.partition(".")[0]
 
 
-def _finding(check: str, checked: int, faults: list[str]) -> Finding:
+def _finding(check: str, checked: int, faults: list[str], remedy: str = "") -> Finding:
     return Finding(
-        check=check, checked=checked, faults=len(faults), examples=tuple(faults[:_NUM_EXAMPLES])
+        check=check,
+        checked=checked,
+        faults=len(faults),
+        examples=tuple(faults[:_NUM_EXAMPLES]),
+        remedy=remedy if faults else "",
     )

@@ -24,6 +24,9 @@ def anymix(*arguments):
         (["run", "nope.yaml"], "nope.yaml cannot be read"),
         (["status", "nope"], "is no corpus"),
         (["audit", "nope"], "is no corpus"),
+        (["explain", "nope", "r"], "is no corpus"),
+        (["forget", "nope", "--record", "r"], "is no corpus"),
+        (["gc", "nope"], "is no corpus"),
         (["card", "nope"], "is no corpus"),
         (["report", "nope"], "is no corpus"),
         (["sample", "nope", "a prompt", "--out", "x"], "holds no trained model"),
@@ -51,7 +54,19 @@ def test_help_loads_neither_torch_nor_ray():
 
 def test_help_names_every_command():
     _, out, _ = anymix("--help")
-    for command in ("run", "status", "audit", "train", "sample", "card", "report", "doctor"):
+    for command in (
+        "run",
+        "status",
+        "audit",
+        "explain",
+        "forget",
+        "gc",
+        "train",
+        "sample",
+        "card",
+        "report",
+        "doctor",
+    ):
         assert f" {command} " in out
 
 
@@ -64,6 +79,19 @@ def test_from_a_recipe_to_samples_by_the_commands_of_the_readme(tiny_recipe, tmp
 
     code, out, _ = anymix("audit", corpus, "--json")
     assert (code, json.loads(out)["sound"]) == (0, True)
+
+    code, out, _ = anymix("explain", corpus, "shapes/0:32:000000007", "--json")
+    story = json.loads(out)
+    assert (code, story["part"]["source"]) == (0, "shapes")
+    assert "image" not in story["record"]
+
+    code, out, err = anymix("forget", corpus, "--record", story["record_id"])
+    assert (code, "1 records were there" in out) == (0, True)
+    code, out, _ = anymix("explain", corpus, story["record_id"])
+    assert (code, "left out by ingest: ingest-forgotten" in out) == (0, True)
+
+    code, out, _ = anymix("gc", corpus)
+    assert (code, "Nothing was removed" in out) == (0, True)
 
     code, out, err = anymix("train", tiny_recipe, "--corpus", corpus, "--out", run)
     assert (code, out) == (0, "")

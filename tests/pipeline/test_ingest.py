@@ -74,3 +74,20 @@ def test_equal_pictures_are_on_the_same_side_of_the_split():
         sides.setdefault(row["image_id"], set()).add(row["split"])
     assert all(len(side) == 1 for side in sides.values())
     assert {"train", "validation"} == set.union(*sides.values())
+
+
+def test_what_was_forgotten_stays_away_without_a_word_about_it(folder, tmp_path):
+    from pipeline.engine.forgotten import FORGOTTEN_FILE, Entry, remember
+
+    remember(tmp_path, [Entry(kind="source-prefix", value="folder/deep/")])
+    worker = IngestWorker(IngestSettings(), {})
+    (part,) = open_source(folder).parts(100, {})
+    extra = {
+        "part": asdict(part),
+        "source": folder.model_dump(mode="json"),
+        "forgotten": str(tmp_path / FORGOTTEN_FILE),
+    }
+    output = worker(Work(part=part.name, extra=extra))
+    assert [row["key"] for row in output.rows] == ["large.png"]
+    (row,) = [row for row in output.rejects if row["reason"] == "ingest-forgotten"]
+    assert row["detail"] is None

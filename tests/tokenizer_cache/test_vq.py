@@ -10,6 +10,7 @@ from pipeline.engine.fingerprint import hash_folder
 from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table
 from pipeline.errors import UserError
+from pipeline.images import decode
 from tests.tokenizer_cache.corpus import (
     TINY_GRID,
     TINY_VQ,
@@ -106,6 +107,22 @@ def test_each_distinct_image_is_encoded_once(tmp_path: Path, model: Path) -> Non
     records = read_table(inputs["records"], ["image_id"]).column(0).drop_null().unique()
     assert [row["image_id"] for row in rows] == records.to_pylist()
     assert list(worker(Work(part="part", inputs=inputs)).rows) == rows
+
+
+def test_one_picture_in_sixteen_says_how_well_it_is_rendered(tmp_path: Path, model: Path) -> None:
+    many = [Selected(record_id=f"r{n}", stream="image") for n in range(120)]
+    inputs = write_part(tmp_path, "part", many, with_tokens=False)
+    rows = EncodeWorker(TINY_VQ, {"vq": model})(Work(part="part", inputs=inputs)).rows
+    measured = [row for row in rows if row["squared_error"] is not None]
+    assert 0 < len(measured) < len(rows) / 6
+    records = read_table(inputs["records"], ["image_id", "image"]).to_pylist()
+    pictures = {record["image_id"]: record["image"] for record in records}
+    tokenizer = load_vq(model)
+    for row in measured:
+        codes = np.frombuffer(row["codes"], "<u2").reshape(1, row["rows"], row["columns"])
+        picture = np.asarray(decode(pictures[row["image_id"]]))[None]
+        (error,) = tokenizer.squared_errors(picture, codes)
+        assert row["squared_error"] == pytest.approx(float(error), rel=1e-4)
 
 
 def test_from_pictures_to_samples_and_back_to_pictures(tmp_path: Path, model: Path) -> None:

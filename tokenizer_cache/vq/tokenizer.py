@@ -50,6 +50,16 @@ class VQTokenizer:
         codes = self.encode(to_tensor(torch.from_numpy(pixels)))  # (B, h, w)
         return codes.numpy().astype(np.uint16)
 
+    def squared_errors(self, pixels: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """How far each image (B, H, W, 3) uint8 is from what its codes (B, h, w) decode to.
+
+        Returns:
+            (B,) float32: the mean squared error a channel, of values in [-1, 1].
+        """
+        decoded = self.decode(torch.from_numpy(codes.astype(np.int64)))  # (B, 3, H, W)
+        errors: Tensor = (decoded - to_tensor(torch.from_numpy(pixels))).square()
+        return errors.mean(dim=(1, 2, 3)).numpy()  # (B,)
+
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """The codes of RGB images, each cut to the tokenizer's square, as (B, h, w) uint16."""
         return self.encode_pixels(

@@ -7,6 +7,7 @@ REASONS = {
     "decode-too-many-pixels": "the image is larger than the recipe allows",
     "ingest-image-too-large": "the file is larger than the recipe allows",
     "ingest-no-caption": "there is no caption beside the picture",
+    "ingest-forgotten": "the corpus was asked to forget it",
     "ingest-caption-too-long": "the caption is longer than the recipe allows",
     "synthesis-malformed-json": "the answer was not the JSON that was asked for",
     "synthesis-cut-off": "the answer used up its tokens before it ended",

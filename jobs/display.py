@@ -1,0 +1,116 @@
+"""What the ledger's commands print for a person; with `--json` they print the same as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.ledger.audit import Finding
+from pipeline.ledger.gc import Garbage
+
+Row = dict[str, Any]
+
+
+def print_table(names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """A table without borders, numbers to the right; nothing where there are no rows."""
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False)
+    for index, name in enumerate(names):
+        is_number = all(isinstance(row[index], int) for row in rows)
+        table.add_column(name, justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    Console(highlight=False, markup=False).print(table)
+    typer.echo("")
+
+
+def print_status(state: Row) -> None:
+    """The state of a corpus, as `pipeline.ledger.status` gives it."""
+    typer.echo(
+        f"{state['corpus']}: {state['num_records']} records in {state['num_parts']} parts"
+        + (f", being filled by {state['running']}" if state["running"] else "")
+        + "\n"
+    )
+    print_table(
+        ("table", "parts done", "of", "rows"),
+        [(name, t["parts_done"], t["parts"], t["rows"]) for name, t in state["tables"].items()],
+    )
+    print_table(
+        ("last run", "parts done", "of", "rows", "rejects", "rows/s", "left"),
+        [
+            (
+                stage["stage"],
+                stage["parts_done"],
+                stage["parts"],
+                stage["rows"],
+                stage["num_rejects"],
+                None if stage["rows_per_s"] is None else f"{stage['rows_per_s']:,.0f}",
+                None if stage["seconds_left"] is None else f"{stage['seconds_left']:,.0f} s",
+            )
+            for stage in state["stages"]
+        ],
+    )
+    for event in state["errors"]:
+        place = " ".join(str(event[name]) for name in ("stage", "part") if event.get(name))
+        typer.echo(f"error  {event['time']} {place}: {event.get('error')}")
+    print_table(
+        ("rejected by", "reason", "records", "texts"),
+        [tuple(row.values()) for row in state["rejects"]],
+    )
+    print_table(
+        ("stream", "split", "samples", "records"), [tuple(row.values()) for row in state["samples"]]
+    )
+    print_table(
+        ("model", "since it was fitted"), [(d["model"], d["advice"]) for d in state["drift"]]
+    )
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """What an audit found, and what to do about it."""
+    for finding in findings:
+        mark = "fault" if finding.faults else "ok"
+        typer.echo(f"{mark:<6}{finding.check} ({finding.checked} checked, {finding.faults} faults)")
+        for example in finding.examples:
+            typer.echo(f"      {example}")
+        if finding.remedy:
+            typer.echo(f"      {finding.remedy}")
+
+
+def print_garbage(found: Sequence[Garbage]) -> None:
+    """What would be removed, and how much that is."""
+    print_table(
+        ("bytes", "files", "what", "where"),
+        [(each.size_bytes, each.num_files, each.why, str(each.path)) for each in found],
+    )
+    files, size = sum(e.num_files for e in found), sum(e.size_bytes for e in found)
+    typer.echo(f"{files} files, {size:,} bytes that nothing refers to")
+
+
+def print_story(story: Row) -> None:
+    """What `pipeline.ledger.explain` found out about a record."""
+    typer.echo(f"record {story['record_id']}\n{story['outcome']}\n")
+    part = story["part"]
+    typer.echo(f"part: {part['name']}, {part['num_records']} records of {part['source']}")
+    typer.echo(f"slice: {part['slice']}")
+    for name, value in (story["record"] or {}).items():
+        if value not in (None, [], story["record_id"]):
+            typer.echo(f"{name}: {value}")
+    for name in ("duplicate_of", "stands_for"):
+        if story[name]:
+            typer.echo(f"{name.replace('_', ' ')}: {', '.join(story[name])}")
+    for name in ("variants", "scores", "selection", "tokens", "samples", "rejects", "events"):
+        if story[name]:
+            typer.echo(f"\n{name}")
+            for line in _lines(story[name]):
+                typer.echo(f"  {line}")
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        known = {k: v for k, v in row.items() if v is not None and k != "record_id"}
+        yield "  ".join(f"{name}={value}" for name, value in known.items())

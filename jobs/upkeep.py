@@ -1,0 +1,95 @@
+"""What a person does to a corpus beside filling it: forget records, remove what is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.forgetting import begin, take_out_unfinished
+from jobs.progress import Reporter
+from jobs.run import fill, open_corpus, read_parts
+from pipeline.engine.forgotten import Entry
+from pipeline.engine.lock import holding
+from pipeline.errors import UserError
+from pipeline.ledger.gc import Garbage, find_garbage, remove_garbage
+from pipeline.ledger.live import missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgot:
+    """What a forget did.
+
+    Attributes:
+        num_records: how many records were there and are gone.
+        is_complete: whether shards and card are up to date again; the next run to the end does that
+            where the corpus was not filled.
+    """
+
+    num_records: int
+    is_complete: bool
+
+
+def forget(root: Path, entries: Sequence[Entry], *, reporter: Reporter) -> Forgot:
+    """Take records out of every table and shard, for good.
+
+    The sources are not asked for anything: the corpus keeps its parts, and only the steps that the
+    missing records change are done again, none of which needs the LLM.
+
+    Raises:
+        UserError: when `root` is no corpus, another run holds it, or there is nothing to forget.
+    """
+    if not entries:
+        hint = "Give --image-id, --record, --source-prefix or --list."
+        raise UserError("there is nothing to forget", hint)
+    recipe, corpus = open_corpus(root)
+    root = corpus.root
+    with holding(root):
+        was_filled = begin(root, entries, is_filled=not missing(corpus))
+        num_records = take_out_unfinished(root)
+    if was_filled:
+        fill(recipe, root, until=None, reporter=reporter, parts=read_parts(root))
+    return Forgot(num_records=num_records, is_complete=was_filled)
+
+
+def collect_garbage(root: Path, agree: Callable[[list[Garbage]], bool]) -> list[Garbage]:
+    """Remove what the corpus's recipe does not refer to any more, when `agree` says so.
+
+    The corpus is held from the first look to the last removal, the question included: what a run
+    would make live in between would be removed.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        UserError: when another run holds the corpus, or it is not filled to its end.
+    """
+    _, corpus = open_corpus(root)
+    with holding(corpus.root):
+        _, corpus = open_corpus(root)
+        found = find_garbage(corpus)
+        if not found or not agree(found):
+            return []
+        remove_garbage(found)
+        return found
+
+
+def read_list(path: Path) -> list[Entry]:
+    """The entries of a file, one a line; empty lines and lines that start with # say nothing.
+
+    Raises:
+        UserError: naming the file, the line and what is allowed.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            entries.append(Entry.parse(line))
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: {error}") from error
+    return entries

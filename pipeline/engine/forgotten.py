@@ -1,0 +1,121 @@
+"""What a corpus has been asked to forget: remembered, so that it never comes back.
+
+The list holds names and hashes, never what stood behind them. Ingest consults it for every record;
+it is no part of a fingerprint, since forgetting one record must not redo the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+from pipeline.engine.tables import read_table, write_table
+
+FORGOTTEN_FILE = "forgotten.parquet"
+FORGOTTEN = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("value", pa.string(), nullable=False),
+        pa.field("time", pa.string(), nullable=False),
+    ]
+)
+
+Kind = Literal["image-id", "record", "source-prefix"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Entry:
+    """One thing to forget: all records with an image, a record, or a stretch of a source."""
+
+    kind: Kind
+    value: str
+
+    @classmethod
+    def parse(cls, line: str) -> Entry:
+        """The entry that a line of a list says: `image-id X`, `record X`, `source-prefix X` or X.
+
+        Raises:
+            ValueError: when the line says nothing of the kind.
+        """
+        first, _, rest = line.strip().partition(" ")
+        for kind in KINDS:
+            if first == kind and rest.strip():
+                return cls(kind=kind, value=rest.strip())
+        if rest or not first or first in KINDS:
+            message = f"{line.strip()!r} is none of: {', '.join(f'{k} X' for k in KINDS)}, X"
+            raise ValueError(message)
+        return cls(kind="record", value=first)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """The whole list.
+
+    Attributes:
+        image_ids: SHA-256 of images; every record with these bytes is forgotten.
+        record_ids: ids of records.
+        source_prefixes: beginnings of `source/key` or of `origin`.
+    """
+
+    image_ids: Collection[str] = field(default_factory=frozenset)
+    record_ids: Collection[str] = field(default_factory=frozenset)
+    source_prefixes: tuple[str, ...] = ()
+
+    def covers(
+        self,
+        *,
+        source: str,
+        key: str,
+        record_id: str,
+        image_id: str | None = None,
+        origin: str | None = None,
+    ) -> bool:
+        """Whether a record must not be in the corpus."""
+        return (
+            record_id in self.record_ids
+            or image_id in self.image_ids
+            or f"{source}/{key}".startswith(self.source_prefixes)
+            or (origin or "").startswith(self.source_prefixes)
+        )
+
+
+def read_forgotten(root: Path) -> Forgotten:
+    """The list of the corpus in `root`; empty where nothing has been forgotten."""
+    return gather(Entry(kind=row["kind"], value=row["value"]) for row in _rows(root))
+
+
+def gather(entries: Iterable[Entry]) -> Forgotten:
+    """The list that has just these entries."""
+    values: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for entry in entries:
+        values[entry.kind].append(entry.value)
+    return Forgotten(
+        image_ids=frozenset(values["image-id"]),
+        record_ids=frozenset(values["record"]),
+        source_prefixes=tuple(values["source-prefix"]),
+    )
+
+
+def remember(root: Path, entries: Iterable[Entry]) -> None:
+    """Add to the list of the corpus in `root`; what is there already keeps its time."""
+    rows = _rows(root)
+    known = {(row["kind"], row["value"]) for row in rows}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    new = [
+        {"kind": entry.kind, "value": entry.value, "time": now}
+        for entry in sorted(set(entries))
+        if (entry.kind, entry.value) not in known
+    ]
+    if new:
+        write_table(root / FORGOTTEN_FILE, [*rows, *new], FORGOTTEN)
+
+
+def _rows(root: Path) -> list[dict[str, Any]]:
+    path = root / FORGOTTEN_FILE
+    return read_table(path).to_pylist() if path.exists() else []

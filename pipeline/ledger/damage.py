@@ -1,0 +1,130 @@
+"""Committed files that are not what was committed: cut short, or with flipped bits.
+
+A file that is there counts as done, so that damage to it would stay for ever. It is found by the
+checksums that were written with it (Parquet pages, models, shards), and repaired by removing the
+file: the next run sees that it is missing and does it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.engine.corpus import MODEL_FILE, Corpus
+from pipeline.engine.fingerprint import hash_file, hash_folder
+from pipeline.engine.schemas import REJECTS, TABLES
+from pipeline.engine.storage import read_json, remove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """A committed file that is damaged or lost.
+
+    Attributes:
+        path: the file; of a model, its folder.
+        kind: what it is.
+        what: what is wrong with it.
+        remove: what has to go so that a run makes it again.
+    """
+
+    path: Path
+    kind: Literal["table", "model", "shard"]
+    what: str
+    remove: tuple[Path, ...]
+
+
+def damaged(corpus: Corpus) -> list[Damage]:
+    """Every damaged live file of a corpus. Reads all of them."""
+    return [*_tables(corpus), *_rejects(corpus), *_models(corpus), *_shards(corpus)]
+
+
+def repair(corpus: Corpus) -> list[Damage]:
+    """Remove what is damaged, so that the next run does just that again; returns what it was."""
+    found = damaged(corpus)
+    for path in {path for damage in found for path in damage.remove}:
+        remove(path)
+    return found
+
+
+def table_fault(path: Path, schema: pa.Schema) -> str | None:
+    """What is wrong with a Parquet file that should have `schema`; None when it reads well."""
+    try:
+        with (
+            path.open("rb") as stream,
+            pq.ParquetFile(stream, page_checksum_verification=True) as file,
+        ):
+            groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+            promised = file.metadata.num_rows
+            table = file.read()
+            table.validate(full=True)
+    except Exception as error:  # noqa: BLE001 - a flipped bit raises a dozen unrelated types
+        words = " ".join(str(error).split())[:200]
+        return f"it cannot be read ({type(error).__name__}: {words})"
+    if not (promised == table.num_rows == sum(groups)):
+        return f"it should hold {promised} rows and holds {table.num_rows}"
+    if not table.schema.equals(schema, check_metadata=False):
+        return "its columns are not the table's"
+    return None
+
+
+def _tables(corpus: Corpus) -> Iterator[Damage]:
+    for table in corpus.tables:
+        for path in corpus.files(table):
+            fault = table_fault(path, TABLES[table])
+            if fault:
+                yield Damage(path=path, kind="table", what=fault, remove=(path,))
+
+
+def _rejects(corpus: Corpus) -> Iterator[Damage]:
+    """Rejects go with the table of their stage: only when that is missing are they written."""
+    committed = {
+        (path.parent.name, path.name): path
+        for table in corpus.tables
+        for path in corpus.files(table)
+    }
+    there = set(corpus.reject_files())
+    for paths in corpus.rejects.values():
+        for path in paths.values():
+            table = committed.get((path.parent.name, path.name))
+            if table is None:
+                continue
+            fault = table_fault(path, REJECTS) if path in there else "it is missing"
+            if fault:
+                yield Damage(path=path, kind="table", what=fault, remove=(table, path))
+
+
+def _models(corpus: Corpus) -> Iterator[Damage]:
+    for folder in corpus.models.values():
+        if not folder.exists():
+            continue
+        try:
+            content = read_json(folder / MODEL_FILE)["content"]
+        except (OSError, ValueError, KeyError, TypeError):
+            fault: str | None = f"{MODEL_FILE} cannot be read"
+        else:
+            found = hash_folder(folder, leave_out={MODEL_FILE})
+            fault = None if found == content else "its files are not those that were fitted"
+        if fault:
+            yield Damage(path=folder, kind="model", what=fault, remove=(folder,))
+
+
+def _shards(corpus: Corpus) -> Iterator[Damage]:
+    """A shard is written with its part of `samples`, so that goes."""
+    for shard in corpus.published_shards() or []:
+        assert corpus.shards is not None  # noqa: S101 - it has a manifest
+        path = corpus.shards / shard["file"]
+        if not path.exists():
+            fault = "it is missing"
+        elif path.stat().st_size != shard["size_bytes"] or hash_file(path) != shard["sha256"]:
+            fault = "its SHA-256 is not the manifest's"
+        else:
+            continue
+        samples = corpus.tables.get("samples", {}).get(shard["part"])
+        yield Damage(
+            path=path, kind="shard", what=fault, remove=(path, samples) if samples else (path,)
+        )

@@ -1,0 +1,114 @@
+"""A small corpus of a folder of pictures, with texts as an LLM would have written them."""
+
+import shutil
+
+import pytest
+from PIL import Image, ImageDraw
+from rich.console import Console
+
+from jobs.progress import Reporter
+from jobs.recipe import Recipe
+from jobs.run import fill, open_corpus
+from jobs.stages import part_extras, steps
+from pipeline.engine.schemas import REJECTS, VARIANTS
+from pipeline.engine.tables import read_table, write_table
+
+NUM_PICTURES = 20
+
+
+@pytest.fixture(scope="session")
+def quiet():
+    return Reporter(Console(quiet=True))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Pictures with captions; 1 is 0 again, one is damaged, one has no caption."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(NUM_PICTURES):
+        image = Image.new("RGB", (32, 32), (number // 2 * 20, 90, 160) if number < 2 else "white")
+        place = (number, number, number + 8, number + 8)
+        if number > 1:
+            ImageDraw.Draw(image).rectangle(place, fill=(number * 12, 40, 255 - number * 12))
+        image.save(folder / f"{number:02}.png")
+        (folder / f"{number:02}.txt").write_text(f"a plain box with the quaint number {number}")
+    (folder / "90.png").write_bytes(b"no picture")
+    (folder / "90.txt").write_text("nothing that can be seen")
+    shutil.copy(folder / "05.png", folder / "91.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe(pictures):
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "sources": [
+                {"kind": "folder", "path": str(pictures), "licence": "CC0-1.0"},
+                {"kind": "pydoc", "limit": 10},
+            ],
+            "ingest": {"rows_per_part": 6, "validation_share": 0.2},
+            "synthesis": {"limit": 8, "model": "replayed"},
+            "score": {
+                "clip": {
+                    "steps": 2, "batch_size": 4, "image_size": 32, "vision_layers": 1,
+                    "text_layers": 1, "width": 32,
+                },
+            },
+            "select": {"rules": {"clip_score": {"quantile": 0.1}}},
+            "image_tokenizer": {
+                "image_size": 32, "stride": 8, "codebook_size": 16, "width": 16, "depth": 1,
+                "steps": 4, "batch_size": 4,
+            },
+            "text_tokenizer": {"vocab_size": 300},
+            "run": {"num_workers": 0},
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def made(recipe, quiet, tmp_path_factory):
+    """The corpus, made once; tests that change it take a copy."""
+    root = tmp_path_factory.mktemp("made") / "corpus"
+    fill(recipe, root, until="synthesis", reporter=quiet)
+    write_variants(root)
+    fill(recipe, root, until=None, reporter=quiet)
+    return root
+
+
+@pytest.fixture
+def root(made, tmp_path):
+    shutil.copytree(made, tmp_path / "corpus")
+    return tmp_path / "corpus"
+
+
+@pytest.fixture(scope="session")
+def add_variants():
+    return write_variants
+
+
+def write_variants(root):
+    """Commit a caption by the LLM for some records of each part."""
+    recipe, corpus = open_corpus(root)
+    (spec,) = (step for step in steps(recipe) if step.name == "synthesize")
+    for task in corpus.resolve_stage(spec, part_extras(spec, recipe, corpus)):
+        records = read_table(task.work.inputs["records"]).to_pylist()
+        rows = [
+            {
+                "record_id": record["record_id"],
+                "variant_id": f"{record['record_id']}-v",
+                "kind": "caption",
+                "text": f"the model saw {record['caption']}",
+                "style": None,
+                "attempt": 1,
+                "model": "replayed",
+                "prompt": "p",
+                "seed": 7,
+                "num_prompt_tokens": 3,
+                "num_output_tokens": 4,
+            }
+            for record in records[::2]
+            if record["image_id"]
+        ]
+        write_table(task.rejects, [], REJECTS)
+        write_table(task.output, rows, VARIANTS)

@@ -1,0 +1,258 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from jobs.run import fill, open_corpus
+from jobs.upkeep import forget
+from pipeline.engine.fingerprint import hash_file
+from pipeline.engine.forgotten import Entry, read_forgotten
+from pipeline.engine.parts import record_id
+from pipeline.engine.schemas import VARIANTS
+from pipeline.engine.tables import read_table, write_table
+from pipeline.errors import UserError
+from pipeline.ledger.audit import audit
+from pipeline.publish.card import write_card
+from pipeline.select import Rule, SelectSettings
+
+CHANGING = {"events.jsonl", ".lock", "recipe.yaml", "forgotten.parquet"}
+
+
+def bytes_of(folder):
+    return {
+        path.relative_to(folder).as_posix(): hash_file(path)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in CHANGING
+    }
+
+
+def contents(path):
+    """All that a file says, as bytes that can be searched."""
+    if path.suffix != ".parquet":
+        return path.read_bytes()
+    rows = read_table(path).to_pylist()
+    return b"\n".join(
+        value if isinstance(value, bytes) else str(value).encode()
+        for row in rows
+        for value in row.values()
+    )
+
+
+def traces(root, needle):
+    needle = needle if isinstance(needle, bytes) else needle.encode()
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.is_file() and path.name != "forgotten.parquet" and needle in contents(path)
+    )
+
+
+def faults(root):
+    return [finding for finding in audit(open_corpus(root)[1]) if finding.faults]
+
+
+def shipped(root):
+    """Id, image, caption, codes and part of a record that is in a shard with codes of its own."""
+    _, corpus = open_corpus(root)
+    rows = corpus.query(
+        """
+        SELECT record_id, image_id, caption, codes, records.part FROM records
+        JOIN tokens USING (image_id) JOIN selection USING (record_id)
+        WHERE selection.kind = 'original' ORDER BY record_id
+        """
+    ).fetchall()
+    codes = Counter(row[3] for row in rows)
+    return next(row for row in rows if codes[row[3]] == 1)
+
+
+def test_a_forgotten_record_leaves_no_trace_and_other_shards_keep_their_bytes(root, recipe, quiet):
+    # Tables and shards of an earlier recipe hold the record, too, and so do card, report and log.
+    other = SelectSettings(rules={"clip_score": Rule(quantile=0.3)})
+    fill(recipe.model_copy(update={"select": other}), root, until=None, reporter=quiet)
+    fill(recipe, root, until=None, reporter=quiet)
+    write_card(open_corpus(root)[1])
+    record, image, caption, codes, part = shipped(root)
+    (root / "report.html").write_text(f"<p>{caption}</p>")
+    with (root / "events.jsonl").open("a") as log:
+        log.write(f'{{"event": "error", "error": "record {record}"}}\n')
+    _, corpus = open_corpus(root)
+    others = {s["file"]: s["sha256"] for s in corpus.published_shards() if s["part"] != part}
+    assert traces(root, image)
+
+    done = forget(root, [Entry(kind="record", value=record)], reporter=quiet)
+
+    assert (done.num_records, done.is_complete) == (1, True)
+    for needle in (image, caption, codes):
+        assert not traces(root, needle)
+    assert {path.split("/")[1] for path in traces(root, record)} == {"rejects-ingest"}
+    _, corpus = open_corpus(root)
+    now = {shard["file"]: shard["sha256"] for shard in corpus.published_shards()}
+    assert others.items() <= now.items()
+    assert corpus.query(
+        f"SELECT stage, reason, detail FROM rejects WHERE record_id = '{record}'"
+    ).fetchall() == [("ingest", "ingest-forgotten", None)]
+    assert not faults(root)
+    assert not (root / "forgetting.json").exists()
+    assert (root / "README.md").exists()
+
+
+def test_it_stays_away_when_its_source_changes(root, recipe, pictures, quiet, add_variants):
+    record, _, caption, _, part = shipped(root)
+    forget(root, [Entry(kind="record", value=record)], reporter=quiet)
+    _, corpus = open_corpus(root)
+    neighbour = next(
+        row["key"]
+        for row in read_table(corpus.tables["records"][part], ["key"]).to_pylist()
+        if row["key"] not in {"00.png", "91.png"}
+    )
+    text = (pictures / neighbour).with_suffix(".txt")
+    before, times = text.read_text(), (text.stat().st_atime_ns, text.stat().st_mtime_ns)
+    text.write_text("a caption that has changed")
+    try:
+        fill(recipe, root, until="synthesis", reporter=quiet)
+        add_variants(root)
+        fill(recipe, root, until=None, reporter=quiet)
+    finally:
+        text.write_text(before)
+        os.utime(text, ns=times)
+    _, corpus = open_corpus(root)
+    assert part not in {each.name for each in corpus.parts}
+    assert not traces(root, caption)
+    rows = corpus.query(f"SELECT reason FROM rejects WHERE record_id = '{record}'").fetchall()
+    assert rows == [("ingest-forgotten",)]
+    assert not faults(root)
+
+
+def test_all_records_with_an_image_are_forgotten(root, quiet):
+    _, corpus = open_corpus(root)
+    ((image, first, second),) = corpus.query(
+        "SELECT image_id, min(record_id), max(record_id) FROM records"
+        " WHERE image_id IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
+    ).fetchall()
+    done = forget(root, [Entry(kind="image-id", value=image)], reporter=quiet)
+    assert done.num_records == 2
+    _, corpus = open_corpus(root)
+    reasons = corpus.query(
+        f"SELECT reason FROM rejects WHERE record_id IN ('{first}', '{second}')"
+    ).fetchall()
+    assert reasons == [("ingest-forgotten",)] * 2
+    assert not traces(root, image)
+    assert not faults(root)
+
+
+def test_a_duplicate_comes_back_when_the_record_that_stayed_is_forgotten(root, quiet):
+    _, corpus = open_corpus(root)
+    sql = "SELECT record_id, duplicate_of FROM duplicates"
+    ((duplicate, keeper),) = corpus.query(sql).fetchall()
+    forget(root, [Entry(kind="record", value=keeper)], reporter=quiet)
+    _, corpus = open_corpus(root)
+    assert corpus.query("SELECT count(*) FROM duplicates").fetchall() == [(0,)]
+    reasons = corpus.query(f"SELECT reason FROM rejects WHERE record_id = '{duplicate}'").fetchall()
+    assert ("duplicate-image",) not in reasons
+    assert {path.split("/")[1] for path in traces(root, keeper)} == {"rejects-ingest"}
+    assert not faults(root)
+
+
+def test_a_stretch_of_a_source_is_forgotten_with_what_ingest_had_rejected(root, quiet):
+    done = forget(root, [Entry(kind="source-prefix", value="folder/9")], reporter=quiet)
+    assert done.num_records == 2
+    _, corpus = open_corpus(root)
+    rows = corpus.query(
+        "SELECT record_id, detail FROM rejects WHERE reason = 'ingest-forgotten'"
+    ).fetchall()
+    ids = {record_id("folder", key) for key in ("90.png", "91.png")}
+    assert dict(rows) == dict.fromkeys(ids)
+    assert not traces(root, "90.png: ")
+    assert not faults(root)
+
+
+def test_nothing_but_its_own_files_is_rewritten(root, quiet):
+    before = bytes_of(root)
+    record, *_, part = shipped(root)
+    forget(root, [Entry(kind="record", value=record)], reporter=quiet)
+    after = bytes_of(root)
+    changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+    _, corpus = open_corpus(root)
+    mine = {shard["file"] for shard in corpus.published_shards() if shard["part"] == part}
+    assert all(
+        part in name or name.rpartition("/")[2] in {*mine, "manifest.json"} for name in changed
+    )
+    assert not any(name.startswith("models/") for name in changed)
+
+
+def test_what_is_not_there_is_remembered(root, quiet):
+    before = bytes_of(root)
+    done = forget(root, [Entry(kind="image-id", value="f" * 64)], reporter=quiet)
+    assert done.num_records == 0
+    assert bytes_of(root) == before
+    assert read_forgotten(root).covers(source="s", key="k", record_id="r", image_id="f" * 64)
+
+
+def test_to_forget_nothing_is_an_error(root, quiet):
+    with pytest.raises(UserError, match="there is nothing to forget"):
+        forget(root, [], reporter=quiet)
+
+
+def test_a_corpus_that_is_not_filled_forgets_and_goes_on_with_the_next_run(root, recipe, quiet):
+    record, image, *_ = shipped(root)
+    for path in (root / "tables" / "selection").rglob("*.parquet"):
+        path.unlink()
+    done = forget(root, [Entry(kind="record", value=record)], reporter=quiet)
+    assert (done.num_records, done.is_complete) == (1, False)
+    assert not traces(root, image)
+    fill(recipe, root, until=None, reporter=quiet)
+    assert not (root / "forgetting.json").exists()
+    assert not faults(root)
+
+
+def test_tables_of_an_earlier_version_keep_their_columns(root, quiet):
+    record, _, caption, _, part = shipped(root)
+    old = VARIANTS.remove(VARIANTS.get_field_index("seed"))
+    path = root / "tables" / "variants" / "0123456789abcdef" / f"{part}.parquet"
+    row = {name: 1 if "num" in name or name == "attempt" else caption for name in old.names}
+    write_table(path, [{**row, "record_id": record}, {**row, "record_id": "other"}], old)
+    forget(root, [Entry(kind="record", value=record)], reporter=quiet)
+    assert read_table(path)["record_id"].to_pylist() == ["other"]
+    assert read_table(path).column_names == old.names
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3, 6, 9, 14, 18])
+def test_a_forget_that_is_killed_is_completed_by_the_next_command(
+    root, made, recipe, tmp_path, quiet, commits
+):
+    """SIGKILL at some commit, then a run: the same bytes as of a forget that nothing disturbed."""
+    record, *_ = shipped(root)
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from rich.console import Console\n"
+        "from jobs.progress import Reporter\n"
+        "from jobs.upkeep import forget\n"
+        "from pipeline.engine import storage\n"
+        "from pipeline.engine.forgotten import Entry\n"
+        "flush, left = storage.flush, 2 * [COMMITS][0]\n"
+        "def dying_flush(path):\n"
+        "    global left\n"
+        "    left -= 1\n"
+        "    if not left:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    flush(path)\n"
+        "storage.flush = dying_flush\n"
+        "forget(Path(ROOT), [Entry(kind='record', value=RECORD)],"
+        " reporter=Reporter(Console(quiet=True)))\n"
+    )
+    for name, value in {"COMMITS": commits, "ROOT": str(root), "RECORD": record}.items():
+        code = code.replace(name, repr(value))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr.decode()
+    if commits == 1:  # the marker itself was not committed: nothing has begun
+        forget(root, [Entry(kind="record", value=record)], reporter=quiet)
+    fill(recipe, root, until=None, reporter=quiet)
+
+    shutil.copytree(made, tmp_path / "undisturbed")
+    forget(tmp_path / "undisturbed", [Entry(kind="record", value=record)], reporter=quiet)
+    assert bytes_of(root) == bytes_of(tmp_path / "undisturbed")
+    assert not faults(root)
