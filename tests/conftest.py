@@ -31,7 +31,7 @@ def _s3_server(tmp_path_factory):
         settings = {
             "AWS_ENDPOINT_URL": server.stdout.readline().decode().strip(),
             "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",  # noqa: S105 - of a server in this process's child
+            "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_MAX_ATTEMPTS": "3",
         }
