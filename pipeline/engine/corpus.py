@@ -20,7 +20,7 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.parts import Part
 from pipeline.engine.schemas import TABLES
 from pipeline.engine.stage import CorpusStepSpec, FitInputs, FitSpec, StageSpec, Work
-from pipeline.engine.storage import commit_json, names_in, read_json, to_path
+from pipeline.engine.storage import commit_json, files_by_folder, names_in, read_json, to_path
 from pipeline.engine.tables import connect, part_path, write_table
 
 MODEL_FILE = "model.json"
@@ -225,5 +225,8 @@ class Corpus:
 
 
 def _existing(paths: Mapping[str, Path]) -> list[Path]:
-    names = {folder: names_in(folder) for folder in {path.parent for path in paths.values()}}
-    return [path for path in paths.values() if path.name in names[path.parent]]
+    if not paths:
+        return []
+    parent = next(iter(paths.values())).parent.parent
+    names = files_by_folder(parent, {path.parent.name for path in paths.values()})
+    return [path for path in paths.values() if path.name in names[path.parent.name]]
