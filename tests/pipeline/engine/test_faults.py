@@ -1,0 +1,40 @@
+import errno
+
+import pytest
+
+from pipeline.engine.faults import as_user_error
+from pipeline.engine.schemas import DUPLICATES
+from pipeline.engine.tables import DamagedFile, read_table, write_table
+
+
+def cut(content):
+    return content[:-10]
+
+
+def empty(content):
+    return content[:0]
+
+
+def flip(content):
+    return content[:40] + bytes([content[40] ^ 1]) + content[41:]
+
+
+def test_a_full_disk_is_said_and_what_to_do():
+    found = as_user_error(OSError(errno.ENOSPC, "No space left on device", "/corpus/part"))
+    assert found.message.startswith("/corpus/part cannot be written: the disk is full")
+    assert "run the same command again" in found.hint
+    assert found.exit_code == 1
+
+
+def test_a_fault_of_the_program_stays_one():
+    assert as_user_error(ValueError("a bug")) is None
+
+
+@pytest.mark.parametrize("damage", [cut, empty, flip])
+def test_a_damaged_table_is_named_with_its_remedy(tmp_path, damage):
+    path = tmp_path / "part.parquet"
+    write_table(path, [{"record_id": "a" * 50, "duplicate_of": "b"}], DUPLICATES)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DamagedFile, match=r"part\.parquet is damaged") as raised:
+        read_table(path)
+    assert raised.value.hint.endswith("anymix run RECIPE --repair")

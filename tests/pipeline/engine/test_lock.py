@@ -1,0 +1,57 @@
+import json
+import threading
+
+import pytest
+
+from pipeline.engine.conditional import read_version, swap
+from pipeline.engine.lock import LOCK_FILE, LeaseTimes, holding
+from pipeline.errors import UserError
+
+FAST = LeaseTimes(renew_every=0.05, give_up_after=5, expires_after=2, look_every=0.02)
+ANOTHER = {
+    "pid": 1, "host": "elsewhere", "machine": "m", "since": "then", "token": "t",
+    "beat": 0, "is_free": False,
+}  # fmt: skip
+
+
+def test_a_local_corpus_is_held_once_and_is_free_afterwards(tmp_path):
+    held = pytest.raises(UserError, match="being filled by process")
+    with holding(tmp_path), held, holding(tmp_path):
+        pass
+    with holding(tmp_path):
+        pass
+
+
+def test_a_swap_succeeds_only_on_the_version_that_it_names(store):
+    path = store.path("swap/object")
+    first = swap(path, b"1", None)
+    assert swap(path, b"2", None) is None
+    second = swap(path, b"3", first)
+    assert swap(path, b"4", first) is None
+    assert read_version(path).content == b"3"
+    assert read_version(path).version == second
+
+
+def test_a_lease_that_is_renewed_keeps_others_out(store):
+    root = store.path("renewed")
+    held = pytest.raises(UserError, match="being filled by process")
+    with holding(root, FAST), held as raised, holding(root, FAST):
+        pass
+    assert raised.value.exit_code == 2
+    with holding(root, FAST):
+        pass
+
+
+def test_a_silent_lease_of_another_machine_is_taken_over(store):
+    root = store.path("silent")
+    (root / LOCK_FILE).write_bytes(json.dumps(ANOTHER).encode())
+    with holding(root, FAST):
+        assert json.loads((root / LOCK_FILE).read_bytes())["host"] != "elsewhere"
+
+
+def test_a_holder_whose_lease_was_taken_is_interrupted_and_says_so(store):
+    root = store.path("taken")
+    with pytest.raises(UserError, match="another run has taken the lease"), holding(root, FAST):
+        (root / LOCK_FILE).write_bytes(json.dumps(ANOTHER).encode())
+        threading.Event().wait(30)
+    assert json.loads((root / LOCK_FILE).read_bytes())["host"] == "elsewhere"
