@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.device import use_threads
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.images import decode, fit_square
+from pipeline.references import image_bytes
 from tokenizer_cache.settings import VQSettings
 from tokenizer_cache.vq.tokenizer import load_vq
 
@@ -33,8 +34,8 @@ class EncodeWorker:
 
     def __call__(self, work: Work) -> Output:
         """The codes of the part's images, in the order in which the images appear first."""
-        records = work.read("records", ["image_id", "image"]).drop_null().to_pylist()
-        images = {record["image_id"]: record["image"] for record in records}
+        records = work.read("records", ["image_id", "image", "image_ref"]).to_pylist()
+        images = {record["image_id"]: record for record in records if record["image_id"]}
         codes = [
             each
             for pixels in self._batches(list(images.values()))
@@ -44,7 +45,7 @@ class EncodeWorker:
             rows=[_row(image_id, each) for image_id, each in zip(images, codes, strict=True)]
         )
 
-    def _batches(self, images: Sequence[bytes]) -> Iterator[np.ndarray]:
+    def _batches(self, images: Sequence[Row]) -> Iterator[np.ndarray]:
         """Decoded batches (B, H, W, 3) uint8; the next one is decoded while this one is used."""
         starts = range(0, len(images), _BATCH_SIZE)
         with ThreadPoolExecutor(max_workers=1) as pool:
@@ -57,9 +58,9 @@ class EncodeWorker:
             if pending is not None:
                 yield pending.result()
 
-    def _decode(self, images: Sequence[bytes]) -> np.ndarray:
+    def _decode(self, images: Sequence[Row]) -> np.ndarray:
         size = self._tokenizer.settings.image_size
-        return np.stack([fit_square(decode(image), size) for image in images])
+        return np.stack([fit_square(decode(image), size) for image in image_bytes(images)])
 
 
 def _row(image_id: str, codes: np.ndarray) -> Row:

@@ -55,7 +55,9 @@ def _records(corpus: Corpus) -> Iterator[Finding]:
     """The records that the source holds against the shards and the rejects."""
     given = sum(part.num_records for part in corpus.parts)
     ((taken,),) = corpus.query("SELECT count(*) FROM records").fetchall()
-    ((refused,),) = corpus.query("SELECT count(*) FROM rejects WHERE stage = 'ingest'").fetchall()
+    ((refused,),) = corpus.query(
+        "SELECT count(*) FROM rejects WHERE stage = 'ingest' AND variant_id IS NULL"
+    ).fetchall()
     seen = taken + refused
     lost = [f"the sources hold {given}, ingest saw {seen}"] if given != seen else []
     yield _finding("ingest took or rejected every record of the sources", given, lost)
@@ -63,7 +65,8 @@ def _records(corpus: Corpus) -> Iterator[Finding]:
         """
         WITH everything AS (
             SELECT record_id FROM records
-            UNION ALL SELECT record_id FROM rejects WHERE stage = 'ingest'
+            UNION ALL SELECT record_id FROM rejects
+            WHERE stage = 'ingest' AND variant_id IS NULL
         ), ends AS (
             SELECT unnest(record_ids) AS record_id FROM samples
             UNION ALL SELECT record_id FROM rejects WHERE variant_id IS NULL

@@ -10,6 +10,8 @@ from pipeline.engine.storage import read_json
 from pipeline.engine.tables import write_table
 from pipeline.select import (
     CALIBRATION_FILE,
+
+LISTS = {"more_captions": [], "repairs": [], "opt_outs": [], "image_ref": None, "position": 0}
     CUTS_FILE,
     Rule,
     SelectSettings,
@@ -21,7 +23,7 @@ from pipeline.select import (
 
 
 def record(record_id, *, image_id="i", split="train"):
-    row = dict.fromkeys(RECORDS.names, "x") | {"image": None, "width": 1, "height": 1}
+    row = dict.fromkeys(RECORDS.names, "x") | LISTS | {"image": None, "width": 1, "height": 1}
     return row | {"record_id": record_id, "image_id": image_id, "split": split}
 
 
