@@ -10,9 +10,11 @@ from pipeline.sources.folder import FolderSettings, FolderSource
 from pipeline.sources.openmoji import OpenMojiSettings, OpenMojiSource
 from pipeline.sources.pydoc import PydocSettings, PydocSource
 from pipeline.sources.shapes import ShapesSettings, ShapesSource
+from pipeline.sources.webdataset import WebDatasetSettings, WebDatasetSource
 
 SourceSettings = Annotated[
-    FolderSettings | OpenMojiSettings | PydocSettings | ShapesSettings, Field(discriminator="kind")
+    FolderSettings | OpenMojiSettings | PydocSettings | ShapesSettings | WebDatasetSettings,
+    Field(discriminator="kind"),
 ]
 """What a recipe may say in `sources`; the type checker sees whether `open_source` is complete."""
 
@@ -21,6 +23,7 @@ SOURCE_KINDS: dict[str, type[Settings]] = {
     "openmoji": OpenMojiSettings,
     "pydoc": PydocSettings,
     "shapes": ShapesSettings,
+    "webdataset": WebDatasetSettings,
 }
 """The settings of each `kind`, for messages about recipes."""
 
@@ -36,3 +39,5 @@ def open_source(settings: SourceSettings) -> Source:
             return PydocSource(settings)
         case ShapesSettings():
             return ShapesSource(settings)
+        case WebDatasetSettings():
+            return WebDatasetSource(settings)

@@ -10,8 +10,6 @@ from pipeline.engine.storage import read_json
 from pipeline.engine.tables import write_table
 from pipeline.select import (
     CALIBRATION_FILE,
-
-LISTS = {"more_captions": [], "repairs": [], "opt_outs": [], "image_ref": None, "position": 0}
     CUTS_FILE,
     Rule,
     SelectSettings,
@@ -20,6 +18,8 @@ LISTS = {"more_captions": [], "repairs": [], "opt_outs": [], "image_ref": None, 
     cuts_settings,
     fit_cuts,
 )
+
+LISTS = {"more_captions": [], "repairs": [], "opt_outs": [], "image_ref": None, "position": 0}
 
 
 def record(record_id, *, image_id="i", split="train"):
