@@ -23,8 +23,8 @@ MAX_PIXELS = 100_000_000
 # Our own limit is checked before anything is decoded; Pillow's at twice this size stays on.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "MPO")
-"""What is decoded; Pillow's forty other decoders are left shut (EPS runs a program)."""
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
+"""What is decoded (JPEG brings MPO); Pillow's other decoders stay shut: EPS runs a program."""
 
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258

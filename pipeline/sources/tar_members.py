@@ -55,7 +55,7 @@ def samples(file: BinaryIO, start: int, end: int) -> Iterator[Sample | Fault]:
         with tarfile.TarFile(fileobj=file) as tar:
             while (member := tar.next()) is not None and member.offset < end:
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
-                position = tar.offset  # type: ignore[attr-defined]
+                position = tar.offset
                 parts = _split(member)
                 if parts is None:
                     continue
