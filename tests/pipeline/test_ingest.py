@@ -41,7 +41,7 @@ def test_every_picture_becomes_a_record_or_a_reject_with_a_reason(folder):
     assert [row["caption"] for row in rows] == ["a red field"]
     assert {row["reason"] for row in rejects} == {
         "ingest-no-caption",
-        "decode-failed",
+        "decode-not-an-image",
         "decode-too-many-pixels",
     }
     assert all(row["detail"] for row in rejects)
@@ -74,3 +74,10 @@ def test_equal_pictures_are_on_the_same_side_of_the_split():
         sides.setdefault(row["image_id"], set()).add(row["split"])
     assert all(len(side) == 1 for side in sides.values())
     assert {"train", "validation"} == set.union(*sides.values())
+
+
+def test_the_wrong_file_name_does_no_harm(folder):
+    (folder.path / "no-caption.txt").write_text("a blue field")
+    (folder.path / "no-caption.jpg").rename(folder.path / "no-caption.png")
+    rows, _ = ingest(folder)
+    assert "a blue field" in {row["caption"] for row in rows}
