@@ -23,6 +23,7 @@ from pipeline.device import best_device, use_all_cores
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
+from pipeline.references import image_bytes
 
 
 def fold_of(image_id: str, folds: int) -> int:
@@ -57,13 +58,15 @@ def _pairs(settings: ClipSettings, inputs: FitInputs) -> tuple[np.ndarray, list[
     """One pair an image: (N, s, s, 3) uint8 pixels, captions, and (N,) int64 folds."""
     rows = connect({"records": inputs.tables["records"]}).sql(
         "SELECT image_id, first(image ORDER BY record_id) AS image,"
+        " first(image_ref ORDER BY record_id) AS image_ref,"
         " first(caption ORDER BY record_id) AS caption"
-        " FROM records WHERE image IS NOT NULL GROUP BY image_id ORDER BY image_id"
+        " FROM records WHERE image_id IS NOT NULL GROUP BY image_id ORDER BY image_id"
     )
     pixels, captions, folds = [], [], []
     for batch in rows.to_arrow_reader(1024):
-        for row in batch.to_pylist():
-            pixels.append(images.fit_square(images.decode(row["image"]), settings.image_size))
+        rows_here = batch.to_pylist()
+        for row, content in zip(rows_here, image_bytes(rows_here), strict=True):
+            pixels.append(images.fit_square(images.decode(content), settings.image_size))
             captions.append(row["caption"])
             folds.append(fold_of(row["image_id"], settings.folds))
     if not pixels:

@@ -18,6 +18,7 @@ from pipeline.device import use_threads
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
 from pipeline.engine.stage import Output, Row, Work
+from pipeline.references import image_bytes
 
 
 class ScoreWorker:
@@ -39,10 +40,15 @@ class ScoreWorker:
 
     def __call__(self, work: Work) -> Output:
         """Score one part; batches are cut inside it, so the bytes do not depend on the workers."""
-        records = work.read("records", ["record_id", "image_id", "image", "caption"]).to_pylist()
+        records = work.read(
+            "records", ["record_id", "image_id", "image", "image_ref", "caption"]
+        ).to_pylist()
         texts = _texts_by_record(records, work.read("variants").to_pylist())
-        pictures = [record for record in records if record["image"] is not None]
-        decoded = [images.decode(record["image"]) for record in work.each(pictures)]
+        pictures = [record for record in records if record["image_id"] is not None]
+        contents = image_bytes(pictures)
+        decoded = [
+            images.decode(content) for _, content in zip(work.each(pictures), contents, strict=True)
+        ]
         work.at(tuple(record["record_id"] for record in pictures))
         scores = {
             record["record_id"]: picture_scores(image)

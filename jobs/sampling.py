@@ -15,6 +15,7 @@ from pipeline import images
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.storage import commit_json, committing, read_json, to_path
 from pipeline.errors import UserError
+from pipeline.references import image_bytes
 
 SHEET_FILE = "sheet.png"
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
@@ -79,9 +80,12 @@ def _held_out(run_folder: Path, count: int) -> list[tuple[str, bytes]]:
     ids = sorted((record for (record,) in chosen), key=lambda x: unit_interval("sheet", x))[:count]
     if not ids:
         return []
-    rows = corpus.query("SELECT record_id, caption, image FROM records")
-    named = rows.filter(f"record_id IN {tuple(ids)}").fetchall()
-    found = {record: (caption, bytes(image)) for record, caption, image in named}
+    rows = corpus.query("SELECT record_id, caption, image_id, image, image_ref FROM records")
+    named = rows.filter(f"record_id IN {tuple(ids)}").to_arrow_table().to_pylist()
+    found = {
+        record["record_id"]: (record["caption"], content)
+        for record, content in zip(named, image_bytes(named), strict=True)
+    }
     return [found[record] for record in ids]
 
 

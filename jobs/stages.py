@@ -37,7 +37,7 @@ def steps(recipe: Recipe) -> list[Step]:
     return [
         StageSpec(
             name="ingest",
-            version=1,
+            version=2,
             reads=(),
             writes="records",
             schema=schemas.RECORDS,

@@ -14,6 +14,7 @@ from pipeline.device import use_threads
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.images import decode, fit_square
+from pipeline.references import image_bytes
 from tokenizer_cache.settings import VQSettings
 from tokenizer_cache.vq.tokenizer import load_vq
 
@@ -38,11 +39,11 @@ class EncodeWorker:
 
     def __call__(self, work: Work) -> Output:
         """The codes of the part's images, in the order in which the images appear first."""
-        columns = ["record_id", "image_id", "image"]
-        records = work.read("records", columns).drop_null().to_pylist()
+        columns = ["record_id", "image_id", "image", "image_ref"]
         images: dict[str, Mapping[str, Any]] = {}
-        for record in records:
-            images.setdefault(record["image_id"], record)
+        for record in work.read("records", columns).to_pylist():
+            if record["image_id"] is not None:
+                images.setdefault(record["image_id"], record)
         ids = iter(images)
         rows: list[Row] = []
         for pixels in self._batches(work, list(images.values())):
@@ -80,7 +81,8 @@ class EncodeWorker:
 
     def _decode(self, work: Work, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         size = self._tokenizer.settings.image_size
-        return np.stack([fit_square(decode(each["image"]), size) for each in work.each(records)])
+        contents = zip(work.each(records), image_bytes(records), strict=True)
+        return np.stack([fit_square(decode(content), size) for _, content in contents])
 
 
 def _row(image_id: str, codes: np.ndarray, squared_error: float | None) -> Row:

@@ -7,20 +7,30 @@ from pydantic import Field
 from pipeline.engine.parts import Source
 from pipeline.settings import Settings
 from pipeline.sources.folder import FolderSettings, FolderSource
+from pipeline.sources.huggingface import HuggingFaceSettings, HuggingFaceSource
 from pipeline.sources.openmoji import OpenMojiSettings, OpenMojiSource
 from pipeline.sources.pydoc import PydocSettings, PydocSource
 from pipeline.sources.shapes import ShapesSettings, ShapesSource
+from pipeline.sources.webdataset import WebDatasetSettings, WebDatasetSource
 
 SourceSettings = Annotated[
-    FolderSettings | OpenMojiSettings | PydocSettings | ShapesSettings, Field(discriminator="kind")
+    FolderSettings
+    | HuggingFaceSettings
+    | OpenMojiSettings
+    | PydocSettings
+    | ShapesSettings
+    | WebDatasetSettings,
+    Field(discriminator="kind"),
 ]
 """What a recipe may say in `sources`; the type checker sees whether `open_source` is complete."""
 
 SOURCE_KINDS: dict[str, type[Settings]] = {
     "folder": FolderSettings,
+    "huggingface": HuggingFaceSettings,
     "openmoji": OpenMojiSettings,
     "pydoc": PydocSettings,
     "shapes": ShapesSettings,
+    "webdataset": WebDatasetSettings,
 }
 """The settings of each `kind`, for messages about recipes."""
 
@@ -30,9 +40,13 @@ def open_source(settings: SourceSettings) -> Source:
     match settings:
         case FolderSettings():
             return FolderSource(settings)
+        case HuggingFaceSettings():
+            return HuggingFaceSource(settings)
         case OpenMojiSettings():
             return OpenMojiSource(settings)
         case PydocSettings():
             return PydocSource(settings)
         case ShapesSettings():
             return ShapesSource(settings)
+        case WebDatasetSettings():
+            return WebDatasetSource(settings)

@@ -20,6 +20,8 @@ from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
 from pipeline.sources.shapes import draw
 
+LISTS = {"more_captions": [], "repairs": [], "opt_outs": [], "image_ref": None, "position": 0}
+
 CLIP_SETTINGS = ClipSettings(
     image_size=32, patch_size=8, width=32, vision_layers=1, text_layers=1, steps=12, batch_size=32
 )
@@ -31,21 +33,25 @@ def shape_record(index):
     stream = io.BytesIO()
     image.save(stream, "PNG")
     content = stream.getvalue()
-    return dict.fromkeys(RECORDS.names, "x") | {
-        "record_id": f"r{index:03d}",
-        "image": content,
-        "image_id": hash_bytes(content),
-        "width": 32,
-        "height": 32,
-        "caption": caption,
-    }
+    return (
+        dict.fromkeys(RECORDS.names, "x")
+        | LISTS
+        | {
+            "record_id": f"r{index:03d}",
+            "image": content,
+            "image_id": hash_bytes(content),
+            "width": 32,
+            "height": 32,
+            "caption": caption,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Tables of 60 shapes and a text, with a CLIP fitted on them."""
     root = tmp_path_factory.mktemp("score")
-    text = dict.fromkeys(RECORDS.names, "x") | {
+    text = dict.fromkeys(RECORDS.names, "x") | LISTS | {
         "record_id": "text", "image": None, "image_id": None, "width": None, "height": None,
         "caption": "prose without a picture",
     }  # fmt: skip

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.images import ImageError, decode, fit_square
+from pipeline.images import ImageError, Limits, decode, fit_square, inspect
+from tests.faults.bad_records import PICTURES, encoded, svg
 
 
 def png(image: Image.Image) -> bytes:
@@ -28,17 +29,39 @@ def test_every_mode_becomes_rgb(mode):
     assert (image.mode, image.size) == ("RGB", (3, 5))
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", png(Image.new("RGB", (64, 64)))[:60]])
-def test_damaged_bytes_are_an_image_error(content):
-    with pytest.raises(ImageError) as error:
-        decode(content)
-    assert error.value.reason == "decode-failed"
+@pytest.mark.parametrize("bad", PICTURES, ids=lambda bad: bad.name)
+def test_a_bad_picture_is_repaired_or_has_a_reason(bad):
+    limits = Limits(min_side=4, max_aspect_ratio=20)
+    if bad.reason is None:
+        decoded = inspect(bad.make(), limits)
+        assert decoded.repairs == bad.repairs
+        assert decoded.image.mode == "RGB"
+    else:
+        with pytest.raises(ImageError) as error:
+            inspect(bad.make(), limits)
+        assert error.value.reason == bad.reason
+        assert str(error.value)
 
 
-def test_a_bomb_is_refused_before_it_is_decoded():
-    with pytest.raises(ImageError) as error:
-        decode(png(Image.new("RGB", (100, 100))), max_pixels=9_999)
-    assert error.value.reason == "decode-too-many-pixels"
+def test_a_photograph_is_turned_upright():
+    turned = Image.new("RGB", (32, 16), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(encoded(turned, "JPEG", exif=exif)).size == (16, 32)
+
+
+def test_16_bits_are_scaled_and_not_cut_off():
+    values = np.array([[0, 255, 256, 32_768, 65_535]], np.uint16)
+    pixels = np.asarray(decode(encoded(Image.fromarray(values))))
+    assert pixels[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+def test_a_drawing_never_reads_a_file(tmp_path):
+    Image.new("RGB", (10, 10), "lime").save(tmp_path / "secret.png")
+    for href in (f"{tmp_path}/secret.png", f"&#x2f;{str(tmp_path)[1:]}/secret.png"):
+        with pytest.raises(ImageError) as error:
+            decode(svg(f'<image width="10" height="10" xlink:href="{href}"/>'))
+        assert error.value.reason == "decode-svg-external-reference"
 
 
 @pytest.mark.parametrize("size", [(40, 20), (20, 40), (7, 100), (16, 16)])

@@ -41,7 +41,7 @@ def test_every_picture_becomes_a_record_or_a_reject_with_a_reason(folder):
     assert [row["caption"] for row in rows] == ["a red field"]
     assert {row["reason"] for row in rejects} == {
         "ingest-no-caption",
-        "decode-failed",
+        "decode-not-an-image",
         "decode-too-many-pixels",
     }
     assert all(row["detail"] for row in rejects)
@@ -91,3 +91,10 @@ def test_what_was_forgotten_stays_away_without_a_word_about_it(folder, tmp_path)
     assert [row["key"] for row in output.rows] == ["large.png"]
     (row,) = [row for row in output.rejects if row["reason"] == "ingest-forgotten"]
     assert row["detail"] is None
+
+
+def test_the_wrong_file_name_does_no_harm(folder):
+    (folder.path / "no-caption.txt").write_text("a blue field")
+    (folder.path / "no-caption.jpg").rename(folder.path / "no-caption.png")
+    rows, _ = ingest(folder)
+    assert "a blue field" in {row["caption"] for row in rows}

@@ -19,9 +19,11 @@ from pipeline.select import (
     fit_cuts,
 )
 
+LISTS = {"more_captions": [], "repairs": [], "opt_outs": [], "image_ref": None, "position": 0}
+
 
 def record(record_id, *, image_id="i", split="train"):
-    row = dict.fromkeys(RECORDS.names, "x") | {"image": None, "width": 1, "height": 1}
+    row = dict.fromkeys(RECORDS.names, "x") | LISTS | {"image": None, "width": 1, "height": 1}
     return row | {"record_id": record_id, "image_id": image_id, "split": split}
 
 

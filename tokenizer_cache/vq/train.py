@@ -24,6 +24,7 @@ from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
 from pipeline.images import decode, fit_square
+from pipeline.references import image_bytes
 from tokenizer_cache.settings import VQSettings
 from tokenizer_cache.vq.model import VQModel, to_pixels, to_tensor
 from tokenizer_cache.vq.tokenizer import save_vq
@@ -179,14 +180,16 @@ def _load_images(inputs: FitInputs, split: str, size: int, limit: int) -> Tensor
     """
     rows = connect(inputs.tables).execute(
         """
-        SELECT DISTINCT ON (image_id) image_id, image FROM records
+        SELECT DISTINCT ON (image_id) image_id, image, image_ref FROM records
         WHERE split = $split AND image_id IS NOT NULL ORDER BY image_id LIMIT $limit
         """,
         {"split": split, "limit": limit},
     )
     pixels = [np.empty((0, size, size, 3), np.uint8)]
+    columns = ("image_id", "image", "image_ref")
     while batch := rows.fetchmany(_IMAGES_PER_FETCH):
-        pixels.append(np.stack([fit_square(decode(image), size) for _, image in batch]))
+        contents = image_bytes([dict(zip(columns, row, strict=True)) for row in batch])
+        pixels.append(np.stack([fit_square(decode(content), size) for content in contents]))
     return torch.from_numpy(np.concatenate(pixels))
 
 

@@ -11,6 +11,7 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
 from pipeline.engine.storage import read_json_lines
 from pipeline.publish.facts import KEPT, LEFT_OUT_WITH_RECORD
+from pipeline.references import image_bytes
 
 _NUM_BINS = 40
 
@@ -124,15 +125,16 @@ def examples(corpus: Corpus, count: int) -> list[Example]:
     """The first records by id that the LLM was asked about: a random choice, as ids are hashes."""
     rows = corpus.query(
         f"""
-        SELECT record_id, caption, image FROM records WHERE image IS NOT NULL AND record_id IN (
+        SELECT record_id, caption, image_id, image, image_ref FROM records
+        WHERE image_id IS NOT NULL AND record_id IN (
             SELECT record_id FROM variants
             UNION SELECT record_id FROM rejects WHERE stage = 'synthesize'
         ) ORDER BY record_id LIMIT {count}
         """
     ).fetchall()
-    ids = [record for record, _, _ in rows]
+    ids = [record for record, *_ in rows]
     texts: dict[str, list[Text]] = {}
-    for record, text in _texts(corpus, ids, {record: caption for record, caption, _ in rows}):
+    for record, text in _texts(corpus, ids, {record: caption for record, caption, *_ in rows}):
         texts.setdefault(record, []).append(text)
     return [
         Example(
@@ -140,7 +142,7 @@ def examples(corpus: Corpus, count: int) -> list[Example]:
             image=image,
             texts=sorted(texts[record], key=lambda text: KINDS.index(text.kind)),
         )
-        for record, _, image in rows
+        for record, image in zip(ids, _images([row[2:] for row in rows]), strict=True)
     ]
 
 
@@ -266,11 +268,21 @@ def _pairs(corpus: Corpus, texts: str, condition: str, order: str, count: int) -
             WHERE kind IN {CAPTION_KINDS} AND {condition} AND (record_id, variant_id) IN ({texts})
             ORDER BY {order}, record_id, variant_id LIMIT {count}
         )
-        SELECT image, chosen.kind, coalesce(text, caption), clip_score FROM chosen
+        SELECT chosen.kind, coalesce(text, caption), clip_score, image_id, image, image_ref
+        FROM chosen
         JOIN records USING (record_id) LEFT JOIN variants USING (record_id, variant_id)
         ORDER BY {order}, record_id, variant_id
         """
     ).fetchall()
     return [
-        Pair(image=image, kind=kind, text=text, score=score) for image, kind, text, score in rows
+        Pair(image=image, kind=kind, text=text, score=score)
+        for (kind, text, score, *_), image in zip(
+            rows, _images([row[3:] for row in rows]), strict=True
+        )
     ]
+
+
+def _images(rows: Sequence[Sequence[Any]]) -> list[bytes]:
+    """The images of rows of (image_id, image, image_ref)."""
+    names = ("image_id", "image", "image_ref")
+    return image_bytes([dict(zip(names, row, strict=True)) for row in rows])

@@ -1,0 +1,118 @@
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.engine.schemas import RECORDS
+from pipeline.engine.stage import Work
+from pipeline.engine.tables import write_table
+from pipeline.errors import UserError
+from pipeline.ingest import IngestSettings, IngestWorker
+from pipeline.references import image_bytes
+from pipeline.sources import WebDatasetSettings, open_source
+from tests.faults.bad_records import PICTURES, TARS, TEXTS, encoded, noise, pair, tar_of
+
+
+def ingest(settings, rows_per_part=100, **limits):
+    rows, rejects, parts = [], [], list(open_source(settings).parts(rows_per_part, {}))
+    worker = IngestWorker(IngestSettings(**limits), {})
+    for part in parts:
+        extra = {"part": asdict(part), "source": settings.model_dump(mode="json")}
+        output = worker(Work(part=part.name, extra=extra))
+        rows += output.rows
+        rejects += output.rejects
+    whole = [row for row in rejects if row["variant_id"] is None]
+    assert sum(part.num_records for part in parts) == len(rows) + len(whole)
+    assert len({row["record_id"] for row in [*rows, *whole]}) == len(rows) + len(whole)
+    return rows, rejects
+
+
+def source(tmp_path, content, **settings):
+    (tmp_path / "00000.tar").write_bytes(content)
+    return WebDatasetSettings(kind="webdataset", path=tmp_path, **settings)
+
+
+@pytest.mark.parametrize("bad", TARS, ids=lambda bad: bad.name)
+def test_a_bad_tar_gives_rejects_and_never_stops(bad, tmp_path):
+    _, rejects = ingest(source(tmp_path, bad.make()))
+    assert {row["reason"] for row in rejects} == {bad.reason}
+
+
+def test_all_bad_pictures_and_texts_end_in_a_record_or_one_reject(tmp_path):
+    members = []
+    for number, bad in enumerate([*PICTURES, *TEXTS]):
+        content = bad.make()
+        is_picture = bad in PICTURES
+        is_svg = is_picture and content[:4] == b"<svg"
+        text = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+        members.append((f"{number:03d}.{'svg' if is_svg else 'jpg'}",
+                        content if is_picture else encoded(noise())))  # fmt: skip
+        members.append((f"{number:03d}.txt", b"a caption" if is_picture else text))
+    settings = source(tmp_path, tar_of(*members))
+    rows, rejects = ingest(settings, rows_per_part=7)
+    # A lone surrogate has no UTF-8, so in a file of bytes it is a reject.
+    assert len(rejects) == sum(bad.reason is not None for bad in [*PICTURES, *TEXTS]) + 1
+    write_table(tmp_path / "records.parquet", rows, RECORDS)
+
+
+def test_folders_in_keys_are_kept_and_two_tars_may_use_one_key(tmp_path):
+    (tmp_path / "00001.tar").write_bytes(tar_of(*pair("./train/a")))
+    rows, _ = ingest(source(tmp_path, tar_of(*pair("train/a"))))
+    assert [row["key"] for row in rows] == ["00000.tar/train/a", "00001.tar/train/a"]
+
+
+def test_several_captions_are_kept_and_a_bad_one_is_a_reject_of_its_own(tmp_path):
+    content = tar_of(*pair("a"), ("a.de.txt", b"Rauschen"), ("a.fr.txt", b"\xff"))
+    settings = source(tmp_path, content, captions=("txt", "de.txt", "fr.txt"))
+    (row,), (reject,) = ingest(settings)
+    assert row["more_captions"] == [{"name": "de.txt", "text": "Rauschen"}]
+    assert reject["variant_id"] == "original-fr.txt"
+    assert reject["reason"] == "ingest-caption-not-utf-8"
+
+
+def test_what_img2dataset_failed_at_is_a_reject(tmp_path):
+    status = pa.table({
+        "key": ["a", "b", "c"],
+        "status": ["success", "failed_to_download", "failed_to_download"],
+        "error_message": [None, "HTTP 404", "Use of image disallowed by X-Robots-Tag directive"],
+    })  # fmt: skip
+    pq.write_table(status, tmp_path / "00000.parquet")
+    rows, rejects = ingest(source(tmp_path, tar_of(*pair("a"))))
+    assert len(rows) == 1
+    assert [row["reason"] for row in rejects] == ["ingest-download-failed", "ingest-opted-out"]
+
+
+def test_opt_outs_are_kept_where_the_recipe_says_so(tmp_path):
+    content = tar_of(*pair("a"), ("a.json", b'{"headers": {"X-Robots-Tag": "noai"}}'))
+    (row,), _ = ingest(source(tmp_path, content), opt_outs="keep")
+    assert row["opt_outs"] == ["x-robots-tag:noai"]
+
+
+def test_a_referenced_image_is_read_where_it_lies(tmp_path):
+    settings = source(tmp_path, tar_of(*pair("a"), *pair("b")))
+    rows, _ = ingest(settings, images="reference")
+    assert {row["image"] for row in rows} == {None}
+    assert image_bytes(rows) == [encoded(noise())] * 2
+    (tmp_path / "00000.tar").write_bytes(tar_of(("a.png", encoded(noise("L")))) + bytes(9000))
+    with pytest.raises(UserError, match="not the image that was ingested"):
+        image_bytes(rows)
+
+
+def test_a_referenced_image_that_is_gone_is_a_clear_error(tmp_path):
+    rows, _ = ingest(source(tmp_path, tar_of(*pair("a"))), images="reference")
+    (tmp_path / "00000.tar").unlink()
+    with pytest.raises(UserError, match="cannot be used"):
+        image_bytes(rows)
+
+
+def test_only_the_parts_of_a_changed_tar_get_another_name(tmp_path):
+    settings = source(tmp_path, tar_of(*(file for n in range(30) for file in pair(f"{n:02d}"))))
+    (tmp_path / "00001.tar").write_bytes(tar_of(*pair("a")))
+    before = list(open_source(settings).parts(5, {}))
+    (tmp_path / "00001.tar").write_bytes(tar_of(*pair("b")))
+    known = {part.look: part for part in before}
+    after = list(open_source(settings).parts(5, known))
+    assert len(before) > 3
+    assert [part.name for part in after[:-1]] == [part.name for part in before[:-1]]
+    assert after[-1].name != before[-1].name
