@@ -35,7 +35,7 @@ def steps(recipe: Recipe) -> list[Step]:
     return [
         StageSpec(
             name="ingest",
-            version=1,
+            version=2,
             reads=(),
             writes="records",
             schema=schemas.RECORDS,
@@ -69,7 +69,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="score",
-            version=1,
+            version=2,
             reads=("records", "variants"),
             writes="scores",
             schema=schemas.SCORES,
@@ -87,7 +87,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="select",
-            version=1,
+            version=2,
             reads=("records", "scores", "duplicates"),
             writes="selection",
             schema=schemas.SELECTION,
@@ -115,14 +115,14 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         FitSpec(
             name="text",
-            version=1,
+            version=2,
             reads=("records", "variants"),
             settings=recipe.text_tokenizer,
             fit="tokenizer_cache.text:fit",
         ),
         StageSpec(
             name="shards",
-            version=1,
+            version=2,
             reads=("selection", "records", "variants", "scores", "tokens"),
             writes="samples",
             schema=schemas.SAMPLES,

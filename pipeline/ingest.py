@@ -75,7 +75,8 @@ class IngestWorker:
                 return refuse(error.reason, f"{record.key}: {error}")
             width, height = image.size
             image_id = hash_bytes(record.image)
-        chance = unit_interval("split", image_id or caption)
+        # A document stays on one side as a whole: its pieces become one sample.
+        chance = unit_interval("split", record.document or image_id or caption)
         return {
             "record_id": identity,
             "source": source,

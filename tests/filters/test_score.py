@@ -26,12 +26,17 @@ CLIP_SETTINGS = ClipSettings(
 SETTINGS = ScoreSettings(clip=CLIP_SETTINGS)
 
 
+RECORD = dict.fromkeys(RECORDS.names, "x") | {
+    "more_captions": [], "repairs": [], "opt_outs": [], "position": None, "document": None,
+}  # fmt: skip
+
+
 def shape_record(index):
     image, caption = draw(index, size=32, seed=0)
     stream = io.BytesIO()
     image.save(stream, "PNG")
     content = stream.getvalue()
-    return dict.fromkeys(RECORDS.names, "x") | {
+    return RECORD | {
         "record_id": f"r{index:03d}",
         "image": content,
         "image_id": hash_bytes(content),
@@ -45,7 +50,7 @@ def shape_record(index):
 def corpus(tmp_path_factory):
     """Tables of 60 shapes and a text, with a CLIP fitted on them."""
     root = tmp_path_factory.mktemp("score")
-    text = dict.fromkeys(RECORDS.names, "x") | {
+    text = RECORD | {
         "record_id": "text", "image": None, "image_id": None, "width": None, "height": None,
         "caption": "prose without a picture",
     }  # fmt: skip
