@@ -31,7 +31,7 @@ def test_every_recipe_that_ships_is_valid(path, tmp_path):
         ("name: a\nsources:\n  - kind: shapes\n    sizes: 3\n",
          [":4: sources.0.sizes", "Allowed here: kind, name, num_records, size, seed"]),
         ("name: a\nsources:\n  - kind: shapes\n    size: big\n", [":4: sources.0.size", "'big'"]),
-        ("name: a\nsources:\n  - kind: flickr\n", [":3: sources.0", "'folder', 'openmoji'"]),
+        ("name: a\nsources:\n  - kind: flickr\n", [":3: sources.0", "'folder', 'interleaved'"]),
         ("name: a\nsources:\n  - kind: folder\n    path: /not/here\n",
          [":4: sources.0.path", "there is no folder /not/here"]),
         (MINIMAL + "train:\n  model: {heads: 3, width: 64}\n", [":5: train.model", "heads"]),
