@@ -16,9 +16,11 @@ from filters.text import caption_quality
 from pipeline import images
 from pipeline.device import use_threads
 from pipeline.engine.fingerprint import unit_interval
-from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
+from pipeline.engine.schemas import CAPTION_KINDS, original_texts
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.references import image_bytes
+
+_RECORD_COLUMNS = ("record_id", "image_id", "image", "image_ref", "caption", "more_captions")
 
 
 class ScoreWorker:
@@ -40,9 +42,7 @@ class ScoreWorker:
 
     def __call__(self, work: Work) -> Output:
         """Score one part; batches are cut inside it, so the bytes do not depend on the workers."""
-        records = work.read(
-            "records", ["record_id", "image_id", "image", "image_ref", "caption"]
-        ).to_pylist()
+        records = work.read("records", _RECORD_COLUMNS).to_pylist()
         texts = _texts_by_record(records, work.read("variants").to_pylist())
         pictures = [record for record in records if record["image_id"] is not None]
         contents = image_bytes(pictures)
@@ -119,10 +119,11 @@ class ScoreWorker:
 def _texts_by_record(
     records: Sequence[Mapping[str, Any]], variants: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[dict[str, str]]]:
-    """For each record, its own caption and then its variants."""
+    """For each record, the source's own captions and then its variants."""
     texts = {
         record["record_id"]: [
-            {"variant_id": ORIGINAL, "kind": "original", "text": record["caption"]}
+            {"variant_id": variant_id, "kind": "original", "text": text}
+            for variant_id, text in original_texts(record)
         ]
         for record in records
     }

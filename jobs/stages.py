@@ -79,7 +79,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="score",
-            version=1,
+            version=2,
             reads=("records", "variants"),
             writes="scores",
             schema=schemas.SCORES,
@@ -107,7 +107,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="select",
-            version=1,
+            version=2,
             reads=("records", "scores", "duplicates"),
             writes="selection",
             schema=schemas.SELECTION,
@@ -117,14 +117,14 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         FitSpec(
             name="text",
-            version=1,
+            version=2,
             reads=("records", "variants"),
             settings=recipe.text_tokenizer,
             fit="tokenizer_cache.text:fit",
         ),
         StageSpec(
             name="shards",
-            version=1,
+            version=2,
             reads=("selection", "records", "variants", "scores", "tokens"),
             writes="samples",
             schema=schemas.SAMPLES,

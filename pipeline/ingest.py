@@ -50,10 +50,10 @@ class IngestWorker:
     Reads: the slice of the source that the part names.
     Writes: `records`.
     Rejects: `decode-…` for an image (`pipeline.images`), `ingest-caption-…` for a text
-        (`pipeline.texts`), `ingest-opted-out`, `ingest-duplicate-key`, what the source itself cannot
-        give, and what was asked to be forgotten (`ingest-forgotten`, without a word about the
-        content). A further caption that will not do is a row with the variant_id `original-NAME`,
-        and its record stays.
+        (`pipeline.texts`), `ingest-opted-out`, `ingest-duplicate-key`, what the source itself
+        cannot give, and what was asked to be forgotten (`ingest-forgotten`, without a word about
+        the content). A further caption that will not do is a row with the variant_id
+        `original-NAME`, and its record stays.
     Source: the validation split by content hash keeps equal images on one side, so that a duplicate
         cannot leak (as in Lee et al., Deduplicating Training Data, arXiv 2107.06499, section 5).
     """
@@ -130,7 +130,8 @@ class IngestWorker:
                 further.append({"name": name, "text": text.text})
                 repairs += text.repairs
         is_copied = self._settings.images == "copy" or record.image_ref is None
-        chance = unit_interval("split", image_id or caption.text)
+        # A document stays on one side as a whole: its pieces become one sample.
+        chance = unit_interval("split", record.document or image_id or caption.text)
         row: Row = {
             "record_id": identity,
             "source": source,

@@ -6,7 +6,7 @@ quantiles become numbers once (`fit_cuts`) and stay, so that new data does not m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from pipeline.settings import Settings
 CUTS_FILE = "cuts.json"
 CALIBRATION_FILE = "calibration.json"
 _NUM_BINS = 40
+_RECORD_COLUMNS = ("record_id", "image_id", "document", "split")
 
 Score = Literal["short_side", "entropy", "caption_quality", "clip_score"]
 
@@ -123,6 +124,8 @@ def calibrate(true: np.ndarray, shuffled: np.ndarray) -> dict[str, Any]:
 class SelectWorker:
     """Applies the rules to each text, and gives each record that keeps a caption its stream.
 
+    The pieces of an interleaved document go into the mixed stream together.
+
     Reads: `records` without pixels, `scores`, `duplicates`.
     Writes: `selection`, one row a text that stays.
     Rejects: `SCORE-below-threshold`, `SCORE-above-threshold` (with `-` for `_`) for a text, or for
@@ -141,7 +144,7 @@ class SelectWorker:
 
     def __call__(self, work: Work) -> Output:
         """Decide one part."""
-        records = work.read("records", ["record_id", "image_id", "split"]).to_pylist()
+        records = work.read("records", _RECORD_COLUMNS).to_pylist()
         duplicates = {}
         if self._settings.drop_duplicates:
             rows = work.read("duplicates").to_pylist()
@@ -149,7 +152,7 @@ class SelectWorker:
         texts: dict[str, list[Mapping[str, Any]]] = {}
         for score in work.read("scores").to_pylist():
             texts.setdefault(score["record_id"], []).append(score)
-        selected: list[Row] = []
+        kept: list[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]] = []
         rejects: list[Row] = []
         for record in records:
             keeper = duplicates.get(record["record_id"])
@@ -158,36 +161,39 @@ class SelectWorker:
             if keeper is not None:
                 rejects.append(_duplicate(record, keeper))
             else:
-                kept, refused = self._decide(record, texts[record["record_id"]])
-                selected += kept
+                good, refused = self._decide(texts[record["record_id"]])
+                kept.append((record, good))
                 rejects += refused
-        return Output(rows=selected, rejects=rejects)
-
-    def _decide(
-        self, record: Mapping[str, Any], texts: Sequence[Mapping[str, Any]]
-    ) -> tuple[list[Row], list[Row]]:
-        """The rows that a record keeps, and the rejects of what it loses."""
-        refused = {text["variant_id"]: self._fault(text) for text in texts}
-        has_caption = any(
-            refused[text["variant_id"]] is None for text in texts if text["kind"] in CAPTION_KINDS
-        )
-        if not has_caption:
-            return [], [{**(refused[ORIGINAL] or {}), "variant_id": None}]
-        stream = self._stream(record)
-        kept: list[Row] = [
+        # A document of which no picture is left is so many texts.
+        illustrated = {
+            record["document"] for record, good in kept if good and record["image_id"] is not None
+        }
+        selected: list[Row] = [
             {
                 "record_id": record["record_id"],
                 "variant_id": text["variant_id"],
                 "kind": text["kind"],
-                "stream": stream,
+                "stream": self._stream(record, illustrated),
                 "split": record["split"],
             }
-            for text in texts
-            if refused[text["variant_id"]] is None
+            for record, good in kept
+            for text in good
         ]
-        return kept, [row for row in refused.values() if row is not None]
+        return Output(rows=selected, rejects=rejects)
 
-    def _stream(self, record: Mapping[str, Any]) -> str:
+    def _decide(
+        self, texts: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Mapping[str, Any]], list[Row]]:
+        """The texts that a record keeps, and the rejects of what it loses."""
+        refused = {text["variant_id"]: self._fault(text) for text in texts}
+        good = [text for text in texts if refused[text["variant_id"]] is None]
+        if not any(text["kind"] in CAPTION_KINDS for text in good):
+            return [], [{**(refused[ORIGINAL] or {}), "variant_id": None}]
+        return good, [row for row in refused.values() if row is not None]
+
+    def _stream(self, record: Mapping[str, Any], illustrated: Set[str]) -> str:
+        if record["document"] is not None and record["document"] in illustrated:
+            return "mixed"
         if record["image_id"] is None:
             return "text"
         chance = unit_interval("stream", record["record_id"])

@@ -47,7 +47,8 @@ class Sample:
     Attributes:
         key: its key in the shard, unique over the corpus.
         stream: `text`, `image` or `mixed`.
-        segments: a text; or a text and its image; or images, each followed by its text.
+        segments: a text; or a text and its image; or images, each followed by its text, with texts
+            that have no image between them where the source's document has such.
         variants: styles and negatives, never a description of an image as it is.
         metadata: `record_ids` and `provenance`, one entry per record.
     """

@@ -5,7 +5,8 @@ A shard is a plain tar that stock `webdataset` and `datasets` read. Its samples 
 - text:  `KEY.json` `KEY.txt`
 - image: `KEY.codes.npy` (h, w) `KEY.json` `KEY.variants.jsonl`
 - mixed: `KEY.codes.npy` (n, h, w) `KEY.json` `KEY.variants.jsonl`, an interleaved document in which
-  each image is followed by its captions.
+  each image is followed by its captions: a source's own document, with its texts that have no
+  image, or a few records put together.
 
 `KEY.json` holds only texts that describe the picture. Styles and negatives stand apart in
 `KEY.variants.jsonl`, so that no reader takes one for a caption. They are raw bytes to stock readers
@@ -27,13 +28,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.engine.fingerprint import hash_file
-from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
+from pipeline.engine.schemas import CAPTION_KINDS, original_texts
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import committing, to_path
 from tokenizer_cache.settings import ShardSettings
 
 _RECORD_COLUMNS = (
     "record_id", "image_id", "source", "origin", "licence", "attribution", "caption",
+    "more_captions", "document", "position",
 )  # fmt: skip
 
 
@@ -150,11 +152,12 @@ def _selected_records(work: Work) -> Iterator[_Record]:
         row = records.get(record_id)
         if row is None or (row["image_id"] is not None and row["image_id"] not in codes):
             continue  # in quarantine, with its reason, here or in `tokenize`
+        given = dict(original_texts(row))
         captions, variants = [], []
         for each in chosen:
             text_id = (record_id, each["variant_id"])
-            original = each["variant_id"] == ORIGINAL
-            text = row["caption"] if original else written[text_id]["text"]
+            is_given = each["kind"] == "original"
+            text = given[each["variant_id"]] if is_given else written[text_id]["text"]
             known = {"variant_id": each["variant_id"], "kind": each["kind"], "text": text}
             if each["kind"] in CAPTION_KINDS:
                 captions.append({**known, "clip_score": scores.get(text_id)})
@@ -185,11 +188,24 @@ def _documents(
         case "image":
             return [_Document(records=[each], files=_image_files(each)) for each in records]
         case "mixed":
-            starts = range(0, len(records), records_per_document)
-            groups = [records[start : start + records_per_document] for start in starts]
+            groups = _mixed_groups(records, records_per_document)
             return [_Document(records=each, files=_mixed_files(each)) for each in groups]
     message = f"no stream is called {stream}"
     raise ValueError(message)
+
+
+def _mixed_groups(records: Sequence[_Record], records_per_document: int) -> list[list[_Record]]:
+    """Single records a few at a time, then each of the source's documents in its own order."""
+    single = [record for record in records if record.row["document"] is None]
+    starts = range(0, len(single), records_per_document)
+    documents: dict[str, list[_Record]] = defaultdict(list)
+    for record in records:
+        if record.row["document"] is not None:
+            documents[record.row["document"]].append(record)
+    return [
+        *(single[start : start + records_per_document] for start in starts),
+        *(sorted(each, key=lambda record: record.row["position"]) for each in documents.values()),
+    ]
 
 
 def _text_files(record: _Record) -> dict[str, bytes]:
@@ -211,11 +227,14 @@ def _image_files(record: _Record) -> dict[str, bytes]:
 
 def _mixed_files(records: Sequence[_Record]) -> dict[str, bytes]:
     segments: list[dict[str, Any]] = []
-    for index, record in enumerate(records):
-        segments.append({"type": "image", "index": index})
+    grids: list[np.ndarray] = []
+    for record in records:
+        if record.row["image_id"] is not None:
+            segments.append({"type": "image", "index": len(grids)})
+            grids.append(record.grid)
         segments.append({"type": "text", "captions": record.captions})
     return {
-        "codes.npy": _to_npy(np.stack([record.grid for record in records])),  # (n, h, w)
+        "codes.npy": _to_npy(np.stack(grids)),  # (n, h, w)
         "json": _to_json({**_provenance(records), "segments": segments}),
         "variants.jsonl": _to_jsonl([each for record in records for each in record.variants]),
     }

@@ -98,10 +98,13 @@ def _train(settings: TextSettings, texts: Iterator[str]) -> Tokenizer:
 
 
 def _texts(inputs: FitInputs, split: str) -> Iterator[str]:
-    """All captions, text-only records and variants of a split."""
+    """All captions, further captions, text-only records and variants of a split."""
     rows = connect(inputs.tables).execute(
         """
         SELECT caption FROM records WHERE split = $split
+        UNION ALL
+        SELECT further.text FROM records, unnest(more_captions) AS more(further)
+        WHERE split = $split
         UNION ALL
         SELECT text FROM variants JOIN records USING (record_id) WHERE split = $split
         """,

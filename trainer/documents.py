@@ -6,7 +6,7 @@ segments and `<eos>`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +70,7 @@ class Encoder:
     def documents(
         self, sample: Sample, choose: Choice, *, condition_dropout: float = 0.0
     ) -> list[list[int]]:
-        """The documents of a sample: one, or the pieces of a text that is longer than a row.
+        """The documents of a sample: one, or several of a sample that is longer than a row.
 
         Args:
             sample: from a shard.
@@ -78,35 +78,51 @@ class Encoder:
             condition_dropout: share of image samples whose text is emptied.
 
         Raises:
-            UserError: when a picture has another grid than the vocabulary's, or when the pictures
-                of a sample and their texts are longer than a row.
+            UserError: when a picture has another grid than the vocabulary's, or when a picture
+                and its text are longer than a row.
         """
         # The upper end of the interval drops the condition, so that `fixed` never does.
         is_dropped = sample.stream == "image" and choose("condition") >= 1 - condition_dropout
-        ids: list[int] = []
+        units: list[list[int]] = [[]]
         for number, segment in enumerate(sample.segments):
+            before = sample.segments[number - 1] if number else None
+            # A text stays with the picture that it follows; anything else of a document may part.
+            follows = isinstance(segment, TextSegment) and isinstance(before, ImageSegment)
+            if sample.stream == "mixed" and before is not None and not follows:
+                units.append([])
             match segment:
                 case ImageSegment():
                     self._check_grid(sample, segment)
-                    ids += self.image_segment(segment.codes)
+                    units[-1] += self.image_segment(segment.codes)
                 case TextSegment() if is_dropped:
-                    ids += self.text_segment("")
+                    units[-1] += self.text_segment("")
                 case TextSegment():
                     index = int(choose(f"caption-{number}") * len(segment.captions))
                     text = segment.captions[index].text
                     is_prose = sample.stream == "text"
-                    ids += self.text_segment(text) if is_prose else self.caption_segment(text)
-        ids.append(self.end)
+                    units[-1] += self.text_segment(text) if is_prose else self.caption_segment(text)
         if sample.stream == "text":
+            ids = [*units[0], self.end]
             return [ids[start : start + self.seq_len] for start in range(0, len(ids), self.seq_len)]
-        if len(ids) > self.seq_len:
-            raise UserError(
-                f"sample {sample.key} ({sample.stream}) has {len(ids)} tokens; "
-                f"a row holds train.seq_len = {self.seq_len}",
-                "A picture is never cut: raise train.seq_len, or lower train.caption_max_tokens "
-                "or shards.records_per_document.",
-            )
-        return [ids]
+        return self._fit_rows(sample, units)
+
+    def _fit_rows(self, sample: Sample, units: Sequence[list[int]]) -> list[list[int]]:
+        """As few documents as hold the units in order, each of at most a row."""
+        documents: list[list[int]] = []
+        for unit in units:
+            length = len(unit) + 1
+            if length > self.seq_len:
+                raise UserError(
+                    f"sample {sample.key} ({sample.stream}) has {length} tokens for one picture "
+                    f"with its text; a row holds train.seq_len = {self.seq_len}",
+                    "A picture is never cut: raise train.seq_len, or lower "
+                    "train.caption_max_tokens.",
+                )
+            if documents and len(documents[-1]) + length <= self.seq_len:
+                documents[-1] += unit
+            else:
+                documents.append(list(unit))
+        return [[*ids, self.end] for ids in documents]
 
     def _check_grid(self, sample: Sample, segment: ImageSegment) -> None:
         grid = self.vocabulary.image.grid

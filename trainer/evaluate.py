@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,11 +119,17 @@ def held_out_pairs(manifest: Manifest, max_pairs: int) -> list[Pair]:
     pairs = []
     for stream in ("image", "mixed"):
         for sample in held_out_samples(manifest, stream):
-            texts = [each for each in sample.segments if isinstance(each, TextSegment)]
-            images = [each for each in sample.segments if isinstance(each, ImageSegment)]
+            neighbours = list(pairwise(sample.segments))
+            if stream == "mixed":  # there the text follows its picture
+                neighbours = [(text, image) for image, text in neighbours]
+            found = [
+                (text, image)
+                for text, image in neighbours
+                if isinstance(text, TextSegment) and isinstance(image, ImageSegment)
+            ]
             pairs += [
                 Pair(key=f"{sample.key}/{n}", text=text.captions[0].text, codes=image.codes)
-                for n, (text, image) in enumerate(zip(texts, images, strict=True))
+                for n, (text, image) in enumerate(found)
             ]
     return pairs[:max_pairs]
 

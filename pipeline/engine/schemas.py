@@ -2,8 +2,12 @@
 
 The dataset card, `anymix explain` and the docs take their column descriptions from here.
 A variant is a text for a record. The caption as the source gave it is one too: its `variant_id` is
-`ORIGINAL`, so that scores and selection treat it and the LLM's texts alike.
+`ORIGINAL`, and `original-NAME` is that of a further caption, so that scores and selection treat
+them and the LLM's texts alike.
 """
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,7 +28,8 @@ _RECORD_ID = _column(
 _VARIANT_ID = _column(
     "variant_id",
     pa.string(),
-    f"Stable hash of a text of the record; `{ORIGINAL}` is the source's own",
+    f"Stable hash of a text of the record; `{ORIGINAL}` is the source's own, "
+    f"`{ORIGINAL}-NAME` a further one",
 )
 
 RECORDS = pa.schema(
@@ -213,6 +218,13 @@ TABLES = {
     "rejects": REJECTS,
 }
 """Every table by its name."""
+
+
+def original_texts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The source's texts of a row of `records` as (variant_id, text), its caption first."""
+    yield ORIGINAL, record["caption"]
+    for further in record["more_captions"]:
+        yield f"{ORIGINAL}-{further['name']}", further["text"]
 
 
 def reject(

@@ -124,7 +124,9 @@ def _texts(connection: DuckDBPyConnection) -> Finding:
         texts AS (
             SELECT record_id, variant_id FROM scores WHERE record_id NOT IN (FROM dropped)
         ), ends AS (
-            SELECT split_part(text, '/', 1) AS record_id, split_part(text, '/', 2) AS variant_id
+            -- A record's id holds no slash; the name of a further caption may.
+            SELECT split_part(text, '/', 1) AS record_id,
+                substr(text, strpos(text, '/') + 1) AS variant_id
             FROM (SELECT unnest(variant_ids) AS text FROM samples)
             UNION ALL
             SELECT record_id, variant_id FROM rejects WHERE stage = 'select' AND variant_id NOT NULL

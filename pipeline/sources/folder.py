@@ -1,8 +1,9 @@
-"""Your own pictures: a folder of images, each with its caption in a `.txt` file beside it."""
+"""Your own pictures: a folder of images, with captions beside them or in one metadata file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,17 +12,26 @@ from pydantic import Field, field_validator
 from pipeline.engine.fingerprint import fingerprint, hash_bytes
 from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, cut
 from pipeline.settings import RecipePath, Settings
-
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
+from pipeline.sources import folder_captions
+from pipeline.sources.captions import Captions, captions_of
+from pipeline.sources.files import Problem, read_file
+from pipeline.sources.folder_walk import Listed, Range, look_at, walk
 
 
 class FolderSettings(Settings):
-    """`kind: folder`: `cat.jpg` with its caption in `cat.txt`, at any depth."""
+    """`kind: folder`: `cat.jpg` with its caption in `cat.txt` or `cat.json`, at any depth.
+
+    Or with a row in `metadata.csv`, `metadata.jsonl` or `metadata.parquet` at the top, whose column
+    `file_name` is the picture's path below the folder, as in `datasets`' ImageFolder.
+    """
 
     kind: Literal["folder"]
     name: str = "folder"
     path: RecipePath
     """The folder, absolute or relative to the recipe."""
+    caption_columns: list[str] | None = None
+    """Columns of the metadata or keys of a `.json`: the first with a text is the caption, the
+    others are further captions. Null takes `caption` or `text` first, then the other texts."""
     licence: str = "unknown"
     """SPDX name of the pictures' licence, kept on every record."""
     attribution: str = ""
@@ -46,73 +56,85 @@ class FolderSource:
 
     def parts(self, rows_per_part: int, known: Mapping[str, Part]) -> Iterator[Part]:
         """Runs of file names, cut where the names say, named by the bytes that they hold."""
-        keys = self._keys()
+        listed = self._listed(Range())
+        keys = sorted(listed)
+        settings = self._settings.model_dump(mode="json")
         for run in cut(keys, rows_per_part):
-            members = keys[run]
-            look = fingerprint(
-                files=[self._look(key) for key in members],
-                settings=self._settings.model_dump(mode="json"),
-            )
+            members = {key: listed[key] for key in keys[run]}
+            looks = [[key, each.fingerprint] for key, each in members.items()]
+            look = fingerprint(files=looks, settings=settings)
             yield known[look] if look in known else self._part(members, look)
 
     def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
         """The pictures of one run, with their captions."""
-        for key in self._keys():
-            if part.slice["first"] <= key <= part.slice["last"]:
-                yield self._record(key)
+        wanted = Range(first=part.slice["first"], last=part.slice["last"])
+        for key, listed in sorted(self._listed(wanted).items()):
+            yield self._record(key, listed)
 
-    def _keys(self) -> list[str]:
+    def _listed(self, wanted: Range) -> dict[str, Listed]:
+        """What the folder and its metadata list in a range, by key."""
         root = self._settings.path
-        return sorted(
-            path.relative_to(root).as_posix()
-            for path in root.rglob("*")
-            if path.suffix.lower() in _SUFFIXES and path.is_file()
-        )
+        listed = dict(walk(root, wanted))
+        columns = self._settings.caption_columns
+        for key, row in folder_captions.read_metadata(root, columns):
+            if wanted.holds(key):
+                if isinstance(row, Problem):
+                    listed[key] = Listed(problem=row)
+                else:
+                    listed[key] = replace(listed.get(key) or look_at(root / key), metadata=row)
+        return listed
 
-    def _files(self, key: str) -> tuple[Path, Path]:
-        image = self._settings.path / key
-        return image, image.with_suffix(".txt")
-
-    def _look(self, key: str) -> list[object]:
-        look: list[object] = [key]
-        for path in self._files(key):
-            status = path.stat() if path.exists() else None
-            look += [status.st_size, status.st_mtime_ns] if status else [None]
-        return look
-
-    def _part(self, members: list[str], look: str) -> Part:
-        content, size = [], 0
-        for key in members:
-            image, caption = self._files(key)
-            content.append([key, hash_bytes(image.read_bytes())])
-            size += image.stat().st_size
-            if caption.exists():
-                content.append([caption.name, hash_bytes(caption.read_bytes())])
+    def _part(self, members: Mapping[str, Listed], look: str) -> Part:
+        contents, size, is_readable = [], 0, True
+        for key, listed in members.items():
+            content = self._read(key, listed)
+            if isinstance(content, Problem):
+                contents.append([key, content.reason])
+                is_readable &= content.reason != "ingest-file-unreadable"
+            else:
+                beside = folder_captions.read_beside(self._settings.path / key)
+                row = replace(listed, look="").fingerprint
+                contents.append([key, hash_bytes(content), row, *beside.fingerprint])
+                size += len(content)
         settings = self._settings.model_dump(mode="json", exclude={"path"})
         slice_ = {
             "path": str(self._settings.path),
-            "first": members[0],
-            "last": members[-1],
-            "content": fingerprint(files=content, settings=settings),
+            "first": min(members),
+            "last": max(members),
+            "content": fingerprint(files=contents, settings=settings),
         }
+        # Without a look where a file was forbidden: a changed permission shows in no time or size.
         return Part.of(
-            self._settings.name, slice_, num_records=len(members), size_bytes=size, look=look
+            self._settings.name,
+            slice_,
+            num_records=len(members),
+            size_bytes=size,
+            look=look if is_readable else "",
         )
 
-    def _record(self, key: str) -> SourceRecord | UnreadableRecord:
-        image, caption = self._files(key)
-        size = image.stat().st_size
-        if size > self._settings.max_image_bytes:
-            limit = self._settings.max_image_bytes
-            detail = f"{size} bytes, allowed are {limit}"
-            return UnreadableRecord(key=key, reason="ingest-image-too-large", detail=detail)
-        if not caption.exists():
-            detail = f"there is no {caption.name} beside the picture"
-            return UnreadableRecord(key=key, reason="ingest-no-caption", detail=detail)
+    def _read(self, key: str, listed: Listed) -> bytes | Problem:
+        if listed.problem is not None:
+            return listed.problem
+        return read_file(self._settings.path / key, self._settings.max_image_bytes)
+
+    def _record(self, key: str, listed: Listed) -> SourceRecord | UnreadableRecord:
+        image = self._read(key, listed)
+        if isinstance(image, Problem):
+            return UnreadableRecord(key=key, reason=image.reason, detail=image.detail)
+        captions: Captions | Problem
+        if listed.metadata is not None:
+            captions = captions_of(listed.metadata, list(listed.metadata))
+        else:
+            beside = folder_captions.read_beside(self._settings.path / key)
+            captions = folder_captions.of_beside(beside, self._settings.caption_columns)
+        if isinstance(captions, Problem):
+            return UnreadableRecord(key=key, reason=captions.reason, detail=captions.detail)
         return SourceRecord(
             key=key,
-            caption=caption.read_text(encoding="utf-8", errors="replace").strip(),
-            image=image.read_bytes(),
+            caption=captions.caption,
+            more_captions=captions.more,
+            image=image,
+            image_ref=(self._settings.path / key).as_posix(),
             licence=self._settings.licence,
             attribution=self._settings.attribution,
             origin=key,

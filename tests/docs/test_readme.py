@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.recipe import load_recipe
+from pipeline.sources import SOURCE_KINDS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -29,6 +30,17 @@ def test_your_own_pictures_in_five_lines_is_a_recipe(tmp_path):
     recipe["sources"][0]["path"] = str(tmp_path)
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(recipe))
     assert load_recipe(tmp_path / "my.yaml").sources[0].licence == "CC-BY-4.0"
+
+
+def test_the_recipe_of_a_table_is_one(tmp_path):
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "my.yaml").write_text(blocks("yaml")[2])
+    assert load_recipe(tmp_path / "my.yaml").sources[0].caption_columns == ["en", "de"]
+
+
+def test_every_kind_of_source_is_in_the_readme():
+    table = README.split("## Other sources")[1].split("## ")[0]
+    assert all(f"**{kind}**" in table for kind in SOURCE_KINDS)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@ from filters.duplicates import STEP
 from pipeline.engine.schemas import RECORDS
 from pipeline.engine.tables import connect, part_path, write_table
 
-LISTS = {"more_captions": [], "repairs": [], "opt_outs": [], "image_ref": None, "position": 0}
-
 
 def test_the_smallest_id_of_equal_content_stays_whatever_the_part(tmp_path):
-    row = dict.fromkeys(RECORDS.names, "x") | LISTS | {"image": None, "width": None, "height": None}
+    row = dict.fromkeys(RECORDS.names, "x") | {"image": None, "width": None, "height": None}
+    row |= {"more_captions": [], "repairs": [], "opt_outs": [], "position": None}
     parts = {
         "p1": [("c", "image-1", "a"), ("d", "image-2", "a"), ("t2", None, "same text")],
         "p2": [("a", "image-1", "b"), ("b", "image-1", "c"), ("t1", None, "same text")],

@@ -20,12 +20,15 @@ from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
 from pipeline.sources.shapes import draw
 
-LISTS = {"more_captions": [], "repairs": [], "opt_outs": [], "image_ref": None, "position": 0}
-
 CLIP_SETTINGS = ClipSettings(
     image_size=32, patch_size=8, width=32, vision_layers=1, text_layers=1, steps=12, batch_size=32
 )
 SETTINGS = ScoreSettings(clip=CLIP_SETTINGS)
+
+
+RECORD = dict.fromkeys(RECORDS.names, "x") | {
+    "more_captions": [], "repairs": [], "opt_outs": [], "position": None, "document": None,
+}  # fmt: skip
 
 
 def shape_record(index):
@@ -33,31 +36,27 @@ def shape_record(index):
     stream = io.BytesIO()
     image.save(stream, "PNG")
     content = stream.getvalue()
-    return (
-        dict.fromkeys(RECORDS.names, "x")
-        | LISTS
-        | {
-            "record_id": f"r{index:03d}",
-            "image": content,
-            "image_id": hash_bytes(content),
-            "width": 32,
-            "height": 32,
-            "caption": caption,
-        }
-    )
+    return RECORD | {
+        "record_id": f"r{index:03d}",
+        "image": content,
+        "image_id": hash_bytes(content),
+        "width": 32,
+        "height": 32,
+        "caption": caption,
+    }
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Tables of 60 shapes and a text, with a CLIP fitted on them."""
     root = tmp_path_factory.mktemp("score")
-    text = dict.fromkeys(RECORDS.names, "x") | LISTS | {
+    text = RECORD | {
         "record_id": "text", "image": None, "image_id": None, "width": None, "height": None,
         "caption": "prose without a picture",
     }  # fmt: skip
-    write_table(
-        root / "records.parquet", [*(shape_record(index) for index in range(60)), text], RECORDS
-    )
+    shapes = [shape_record(index) for index in range(60)]
+    shapes[4]["more_captions"] = [{"name": "de", "text": "eine Form"}]
+    write_table(root / "records.parquet", [*shapes, text], RECORDS)
     variant = dict.fromkeys(VARIANTS.names, "x") | dict.fromkeys(
         ("attempt", "seed", "num_prompt_tokens", "num_output_tokens"), 1
     )
@@ -86,8 +85,14 @@ def scores(corpus):
 
 
 def test_every_text_of_every_record_has_a_row(scores):
-    assert len(scores) == 63
-    assert len({(row["record_id"], row["variant_id"]) for row in scores}) == 63
+    assert len(scores) == 64
+    assert len({(row["record_id"], row["variant_id"]) for row in scores}) == 64
+
+
+def test_a_further_caption_is_scored_as_one_of_the_source(scores):
+    (row,) = [row for row in scores if row["variant_id"] == "original-de"]
+    assert (row["record_id"], row["kind"]) == ("r004", "original")
+    assert row["clip_score"] is not None
 
 
 def test_clip_scores_are_given_only_to_texts_that_describe_a_picture(scores):
@@ -112,12 +117,14 @@ def test_a_shuffled_score_is_of_a_wrong_text(corpus, scores):
     records = {f"r{index:03d}": shape_record(index) for index in range(60)}
     scorers = [ClipScorer(corpus / "clip" / weights_name(fold), CLIP_SETTINGS) for fold in range(2)]
     for row in scores:
-        if row["kind"] != "original" or row["clip_score_shuffled"] is None:
+        if row["variant_id"] != "original" or row["clip_score_shuffled"] is None:
             continue
         record = records[row["record_id"]]
         scorer = scorers[fold_of(record["image_id"], 2)]
-        wrong = [other["caption"] for other in records.values()
-                 if other["caption"] != record["caption"]] + ["a shape"]  # fmt: skip
+        wrong = [
+            other["caption"] for other in records.values() if other["caption"] != record["caption"]
+        ]
+        wrong += ["a shape", "eine Form"]  # fmt: skip
         picture = scorer.embed_images(np.asarray(images.decode(record["image"]))[None])
         possible = scorer.embed_texts(wrong) @ picture[0]
         assert np.abs(possible - row["clip_score_shuffled"]).min() < 1e-5

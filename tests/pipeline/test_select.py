@@ -19,12 +19,12 @@ from pipeline.select import (
     fit_cuts,
 )
 
-LISTS = {"more_captions": [], "repairs": [], "opt_outs": [], "image_ref": None, "position": 0}
 
-
-def record(record_id, *, image_id="i", split="train"):
-    row = dict.fromkeys(RECORDS.names, "x") | LISTS | {"image": None, "width": 1, "height": 1}
-    return row | {"record_id": record_id, "image_id": image_id, "split": split}
+def record(record_id, *, image_id="i", split="train", document=None):
+    row = dict.fromkeys(RECORDS.names, "x") | {"image": None, "width": 1, "height": 1}
+    row |= {"more_captions": [], "repairs": [], "opt_outs": [], "position": None}
+    ids = {"record_id": record_id, "image_id": image_id, "document": document}
+    return row | ids | {"split": split}
 
 
 def score(record_id, variant_id="original", kind="original", **columns):
@@ -133,6 +133,34 @@ def test_the_mixed_stream_gets_its_share(tmp_path):
     output = select(tmp_path, records, [score(f"r{index}") for index in range(900)])
     mixed = sum(row["stream"] == "mixed" for row in output.rows)
     assert 250 < mixed < 350
+
+
+def test_the_pieces_of_a_document_go_into_the_mixed_stream_together(tmp_path):
+    records = [
+        record("a", document="d"),
+        record("b", document="d", image_id=None),
+        record("c", document="e", image_id=None),
+        record("d", document="f"),
+        record("e", document="f", image_id=None),
+    ]
+    scores = [
+        score(each["record_id"], entropy=9.0 * (each["record_id"] == "d")) for each in records
+    ]
+    output = select(tmp_path, records, scores, rules={"entropy": Rule(max=1)}, mixed_share=0)
+    streams = {row["record_id"]: row["stream"] for row in output.rows}
+    # The only picture of the document `f` is left out, so that its text is one like any other.
+    assert streams == {"a": "mixed", "b": "mixed", "c": "text", "e": "text"}
+
+
+def test_further_captions_are_kept_and_left_out_one_by_one(tmp_path):
+    scores = [
+        score("a", clip_score=0.1),
+        score("a", "original-de", clip_score=0.9),
+        score("a", "original-fr", clip_score=0.2),
+    ]
+    output = select(tmp_path, [record("a")], scores, rules={"clip_score": Rule(min=0.25)})
+    assert [row["variant_id"] for row in output.rows] == ["original-de"]
+    assert [row["variant_id"] for row in output.rejects] == ["original", "original-fr"]
 
 
 def test_auc_is_the_chance_that_a_true_pair_scores_higher():

@@ -29,6 +29,10 @@ class Selected:
     split: str = "train"
     caption: str = "a red square"
     variants: Sequence[tuple[str, str, str]] = ()  # variant_id, kind, text
+    more_captions: Sequence[tuple[str, str]] = ()  # name, text
+    document: str | None = None
+    position: int | None = None
+    has_image: bool = True  # in the image and mixed streams
 
 
 def png(seed: int, size: int = 16) -> bytes:
@@ -49,17 +53,18 @@ def write_part(
         name: [] for name in ("records", "variants", "scores", "selection", "tokens")
     }
     for number, record in enumerate(selected):
-        image = None if record.stream == "text" else png(number)
+        image = png(number) if record.has_image and record.stream != "text" else None
         image_id = None if image is None else hashlib.sha256(image).hexdigest()
         rows["records"].append(_record(record, image, image_id))
-        texts = [(schemas.ORIGINAL, "original", record.caption), *record.variants]
+        further = [(f"original-{name}", "original", text) for name, text in record.more_captions]
+        texts = [(schemas.ORIGINAL, "original", record.caption), *further, *record.variants]
         for variant_id, kind, text in texts:
             ids = {"record_id": record.record_id, "variant_id": variant_id, "kind": kind}
             place = {"stream": record.stream, "split": record.split}
             rows["selection"].append({**ids, **place})
             score = None if image is None else 0.25
             rows["scores"].append({**ids, "caption_quality": 1.0, "clip_score": score})
-            if variant_id != schemas.ORIGINAL:
+            if kind != "original":
                 rows["variants"].append({**ids, **_written(text, kind)})
         if image_id is not None and with_tokens:
             codes = np.arange(4, dtype="<u2") + number
@@ -97,7 +102,9 @@ def _record(record: Selected, image: bytes | None, image_id: str | None) -> dict
         "attribution": "nobody",
         "split": record.split,
         "origin": f"generated://{record.record_id}",
-        "more_captions": [],
+        "more_captions": [{"name": name, "text": text} for name, text in record.more_captions],
+        "document": record.document,
+        "position": record.position,
         "repairs": [],
         "opt_outs": [],
     }

@@ -95,6 +95,56 @@ def test_mixed_documents_are_images_each_followed_by_its_captions(
     assert last.codes.tolist() == [[12, 13], [14, 15]]
 
 
+def write_selected(root: Path, *selected: Selected) -> list[Sample]:
+    work = shard_work("part", write_part(root, "part", selected), root / "shards", NAMES)
+    ShardWorker(ShardSettings(), {})(work)
+    return samples_of(root / "shards", selected[0].stream)
+
+
+def test_a_document_is_one_sample_in_its_order_with_texts_that_have_no_image(
+    tmp_path: Path,
+) -> None:
+    def piece(document: str, position: int, *, has_image: bool) -> Selected:
+        name = f"{document}{position}"
+        return Selected(
+            record_id=name, stream="mixed", caption=name, document=document, position=position,
+            has_image=has_image,
+        )  # fmt: skip
+
+    alone, short, *long = write_selected(
+        tmp_path,
+        Selected(record_id="single", stream="mixed"),
+        piece("d", 4, has_image=True),
+        *(piece("e", position, has_image=position != 2) for position in range(5)),
+        piece("d", 0, has_image=False),
+    )
+    assert alone.metadata["record_ids"] == ["single"]
+    assert short.metadata["record_ids"] == ["d0", "d4"]
+    first, image, second = short.segments
+    assert isinstance(first, TextSegment)
+    assert isinstance(second, TextSegment)
+    assert isinstance(image, ImageSegment)
+    assert (first.captions[0].text, second.captions[0].text) == ("d0", "d4")
+    assert image.codes.tolist() == [[1, 2], [3, 4]]
+    assert [sample.metadata["record_ids"] for sample in long] == [["e0", "e1", "e2", "e3", "e4"]]
+    pictures = [each for each in long[0].segments if isinstance(each, ImageSegment)]
+    assert [each.codes[0, 0] for each in pictures] == [2, 3, 5, 6]
+
+
+def test_further_captions_stand_beside_the_first(tmp_path: Path) -> None:
+    more = [("de", "ein rotes Quadrat"), ("a/b.c", "RED")]
+    (sample,) = write_selected(
+        tmp_path, Selected(record_id="a", stream="image", more_captions=more)
+    )
+    text, _ = sample.segments
+    assert isinstance(text, TextSegment)
+    assert [(each.text, each.variant_id) for each in text.captions] == [
+        ("a red square", "original"),
+        ("ein rotes Quadrat", "original-de"),
+        ("RED", "original-a/b.c"),
+    ]
+
+
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     first, _ = write(tmp_path / "first")
     second, _ = write(tmp_path / "second")

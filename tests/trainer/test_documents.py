@@ -61,6 +61,20 @@ def test_in_a_mixed_document_each_text_follows_its_picture(encoder: Encoder) -> 
     assert words == [*first, *second, "again", "</txt>", "<eos>"]
 
 
+def test_a_long_document_is_cut_before_a_picture_or_a_text_of_its_own(encoder: Encoder) -> None:
+    picture = ImageSegment(codes=CODES)
+    segments = [texts("start"), *(each for _ in range(4) for each in (picture, texts(TEXT)))]
+    documents = encoder.documents(sample("mixed", *segments, texts("end")), fixed)
+    assert len(documents) > 1
+    assert all(len(ids) <= encoder.seq_len for ids in documents)
+    shown = [spell(encoder, ids) for ids in documents]
+    assert all(words[-1] == "<eos>" for words in shown)
+    assert all(words[0] == "<img>" for words in shown[1:])
+    words = [word for document in shown for word in document if isinstance(word, str)]
+    texts_in_order = [word for word in words if not word.startswith("<")]
+    assert texts_in_order == ["start", *[TEXT] * 4, "end"]
+
+
 def test_every_caption_has_its_turn_and_the_choice_is_repeatable(encoder: Encoder) -> None:
     both = sample("image", texts("one", "two"), ImageSegment(codes=CODES))
     chosen = [

@@ -268,8 +268,13 @@ def _pairs(corpus: Corpus, texts: str, condition: str, order: str, count: int) -
             WHERE kind IN {CAPTION_KINDS} AND {condition} AND (record_id, variant_id) IN ({texts})
             ORDER BY {order}, record_id, variant_id LIMIT {count}
         )
-        SELECT chosen.kind, coalesce(text, caption), clip_score, image_id, image, image_ref
-        FROM chosen
+        SELECT chosen.kind, coalesce(
+            text,
+            list_filter(
+                more_captions, lambda more: '{ORIGINAL}-' || more.name = variant_id
+            )[1].text,
+            caption
+        ), clip_score, image_id, image, image_ref FROM chosen
         JOIN records USING (record_id) LEFT JOIN variants USING (record_id, variant_id)
         ORDER BY {order}, record_id, variant_id
         """

@@ -1,0 +1,293 @@
+"""A source that is files of rows: finds the files, cuts them into parts and reads them again.
+
+What a row means is the business of `table`, `text` and `interleaved`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+from pydantic import Field, field_validator
+
+from pipeline.engine.fingerprint import fingerprint
+from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord
+from pipeline.errors import UserError
+from pipeline.settings import RecipePath, Settings
+from pipeline.sources.files import Problem, as_text, place_below, plain, problem_of, read_file
+from pipeline.sources.spans import SUFFIXES, Meaning, Row, Span, list_spans, read_span
+
+_WILDCARDS = "*?["
+
+
+class RowFileSettings(Settings):
+    """What all sources of rows have in common."""
+
+    path: RecipePath
+    """One file, or many by a glob (`data/**/*.parquet`); absolute or relative to the recipe."""
+    key_column: str | None = None
+    """The column that names a row within its file; null takes the row's number."""
+    licence: str = "unknown"
+    """SPDX name of the licence, for rows that name none."""
+    licence_column: str | None = None
+    """The column that names the row's licence."""
+    attribution: str = ""
+    """Whom to name, for rows that name nobody."""
+    attribution_column: str | None = None
+    """The column that says whom to name."""
+    origin_column: str | None = None
+    """The column with the URL that the row is from; null takes the file and the row."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_there(cls, path: Path) -> Path:
+        folder, pattern = split_glob(path)
+        if pattern is None and not path.is_file():
+            hint = f": name its files, such as {path}/*.parquet" if path.is_dir() else ""
+            message = f"there is no file {path}{hint}"
+            raise ValueError(message)
+        if not folder.is_dir():
+            message = f"there is no folder {folder}"
+            raise ValueError(message)
+        if path.suffix.lower() not in SUFFIXES:
+            message = f"{path.name} does not end in one of {', '.join(sorted(SUFFIXES))}"
+            raise ValueError(message)
+        return path
+
+    def columns(self) -> list[str]:
+        """The columns that every kind of row may have."""
+        named = (
+            self.key_column, self.licence_column, self.attribution_column, self.origin_column,
+        )  # fmt: skip
+        return [name for name in named if name is not None]
+
+
+class PictureSettings(RowFileSettings):
+    """What sources of rows with pictures have in common."""
+
+    image_folder: RecipePath | None = None
+    """Where the images' paths start, and what they may not leave; null is the file's folder."""
+    max_image_bytes: int = Field(default=50_000_000, ge=1)
+    """A larger image is rejected undecoded, in bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a row stands, and what its records are called."""
+
+    file: Path
+    key: str
+
+
+class Provenance(TypedDict):
+    """What `SourceRecord` says of a record beside its content."""
+
+    licence: str
+    attribution: str
+    origin: str
+
+
+class RowMeaning(Meaning, Protocol):
+    """What a source's rows mean."""
+
+    def records(self, row: Row, place: Place) -> Iterator[SourceRecord | UnreadableRecord]:
+        """As many records as `num_records` says, in the row's order."""
+
+
+class RowFiles:
+    """Files of rows as a source; a part is a span of one file.
+
+    Record keys are `FILE#KEY`, so that keys need to be unique only within their file, and
+    adding a file never makes a record of another one a duplicate.
+    """
+
+    def __init__(self, name: str, settings: RowFileSettings, meaning: RowMeaning) -> None:
+        self._name = name
+        self._settings = settings
+        self._meaning = meaning
+        self._folder, self._pattern = split_glob(settings.path)
+        self._decides = settings.model_dump(mode="json", exclude={"path"})
+
+    def parts(self, rows_per_part: int, known: Mapping[str, Part]) -> Iterator[Part]:
+        """The spans of each file; a file with the size and time of the last run is not opened."""
+        for file in self._files():
+            try:
+                status = file.stat()
+                look = fingerprint(
+                    file=plain(str(file)),
+                    status=[status.st_size, status.st_mtime_ns],
+                    settings=self._decides,
+                    rows_per_part=rows_per_part,
+                )
+                yield from remembered(look, known) or self._parts_of(file, look, rows_per_part)
+            except OSError as error:
+                # Without a look: a changed permission does not show in the size and the time.
+                yield self._unreadable(file, problem_of(error, file), "")
+
+    def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
+        """The records of one span."""
+        name = part.slice["file"]
+        if "problem" in part.slice:
+            yield UnreadableRecord(key=plain(name), **part.slice["problem"])
+            return
+        file = self._folder / name
+        span = Span(**{name: part.slice[name] for name in _SPAN})
+        repeated = set(span.repeated)
+        for number, row in read_span(file, span, self._meaning):
+            # A row that cannot have its own key is named by its number, which no key looks like.
+            by_number = f"{plain(name)}:{number}"
+            if isinstance(row, Problem):
+                yield UnreadableRecord(key=by_number, reason=row.reason, detail=row.detail)
+                continue
+            own = self._meaning.key(row)
+            if own is not None:
+                key = f"{plain(name)}#{plain(own)}"
+            elif self._settings.key_column is None:
+                key = f"{plain(name)}#{number}"
+            if own is None and self._settings.key_column is not None:
+                problem = _no_key(row, self._settings.key_column)
+            elif number in repeated:
+                problem = Problem(reason="ingest-duplicate-key", detail=f"{key} is there already")
+            else:
+                yield from self._meaning.records(row, Place(file=file, key=key))
+                continue
+            for place in range(self._meaning.num_records(row)):
+                yield UnreadableRecord(
+                    key=f"{by_number}:{place}", reason=problem.reason, detail=problem.detail
+                )
+
+    def _files(self) -> Sequence[Path]:
+        if self._pattern is None:
+            return [self._settings.path]
+        files = sorted(self._folder.glob(self._pattern))
+        if not files:
+            raise UserError(f"no file matches {self._settings.path}")
+        return files
+
+    def _parts_of(self, file: Path, look: str, rows_per_part: int) -> list[Part]:
+        if plain(file.name) != file.name:
+            detail = "the file's name is not UTF-8"
+            spans: list[Span] | Problem = Problem(reason="ingest-file-unreadable", detail=detail)
+        else:
+            spans = list_spans(file, rows_per_part, self._meaning)
+        if isinstance(spans, Problem):
+            return [self._unreadable(file, spans, looks(look, 1)[0])]
+        return [
+            Part.of(
+                self._name,
+                {
+                    **self._slice(file),
+                    **{name: getattr(span, name) for name in _SPAN},
+                    "content": fingerprint(rows=span.content, settings=self._decides),
+                },
+                num_records=span.num_records,
+                size_bytes=span.size_bytes,
+                look=own,
+            )
+            for span, own in zip(spans, looks(look, len(spans)), strict=True)
+        ]
+
+    def _unreadable(self, file: Path, problem: Problem, look: str) -> Part:
+        slice_ = {
+            **self._slice(file),
+            "problem": {"reason": problem.reason, "detail": problem.detail},
+        }
+        return Part.of(self._name, slice_, num_records=1, look=look)
+
+    def _slice(self, file: Path) -> dict[str, Any]:
+        return {
+            "path": self._folder.as_posix(),
+            "file": plain(file.relative_to(self._folder).as_posix()),
+        }
+
+
+_SPAN = ("first_row", "num_rows", "where", "repeated")
+"""What reading needs of a `Span`."""
+
+
+def split_glob(path: Path) -> tuple[Path, str | None]:
+    """The folder that a glob starts in, and its pattern; for one file its folder and None."""
+    for parent in reversed([path, *path.parents]):
+        if any(sign in parent.name for sign in _WILDCARDS):
+            return parent.parent, path.relative_to(parent.parent).as_posix()
+    return path.parent, None
+
+
+def looks(look: str, count: int) -> list[str]:
+    """What the `count` parts of a file are remembered by; the last one says that it is."""
+    return [f"{look}-{index}{'-last' if index == count - 1 else ''}" for index in range(count)]
+
+
+def remembered(look: str, known: Mapping[str, Part]) -> list[Part]:
+    """All parts of a file that looks as it did; none where one of them is not known."""
+    parts: list[Part] = []
+    while (last := known.get(f"{look}-{len(parts)}-last")) is None:
+        part = known.get(f"{look}-{len(parts)}")
+        if part is None:
+            return []
+        parts.append(part)
+    return [*parts, last]
+
+
+def own_key(row: Row, column: str | None) -> str | None:
+    """The row's own key as text; None where there is none, or where it is no text or number."""
+    value = row.get(column) if column is not None else None
+    if isinstance(value, bool) or not isinstance(value, str | bytes | int):
+        return None
+    text = as_text(value) if isinstance(value, str | bytes) else str(value)
+    return plain(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"))
+
+
+def column_text(row: Row, column: str | None, default: str) -> str:
+    """What a column says beside the content (a licence, a URL), or `default` for null."""
+    value = row.get(column) if column is not None else None
+    return default if value in (None, "") else plain(str(value))
+
+
+def provenance(row: Row, settings: RowFileSettings, key: str) -> Provenance:
+    """Licence, attribution and origin of a row, or what the settings say where it has none."""
+    return Provenance(
+        licence=column_text(row, settings.licence_column, settings.licence),
+        attribution=column_text(row, settings.attribution_column, settings.attribution),
+        origin=column_text(row, settings.origin_column, key),
+    )
+
+
+def read_image(
+    value: object, file: Path, settings: PictureSettings
+) -> tuple[bytes, str | None] | Problem:
+    """The image that a cell names or holds, and where it lies if that is a file of its own.
+
+    Args:
+        value: bytes, a path, or a struct of `bytes` and `path` as `datasets` writes it.
+        file: the file that the cell is in.
+        settings: where paths start, and how large an image may be.
+    """
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if value is None or value == "":
+        return Problem(reason="ingest-no-image", detail="the image is null")
+    limit = settings.max_image_bytes
+    if isinstance(value, bytes):
+        if len(value) > limit:
+            detail = f"{len(value)} bytes, allowed are {limit}"
+            return Problem(reason="ingest-image-too-large", detail=detail)
+        return value, None
+    if not isinstance(value, str):
+        detail = f"the image is {type(value).__name__}, not a path or bytes"
+        return Problem(reason="ingest-wrong-type", detail=detail)
+    path = place_below(settings.image_folder or file.parent, value)
+    if isinstance(path, Problem):
+        return path
+    content = read_file(path, limit)
+    return content if isinstance(content, Problem) else (content, path.as_posix())
+
+
+def _no_key(row: Row, column: str) -> Problem:
+    value = row.get(column)
+    if value is None:
+        return Problem(reason="ingest-no-key", detail=f"{column} is null")
+    detail = f"{column} is {type(value).__name__}, not text or a whole number"
+    return Problem(reason="ingest-wrong-type", detail=detail)

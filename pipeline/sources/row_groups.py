@@ -1,0 +1,159 @@
+"""Rows of a Parquet file: row groups are hashed as bytes, and decoded only where asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.engine.fingerprint import fingerprint
+from pipeline.sources.files import Problem
+
+_ROWS_PER_BATCH = 64
+"""Rows in memory at once: with a photograph of some megabytes in each, still a few hundred."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowGroup:
+    """One row group: its length, and the hash of the bytes of the columns that are used."""
+
+    num_rows: int
+    size_bytes: int
+    content: str
+
+
+def list_groups(path: Path, columns: Sequence[str]) -> list[RowGroup] | Problem:
+    """The row groups of a file in order; a file without a whole footer is a problem.
+
+    Raises:
+        OSError: when the file cannot be opened or read.
+    """
+    with path.open("rb") as stream:
+        try:
+            file = pq.ParquetFile(stream)
+        except (pa.ArrowException, OSError) as error:
+            return _damage(error)
+        types = {name: str(file.schema_arrow.field(name).type) for name in _present(file, columns)}
+        found = []
+        for number in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(number)
+            chunks = [group.column(index) for index in range(group.num_columns)]
+            used = [chunk for chunk in chunks if _is_of(chunk.path_in_schema, types)]
+            found.append(
+                RowGroup(
+                    num_rows=group.num_rows,
+                    size_bytes=sum(chunk.total_compressed_size for chunk in used),
+                    content=fingerprint(types=types, chunks=[_hash(stream, c) for c in used]),
+                )
+            )
+        return found
+
+
+def read_all(path: Path) -> Iterator[Row | Problem]:
+    """All rows with all columns; a file without a whole footer is one problem."""
+    groups = list_groups(path, [])
+    if isinstance(groups, Problem):
+        yield groups
+        return
+    with path.open("rb") as stream:
+        names = pq.read_schema(stream).names
+    yield from read_rows(path, 0, sum(group.num_rows for group in groups), names)
+
+
+def read_rows(
+    path: Path, first_row: int, num_rows: int, columns: Sequence[str]
+) -> Iterator[Row | Problem]:
+    """A run of rows; where a row group is damaged, each of its rows from there on is a problem."""
+    with path.open("rb") as stream:
+        file = pq.ParquetFile(stream)
+        names = _present(file, columns)
+        start = 0
+        for number in range(file.metadata.num_row_groups):
+            length = file.metadata.row_group(number).num_rows
+            first, last = max(first_row, start), min(first_row + num_rows, start + length)
+            if first < last:
+                yield from _read_group(file, number, names, slice(first - start, last - start))
+            start += length
+
+
+def _read_group(
+    file: pq.ParquetFile, number: int, names: Sequence[str], wanted: slice
+) -> Iterator[Row | Problem]:
+    if not names:  # none of the columns is there: rows of nothing
+        yield from ({} for _ in range(wanted.start, wanted.stop))
+        return
+    passed, given, detail = 0, wanted.start, "the row group ends early"
+    try:
+        for batch in file.iter_batches(_ROWS_PER_BATCH, row_groups=[number], columns=list(names)):
+            skipped = given - passed
+            passed += batch.num_rows
+            if passed > given:
+                for row in _to_rows(batch.slice(skipped, wanted.stop - given)):
+                    yield row
+                    given += 1
+            if given == wanted.stop:
+                return
+    except (pa.ArrowException, OSError) as error:
+        detail = _damage(error).detail
+    for _ in range(given, wanted.stop):
+        yield Problem(reason="ingest-row-unreadable", detail=detail)
+
+
+def _to_rows(batch: pa.RecordBatch) -> Iterator[Row | Problem]:
+    try:
+        yield from batch.to_pylist()
+        return
+    except ValueError:  # text that is no UTF-8, or a time that Python does not know: find the row
+        pass
+    for index in range(batch.num_rows):
+        try:
+            yield {name: _value(batch.column(name)[index]) for name in batch.schema.names}
+        except (ValueError, OverflowError) as error:
+            yield Problem(reason="ingest-wrong-type", detail=str(error))
+
+
+def _value(scalar: pa.Scalar) -> object:
+    """The value; text that is no UTF-8 is decoded with `surrogateescape`."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        if not isinstance(scalar, pa.StringScalar | pa.LargeStringScalar):
+            raise
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
+
+
+def _present(file: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
+    return [name for name in dict.fromkeys(columns) if name in file.schema_arrow.names]
+
+
+def _is_of(path: str, names: dict[str, str]) -> bool:
+    """Whether a leaf of the Parquet schema belongs to one of the columns."""
+    return any(path == name or path.startswith(f"{name}.") for name in names)
+
+
+def _hash(stream: IO[bytes], chunk: pq.ColumnChunkMetaData) -> str:
+    """SHA-256 of a column chunk's bytes, its dictionary among them."""
+    start = chunk.data_page_offset
+    if chunk.dictionary_page_offset:  # some writers put 0 where there is none
+        start = min(start, chunk.dictionary_page_offset)
+    stream.seek(start)
+    digest, left = hashlib.sha256(), chunk.total_compressed_size
+    while left > 0 and (block := stream.read(min(left, 1 << 20))):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest()
+
+
+def _damage(error: Exception) -> Problem:
+    """The problem that Arrow's error stands for; an error of the store is raised again."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    first_line = str(error).strip().partition("\n")[0]
+    return Problem(reason="ingest-file-unreadable", detail=f"damaged Parquet: {first_line}")

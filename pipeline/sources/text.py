@@ -1,0 +1,147 @@
+"""Text alone: plain text files, or the text column of JSON lines, Parquet, CSV or TSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.engine.fingerprint import fingerprint, hash_bytes
+from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, cut
+from pipeline.errors import UserError
+from pipeline.sources.captions import captions_of
+from pipeline.sources.files import Problem, as_text, plain, read_file
+from pipeline.sources.row_files import (
+    Place,
+    RowFiles,
+    RowFileSettings,
+    own_key,
+    provenance,
+    split_glob,
+)
+from pipeline.sources.spans import Row
+
+
+class TextSourceSettings(RowFileSettings):
+    """`kind: text`: prose without pictures."""
+
+    kind: Literal["text"]
+    name: str = "text"
+    text_column: str = "text"
+    """The column of the text, where the files have columns."""
+    per: Literal["file", "paragraph"] = "file"
+    """What a record is in a `.txt` file: all of it, or each paragraph (blank lines part them)."""
+    max_file_bytes: int = Field(default=50_000_000, ge=1)
+    """A larger `.txt` file is rejected unread with `per: file`, in bytes."""
+
+
+class TextSource:
+    """Rows of text as `RowFiles` gives them; with `per: file` a `.txt` file is one record."""
+
+    def __init__(self, settings: TextSourceSettings) -> None:
+        self._settings = settings
+        self._folder, self._pattern = split_glob(settings.path)
+        self._decides = settings.model_dump(mode="json", exclude={"path"})
+
+    def parts(self, rows_per_part: int, known: Mapping[str, Part]) -> Iterator[Part]:
+        """Runs of files, cut where their names say, named by the texts that they hold."""
+        keys = self._keys()
+        for run in cut(keys, rows_per_part):
+            members = keys[run]
+            look = fingerprint(files=[self._look(key) for key in members], settings=self._decides)
+            yield known[look] if look in known else self._part(members, look)
+
+    def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
+        """The texts of one run."""
+        for key in self._keys():
+            if part.slice["first"] <= key <= part.slice["last"]:
+                yield self._record(key)
+
+    def _keys(self) -> list[str]:
+        if self._pattern is None:
+            return [self._settings.path.name]
+        found = self._folder.glob(self._pattern)
+        keys = sorted(plain(path.relative_to(self._folder).as_posix()) for path in found)
+        if not keys:
+            raise UserError(f"no file matches {self._settings.path}")
+        return keys
+
+    def _look(self, key: str) -> list[Any]:
+        try:
+            status = (self._folder / key).stat()
+        except OSError as error:
+            return [key, error.errno]
+        return [key, status.st_size, status.st_mtime_ns]
+
+    def _part(self, members: list[str], look: str) -> Part:
+        contents, size, is_whole = [], 0, True
+        for key in members:
+            content = read_file(self._folder / key, self._settings.max_file_bytes)
+            if isinstance(content, Problem):
+                contents.append([plain(key), content.reason])
+                is_whole &= content.reason != "ingest-file-unreadable"
+            else:
+                contents.append([plain(key), hash_bytes(content)])
+                size += len(content)
+        slice_ = {
+            "path": self._folder.as_posix(),
+            "first": members[0],
+            "last": members[-1],
+            "content": fingerprint(files=contents, settings=self._decides),
+        }
+        # Without a look where a file was forbidden: a changed permission shows in no time or size.
+        return Part.of(
+            self._settings.name,
+            slice_,
+            num_records=len(members),
+            size_bytes=size,
+            look=look if is_whole else "",
+        )
+
+    def _record(self, key: str) -> SourceRecord | UnreadableRecord:
+        content = read_file(self._folder / key, self._settings.max_file_bytes)
+        if isinstance(content, Problem):
+            reason = content.reason.replace("-image-", "-file-")
+            return UnreadableRecord(key=plain(key), reason=reason, detail=content.detail)
+        return SourceRecord(
+            key=plain(key),
+            caption=as_text(content.removeprefix(b"\xef\xbb\xbf").strip()),
+            image=None,
+            **provenance({}, self._settings, plain(key)),
+        )
+
+
+class _Prose:
+    """A row is a text."""
+
+    def __init__(self, settings: TextSourceSettings) -> None:
+        self._settings = settings
+        self.columns = [settings.text_column, *settings.columns()]
+        self.listed = [settings.key_column] if settings.key_column else []
+
+    def key(self, row: Row) -> str | None:
+        return own_key(row, self._settings.key_column)
+
+    def num_records(self, row: Row) -> int:  # noqa: ARG002
+        return 1
+
+    def records(self, row: Row, place: Place) -> Iterator[SourceRecord | UnreadableRecord]:
+        found = captions_of(row, [self._settings.text_column])
+        if isinstance(found, Problem):
+            yield UnreadableRecord(key=place.key, reason=found.reason, detail=found.detail)
+            return
+        yield SourceRecord(
+            key=place.key,
+            caption=found.caption,
+            more_captions=found.more,
+            image=None,
+            **provenance(row, self._settings, place.key),
+        )
+
+
+def open_text(settings: TextSourceSettings) -> RowFiles | TextSource:
+    """The texts that the settings describe: whole files, or rows of files."""
+    if settings.per == "file" and settings.path.suffix.lower() == ".txt":
+        return TextSource(settings)
+    return RowFiles(settings.name, settings, _Prose(settings))
