@@ -36,7 +36,8 @@ class CorpusStepTask:
 def resolve_corpus_step(corpus: Corpus, spec: CorpusStepSpec) -> CorpusStepTask | None:
     """Place a corpus step's table; returns what has to be done first, or None when it is done."""
     inputs = {
-        table: [f"{print_}/{part}" for part, print_ in corpus.tables[table].prints.items()]
+        # Sorted: the SQL's answer does not depend on the order of the parts.
+        table: sorted(f"{print_}/{part}" for part, print_ in corpus.tables[table].prints.items())
         for table in spec.reads
     }
     decides = {"version": spec.version, "settings": {"sql": spec.sql}, "models": {}}
@@ -52,8 +53,9 @@ def resolve_corpus_step(corpus: Corpus, spec: CorpusStepSpec) -> CorpusStepTask 
             index=index,
         )
     corpus.tables[spec.writes] = PartFiles(folder)
-    for part, print_ in read_json(index).items():
-        corpus.tables[spec.writes].place(part, print_)
+    prints = read_json(index)
+    for part in corpus.parts:
+        corpus.tables[spec.writes].place(part.name, prints[part.name])
     return None
 
 
@@ -82,5 +84,5 @@ def do_corpus_step(task: CorpusStepTask) -> int:
     for part in task.parts:
         if part not in done:
             write_table(placed[part], [], schema)
-    commit_json(task.index, placed.prints)
+    commit_json(task.index, dict(sorted(placed.prints.items())))
     return num_rows
