@@ -71,6 +71,7 @@ def made(recipe, tmp_path_factory):
     return root
 
 
+@pytest.mark.e2e
 def test_a_corpus_on_a_store_has_the_bytes_of_a_local_one_and_every_command_reads_it(
     recipe, made, store, tmp_path, capsys
 ):
@@ -90,12 +91,14 @@ def test_a_corpus_on_a_store_has_the_bytes_of_a_local_one_and_every_command_read
     assert files_of(root) == before
 
 
+@pytest.mark.e2e
 def test_workers_of_ray_give_the_same_bytes_on_a_store(recipe, made, store):
     root = store.path("ray")
     run(recipe, root, "run.num_workers=2")
     assert files_of(root) == files_of(made)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("until", ["records", "clip", "samples"])
 def test_a_run_killed_between_two_puts_goes_on_to_the_same_bytes(recipe, made, store, until):
     """SIGKILL when a table's or model's first file has been put and the next one has not."""
