@@ -7,6 +7,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from pipeline.engine.storage import on_store, to_path
+from tests.faults.table import tell
 
 
 class Store:
@@ -52,3 +53,9 @@ def store(_s3_server, tmp_path, monkeypatch):
     _s3_server.fail(0)
     yield _s3_server
     _s3_server.fail(0)
+
+
+@pytest.fixture
+def fault():
+    """Tells `tests/FAULTS.md` what a fault looked like."""
+    return tell

@@ -65,7 +65,7 @@ def test_every_requirement_is_pinned():
     }
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     names = {
-        requirement.split("=")[0].split(">")[0].split("[")[0].strip().lower()
+        requirement.split("=")[0].split(">")[0].split("[")[0].strip().lower().replace("_", "-")
         for requirement in wanted
     }
     assert names <= pins

@@ -123,7 +123,7 @@ class RayRunner:
                 CommittingWorker,
                 fn_constructor_kwargs={
                     "spec": link.spec,
-                    "models": {name: models[name] for name in link.spec.models},
+                    "models": dict(models),
                     "context": self.context,
                 },
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),

@@ -66,7 +66,7 @@ class CommittingWorker:
     def __init__(self, spec: StageSpec, models: Mapping[str, Path], context: RunContext) -> None:
         self._spec = spec
         self._context = context
-        local = {name: local_copy(folder) for name, folder in models.items()}
+        local = {name: local_copy(models[name]) for name in spec.models}
         self._worker = load(spec.worker)(spec.settings, local)
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:

@@ -41,9 +41,9 @@ class HuggingFaceSettings(Settings):
     """The split to take."""
     revision: str = "main"
     """A branch, tag or commit of the hub's repository; each part pins the commit."""
-    image: str | None = "image"
+    image_column: str | None = "image"
     """The column with the image; null for texts alone."""
-    captions: tuple[str, ...] = Field(default=("text",), min_length=1)
+    caption_columns: tuple[str, ...] = Field(default=("text",), min_length=1)
     """The columns with texts. The first is the caption, the others are further captions."""
     licence: str = "unknown"
     """SPDX name of the licence, kept on every record."""
@@ -108,23 +108,25 @@ class HuggingFaceSource:
             yield self._record(f"{file}:{number:09d}", row, place, number)
 
     def _columns(self) -> list[str]:
-        image = [self._settings.image] if self._settings.image is not None else []
-        return [*image, *self._settings.captions]
+        image = [self._settings.image_column] if self._settings.image_column is not None else []
+        return [*image, *self._settings.caption_columns]
 
     def _record(
         self, key: str, row: Mapping[str, Any], place: str, number: int
     ) -> SourceRecord | UnreadableRecord:
         image, image_ref = None, None
-        if self._settings.image is not None:
-            image = image_of(row[self._settings.image])
+        if self._settings.image_column is not None:
+            image = image_of(row[self._settings.image_column])
             if image is None:
-                detail = f"{self._settings.image} holds no bytes"
+                detail = f"{self._settings.image_column} holds no bytes"
                 return UnreadableRecord(key=key, reason="ingest-no-image", detail=detail)
             if place.endswith(".parquet"):
-                image_ref = parquet_reference(place, column=self._settings.image, row=number)
-        texts = dict(pair for name in self._settings.captions for pair in _texts(name, row[name]))
+                image_ref = parquet_reference(place, column=self._settings.image_column, row=number)
+        texts = dict(
+            pair for name in self._settings.caption_columns for pair in _texts(name, row[name])
+        )
         if not texts:
-            detail = f"no text in {', '.join(self._settings.captions)}"
+            detail = f"no text in {', '.join(self._settings.caption_columns)}"
             return UnreadableRecord(key=key, reason="ingest-no-caption", detail=detail)
         caption, *_ = texts.values()
         return SourceRecord(

@@ -1,6 +1,9 @@
+import shutil
+
 import pytest
 
 from jobs.recipe import load_recipe
+from tests.jobs.corpora import run
 
 TINY = """
 name: tiny-shapes
@@ -40,3 +43,18 @@ def tiny_recipe(tmp_path_factory):
 def load(tiny_recipe):
     """Loads the tiny recipe with some lines changed."""
     return lambda *changes: load_recipe(tiny_recipe, changes)
+
+
+@pytest.fixture(scope="session")
+def made(tiny_recipe, tmp_path_factory):
+    """The tiny corpus, made once; tests that change it take a copy."""
+    root = tmp_path_factory.mktemp("made") / "corpus"
+    run(load_recipe(tiny_recipe), root)
+    return root
+
+
+@pytest.fixture
+def corpus(made, tmp_path):
+    root = tmp_path / "corpus"
+    shutil.copytree(made, root)
+    return root

@@ -1,61 +1,18 @@
 """Whole corpora of shapes, in this process and through Ray."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
-from rich.console import Console
 
-from jobs.progress import Reporter
-from jobs.run import fill, open_corpus
-from pipeline.engine.fingerprint import hash_file
+from jobs.run import open_corpus
 from pipeline.engine.lock import holding
 from pipeline.errors import UserError
-from pipeline.ledger.audit import audit
 from pipeline.ledger.status import status
+from tests.jobs.corpora import faults, files_of, run
 from tokenizer_cache.manifest import withdraw
-
-
-def run(recipe, root, until=None):
-    """Fill a corpus and return what was said."""
-    console = Console(record=True, file=open(os.devnull, "w"), width=200)  # noqa: SIM115, PTH123
-    fill(recipe, root, until=until, reporter=Reporter(console))
-    return console.export_text()
-
-
-def files_of(root):
-    """The hash of every file of a corpus that is the same in every run."""
-    changing = {"events.jsonl", ".lock", "recipe.yaml"}
-    return {
-        path.relative_to(root).as_posix(): hash_file(path)
-        for path in root.rglob("*")
-        if path.is_file() and path.name not in changing
-    }
-
-
-@pytest.fixture(scope="session")
-def made(tiny_recipe, tmp_path_factory):
-    """The tiny corpus, made once; tests that change it take a copy."""
-    from jobs.recipe import load_recipe
-
-    root = tmp_path_factory.mktemp("made") / "corpus"
-    run(load_recipe(tiny_recipe), root)
-    return root
-
-
-@pytest.fixture
-def corpus(made, tmp_path):
-    root = tmp_path / "corpus"
-    shutil.copytree(made, root)
-    return root
-
-
-def faults(root):
-    return [finding for finding in audit(open_corpus(root)[1]) if finding.faults]
 
 
 def test_a_fresh_corpus_is_sound_and_its_status_adds_up(made):

@@ -54,7 +54,7 @@ def test_a_score_below_its_threshold_is_told_with_both(made):
 def test_what_ingest_rejected_is_found_by_its_key(made):
     story = explain(open_corpus(made)[1], "90.png")
     assert (story["record_id"], story["record"]) == (record_id("folder", "90.png"), None)
-    assert "left out by ingest: decode-failed" in story["outcome"]
+    assert "left out by ingest: decode-not-an-image" in story["outcome"]
 
 
 def test_a_name_of_several_records_lists_them(made):

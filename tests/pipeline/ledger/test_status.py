@@ -1,8 +1,7 @@
 import json
 
 from jobs.run import open_corpus
-from jobs.upkeep import holder_of
-from pipeline.engine.lock import holding
+from pipeline.engine.lock import holder_of, holding
 from pipeline.ledger.events import last_run, of_part
 from pipeline.ledger.status import stages, status
 

@@ -81,7 +81,7 @@ def test_records_given_are_those_kept_and_those_left_out_for_a_reason(card: Data
     ends = re.findall(r"^\| (?:left out|kept) .* (\d+) \|$", section, re.MULTILINE)
     assert int(given) == NUM_SHAPES + NUM_FILES + NUM_TEXTS
     assert int(given) == sum(map(int, ends))
-    for reason in ("ingest-no-caption", "decode-failed", "duplicate-image"):
+    for reason in ("ingest-no-caption", "decode-not-an-image", "duplicate-image"):
         assert f"`{reason}`" in section
 
 

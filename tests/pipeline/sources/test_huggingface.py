@@ -27,7 +27,9 @@ def settings(request, tmp_path):
         datasets.DatasetDict({"train": dataset, "test": dataset}).save_to_disk(tmp_path)
     else:
         dataset.to_parquet(tmp_path / "train.parquet", batch_size=3)
-    return HuggingFaceSettings(kind="huggingface", path=tmp_path, captions=("text", "german"))
+    return HuggingFaceSettings(
+        kind="huggingface", path=tmp_path, caption_columns=("text", "german")
+    )
 
 
 def test_every_row_is_a_record_or_a_reject_however_it_is_cut(settings):

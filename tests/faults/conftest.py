@@ -1,0 +1,1 @@
+from tests.jobs.conftest import corpus, load, made, tiny_recipe  # noqa: F401 - fixtures

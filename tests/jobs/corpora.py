@@ -1,0 +1,31 @@
+"""Fills corpora and looks at them, for the tests."""
+
+import os
+
+from rich.console import Console
+
+from jobs.progress import Reporter
+from jobs.run import fill, open_corpus
+from pipeline.engine.fingerprint import hash_file
+from pipeline.ledger.audit import audit
+
+
+def run(recipe, root, until=None, **how):
+    """Fill a corpus and return what was said."""
+    console = Console(record=True, file=open(os.devnull, "w"), width=200)  # noqa: SIM115, PTH123
+    fill(recipe, root, until=until, reporter=Reporter(console), **how)
+    return console.export_text()
+
+
+def files_of(root):
+    """The hash of every file of a corpus that is the same in every run."""
+    changing = {"events.jsonl", ".lock", "recipe.yaml"}
+    return {
+        path.relative_to(root).as_posix(): hash_file(path)
+        for path in root.rglob("*")
+        if path.is_file() and path.name not in changing
+    }
+
+
+def faults(root):
+    return [finding for finding in audit(open_corpus(root)[1]) if finding.faults]

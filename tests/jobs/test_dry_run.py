@@ -1,0 +1,76 @@
+"""What `--dry-run` says before a run, against what the run then does."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.dry_run import plan
+from pipeline.errors import UserError
+from tests.jobs.corpora import faults, files_of, run
+
+
+def planned(recipe, root, **how):
+    """For each step with something to do: its parts and its reasons."""
+    return {
+        step.step: (step.parts, step.reasons) for step in plan(recipe, root, **how) if step.reasons
+    }
+
+
+def test_nothing_changed_means_nothing_to_do(corpus, load):
+    assert not planned(load(), corpus)
+
+
+def test_a_dry_run_touches_nothing(load, tmp_path):
+    steps = planned(load(), tmp_path / "none")
+    assert steps["ingest"] == (4, ("4 parts of the sources are new or changed",))
+    assert steps["vq"] == (0, ("it has not been fitted yet",))
+    assert not Path(tmp_path / "none").exists()
+
+
+def test_a_changed_threshold_is_named_with_its_old_and_new_value(corpus, load):
+    steps = planned(load("select.rules.caption_quality.min=0.5"), corpus)
+    assert steps.keys() == {"select", "shards"}
+    reasons = steps["select"][1]
+    assert reasons == ("settings.rules.caption_quality.min: 1.0 -> 0.5",)
+
+
+def test_new_records_are_told_with_the_parts_that_they_make(corpus, load):
+    recipe = load("sources.0.num_records=160")
+    steps = planned(recipe, corpus)
+    assert steps["ingest"] == (1, ("1 parts of the sources are new or changed",))
+    assert {"ingest", "synthesize", "score", "tokenize"} <= steps.keys()
+    assert not {"clip", "vq", "cuts", "text"} & steps.keys()
+    said = run(recipe, corpus)
+    assert "ingest         40 rows in 1 parts (4 unchanged)" in said
+
+
+def test_a_lost_file_is_told_as_not_committed(corpus, load):
+    next((corpus / "tables" / "tokens").rglob("*.parquet")).unlink()
+    parts, (reason,) = planned(load(), corpus)["tokenize"]
+    assert parts == 1
+    assert "not committed" in reason
+
+
+def test_a_refit_is_told_with_what_it_moves(corpus, load):
+    steps = planned(load(), corpus, refit=["cuts"])
+    assert steps["cuts"] == (0, ("--refit cuts",))
+    assert steps["select"] == (4, ("model `cuts` is fitted anew",))
+
+
+def test_a_refit_makes_a_new_generation_and_stays(corpus, load):
+    before = files_of(corpus)
+    said = run(load("sources.0.num_records=200"), corpus, refit=["cuts"])
+    assert "fit cuts" in said
+    generations = sorted(path.name for path in (corpus / "models" / "cuts").iterdir())
+    assert len(generations) == 2
+    assert generations[1] == f"{generations[0]}-2"
+    again = run(load("sources.0.num_records=200"), corpus)
+    assert again.count("nothing has changed") == 12
+    after = files_of(corpus)
+    assert all(after[name] == before[name] for name in before if name.startswith("models/"))
+    assert not faults(corpus)
+
+
+def test_an_unknown_model_cannot_be_fitted_anew(corpus, load):
+    with pytest.raises(UserError, match="no fitted model 'vqq'"):
+        run(load(), corpus, refit=["vqq"])
