@@ -2,7 +2,7 @@
 PYTHON ?=
 RUN = .venv/bin/python
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check bench clean
 
 setup:
 	@PYTHON="$(PYTHON)" bash requirements/setup.sh
@@ -19,6 +19,10 @@ check: setup
 test: check
 	@$(RUN) -m pytest -n 2 -m "not e2e"
 	@$(RUN) -m pytest -m e2e
+
+# The quick sizes, some minutes; `python -m tests.benchmarks.engine` has the full ones.
+bench: setup
+	@$(RUN) -m tests.benchmarks.engine --quick
 
 clean:
 	rm -rf .venv .venv-llm demo

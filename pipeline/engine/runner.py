@@ -16,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +31,7 @@ from pipeline.engine.storage import (
     is_local,
     local_copy,
 )
-from pipeline.engine.worker import CommittingWorker, PartDone, RunContext
+from pipeline.engine.worker import ChainWorker, CommittingWorker, PartDone, RunContext
 from pipeline.errors import FAILED, UserError
 
 _MIN_LOGICAL_CPUS = 6
@@ -105,32 +106,37 @@ class RayRunner:
 
         rows = _rows(links)
         dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-        for link in links:
-            dataset = self._add(dataset, link, models)
+        for group in _pools(links, num_parts=len(rows), num_workers=self.num_workers):
+            dataset = self._add(dataset, group, models)
         try:
             for row in dataset.iter_rows():
                 yield from _results(row)
         except ray.exceptions.RayError as error:
             raise _as_user_error(links, error) from error
 
-    def _add(self, dataset: Any, link: Link, models: Mapping[str, Path]) -> Any:  # noqa: ANN401
-        """The dataset with a stage more: a pool of its own, that grows and shrinks."""
+    def _add(
+        self,
+        dataset: Any,  # noqa: ANN401 - Ray's types are made at run time
+        links: Sequence[Link],
+        models: Mapping[str, Path],
+    ) -> Any:  # noqa: ANN401
+        """The dataset with some stages more: a pool of their own, that grows and shrinks."""
         import ray
 
-        most = min(self.num_workers, len(link.tasks))
+        most = min(self.num_workers, len({part for link in links for part in link.tasks}))
         with warnings.catch_warnings():
             # Ray 2.60 says that ray_remote_args_fn will go, and has no other way to limit restarts.
             warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
             return dataset.map(
-                CommittingWorker,
+                ChainWorker,
                 fn_constructor_kwargs={
-                    "spec": link.spec,
+                    "specs": [link.spec for link in links],
                     "models": dict(models),
                     "context": self.context,
                 },
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
                 ray_remote_args_fn=lambda: {"max_restarts": _MAX_RESTARTS},
-                **_ray_options(link.spec.resources),
+                **_ray_options(links[0].spec.resources),
             )
 
     def run_fit(self, spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
@@ -197,6 +203,20 @@ def _segments(links: Sequence[Link], cluster: Mapping[str, float]) -> Iterator[l
             segment, cpus, gpus = [], needs.num_cpus, needs.num_gpus
         segment.append(link)
     yield segment
+
+
+def _pools(links: Sequence[Link], *, num_parts: int, num_workers: int) -> Iterator[Sequence[Link]]:
+    """Which stages share a pool of actors.
+
+    Each has its own where parts wait for one another. Where every part can have an actor to itself,
+    stages with the same needs share one: a part goes through them in turn anyway, and starting a
+    process that loads torch takes longer than most parts.
+    """
+    if num_parts > num_workers:
+        yield from ([link] for link in links)
+        return
+    for _, group in groupby(links, key=lambda link: link.spec.resources):
+        yield list(group)
 
 
 def _ray_options(resources: Resources) -> dict[str, Any]:

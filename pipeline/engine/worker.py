@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -127,3 +127,18 @@ class CommittingWorker:
             num_rows=len(output.rows),
             num_rejects=len(rejects),
         )
+
+
+class ChainWorker:
+    """Several stages' workers in one process: a part goes through all of them in turn."""
+
+    def __init__(
+        self, specs: Sequence[StageSpec], models: Mapping[str, Path], context: RunContext
+    ) -> None:
+        self._workers = [CommittingWorker(spec, models, context) for spec in specs]
+
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        """Do all the stages' tasks of a part and pass it on; see `CommittingWorker`."""
+        for worker in self._workers:
+            row = worker(row)
+        return row

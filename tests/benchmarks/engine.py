@@ -11,6 +11,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from tests.benchmarks import driver_memory, incremental, overhead
@@ -50,7 +51,7 @@ def summary(outcomes: Sequence[Outcome]) -> Iterator[Result]:
 FULL: dict[str, Callable[[], Iterator[Result]]] = {
     "incremental": lambda: incremental.measure((10_000, 100_000, 1_000_000)),
     "memory": lambda: driver_memory.measure((100_000, 1_000_000, 10_000_000)),
-    "overhead": lambda: overhead.measure(num_parts=200, repeats=5),
+    "overhead": lambda: overhead.measure(num_parts=500, repeats=5),
     "torture": lambda: torture(50),
 }
 QUICK: dict[str, Callable[[], Iterator[Result]]] = {
@@ -69,7 +70,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes")
     chosen = parser.parse_args()
     benchmarks = QUICK if chosen.quick else FULL
-    found = [each for name in chosen.only or benchmarks for each in benchmarks[name]()]
+    with redirect_stdout(sys.stderr):  # Ray's warnings come on stdout
+        found = [each for name in chosen.only or benchmarks for each in benchmarks[name]()]
     sys.exit(not show(found, as_json=chosen.json))
 
 

@@ -36,6 +36,9 @@ ROOT = Path(__file__).parents[2]
 VICTIMS = ("group", "driver", "worker", "raylet")
 HANGS_AFTER_S = 180.0
 """A run that has neither ended nor been killed for so long counts as one that hangs."""
+_PATIENCE_S = 60.0
+"""A run without a worker for so long is let alone."""
+_WORKERS = ("ray::MapWorker", "ray::fit_and_commit", "ray::do_corpus_step")
 SMALL_PARTS = {
     "shapes, num_records: 120": "shapes, num_records: 2000",
     "rows_per_part: 40": "rows_per_part: 10",
@@ -169,11 +172,11 @@ def torture(recipe: Path, corpus: Path, calm: Undisturbed, *, seed: int, num_kil
             delay = chance.uniform(calm.startup_s / 2, calm.startup_s + calm.working_s / 5)
             code = _wait(run, delay)
             if code is None:
-                kill = _kill(run, next(victims), chance, load, time.monotonic() - began)
-                outcome.kills.append(kill)
+                kill = _kill(run, next(victims), chance, load, began)
+                outcome.kills += [kill] if kill else []
                 wounded = True
                 # A run that has lost a worker may live on; without its driver there is none.
-                code = _end(run, corpus) if kill.victim in ("group", "driver", "raylet") else None
+                code = _end(run, corpus) if kill and kill.victim != "worker" else None
         if code is None:
             code = _end(run, corpus)
         outcome.exit_codes[code] = outcome.exit_codes.get(code, 0) + 1
@@ -238,25 +241,39 @@ class _Work:
 
 
 def _kill(
-    run: subprocess.Popen[str], victim: str, chance: random.Random, work: _Work, after_s: float
-) -> Kill:
-    """Send SIGKILL and say what it hit; a run without a worker loses its driver instead."""
-    family = _family(run)
-    workers = [each for each in family if _title(each).startswith("ray::MapWorker")]
-    raylets = [each for each in family if _title(each).endswith("raylet")]
-    if victim == "worker" and workers:
-        targets = [chance.choice(workers)]
-    elif victim == "raylet" and raylets:
-        targets = raylets
-    else:
-        victim = victim if victim == "group" else "driver"
-        targets = [each for each in family if victim == "group" or each.pid == run.pid]
+    run: subprocess.Popen[str], victim: str, chance: random.Random, work: _Work, began: float
+) -> Kill | None:
+    """Send SIGKILL and say what it hit; None when the run ended before."""
+    targets = _targets(run, victim, chance)
+    # Workers come and go: one that is to be hit is waited for.
+    patience = time.monotonic() + _PATIENCE_S
+    while not targets and run.poll() is None and time.monotonic() < patience:
+        time.sleep(0.02)
+        targets = _targets(run, victim, chance)
+    if not targets or run.poll() is not None:
+        return None
+    after_s = time.monotonic() - began
     pids = [each.pid for each in targets]
     for each in targets:
         with suppress(psutil.NoSuchProcess):
             each.kill()
     records = work.in_hand(time.time() - after_s, pids if victim == "worker" else None)
     return Kill(victim=victim, after_s=after_s, records_twice=records)
+
+
+def _targets(
+    run: subprocess.Popen[str], victim: str, chance: random.Random
+) -> list[psutil.Process]:
+    family = _family(run)
+    match victim:
+        case "worker":
+            workers = [each for each in family if _title(each).startswith(_WORKERS)]
+            return [chance.choice(workers)] if workers else []
+        case "raylet":
+            return [each for each in family if _title(each).endswith("/raylet")]
+        case "driver":
+            return [each for each in family if each.pid == run.pid]
+    return family
 
 
 def _family(run: subprocess.Popen[str]) -> list[psutil.Process]:
