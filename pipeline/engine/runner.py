@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from pipeline.engine.corpus import MODEL_FILE, Task
 from pipeline.engine.corpus_step import CorpusStepTask, do_corpus_step
+from pipeline.engine.faults import as_user_error
 from pipeline.engine.fingerprint import hash_folder
 from pipeline.engine.stage import FitInputs, FitSpec, Progress, Resources, StageSpec, load
 from pipeline.engine.storage import (
@@ -112,7 +113,7 @@ class RayRunner:
             for row in dataset.iter_rows():
                 yield from _results(row)
         except ray.exceptions.RayError as error:
-            raise _as_user_error(links, error) from error
+            raise as_user_error(error) or _unexpected(links, error) from error
 
     def _add(
         self,
@@ -230,8 +231,8 @@ def _ray_options(resources: Resources) -> dict[str, Any]:
     return options
 
 
-def _as_user_error(links: Sequence[Link], error: Exception) -> UserError:
-    """What a person can do about an error that ends a chain."""
+def _unexpected(links: Sequence[Link], error: Exception) -> UserError:
+    """An error that ends a chain and that nobody has foreseen."""
     stages = ", ".join(link.spec.name for link in links)
     cause = getattr(error, "cause", None) or error
     last = str(cause).strip().splitlines()[-1] if str(cause).strip() else type(cause).__name__
