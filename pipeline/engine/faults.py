@@ -7,6 +7,7 @@ searched along its causes for the one that tells.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Sequence
 
@@ -69,6 +70,9 @@ def _of_store(error: BaseException, store: str) -> UserError | None:
 
 
 def _of_disk(error: BaseException) -> UserError | None:
+    if os.strerror(errno.ENOSPC) in str(error) and not isinstance(error, OSError):
+        # safetensors and DuckDB raise types of their own.
+        return UserError(f"the disk is full: {error}", f"Make room. {_GO_ON}", exit_code=FAILED)
     if not isinstance(error, OSError) or error.errno is None:
         return None
     where = str(error.filename or "a file")

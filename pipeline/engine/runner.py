@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -271,6 +273,7 @@ def connect_to_ray() -> bool:
 
     if ray.is_initialized():
         return False
+    stop = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
     if "RAY_ADDRESS" in os.environ:
@@ -284,6 +287,8 @@ def connect_to_ray() -> bool:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)  # Ray's own exits at once, with another code
     for name in ("ray.data", "ray.llm", "ray._private.worker"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for handler in logging.getLogger("ray.data").handlers:

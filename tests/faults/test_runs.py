@@ -15,6 +15,8 @@ from pipeline.engine.lock import holding
 from pipeline.errors import FAILED, STOPPED, WRONG
 from tests.jobs.corpora import faults, files_of, run
 
+pytestmark = pytest.mark.e2e
+
 _PATIENCE_S = 120
 
 

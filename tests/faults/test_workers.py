@@ -8,7 +8,7 @@ from pipeline.engine.stage import StageSpec
 from pipeline.engine.worker import PartDone, RunContext
 from tests.faults.stage import ALL, committed_ids, corpus_of, rejects_of, stage
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")

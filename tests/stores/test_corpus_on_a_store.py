@@ -71,6 +71,7 @@ def made(recipe, tmp_path_factory):
     return root
 
 
+@pytest.mark.e2e
 def test_a_corpus_on_a_store_has_the_bytes_of_a_local_one_and_every_command_reads_it(
     recipe, made, store, tmp_path, capsys
 ):
@@ -90,12 +91,14 @@ def test_a_corpus_on_a_store_has_the_bytes_of_a_local_one_and_every_command_read
     assert files_of(root) == before
 
 
+@pytest.mark.e2e
 def test_workers_of_ray_give_the_same_bytes_on_a_store(recipe, made, store):
     root = store.path("ray")
     run(recipe, root, "run.num_workers=2")
     assert files_of(root) == files_of(made)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("until", ["records", "clip", "samples"])
 def test_a_run_killed_between_two_puts_goes_on_to_the_same_bytes(recipe, made, store, until):
     """SIGKILL when a table's or model's first file has been put and the next one has not."""
@@ -132,16 +135,19 @@ def test_the_second_of_two_runs_stops_and_says_who_holds_the_corpus(recipe, stor
     assert not (root / "recipe.yaml").exists()
 
 
-def test_a_store_that_is_slow_for_a_moment_is_asked_again(recipe, made, store):
+def test_a_store_that_is_slow_for_a_moment_is_asked_again(recipe, made, store, fault):
     root = store.path("slow")
     store.fail(2)
     run(recipe, root, until="ingest")
     ours = files_of(root)
     assert ours
     assert ours.items() <= files_of(made).items()
+    fault("the object store answers 503 for a moment", "nothing: it is asked again")
 
 
-def test_a_store_that_stays_down_ends_the_run_with_its_name_and_the_remedy(recipe, store, capsys):
+def test_a_store_that_stays_down_ends_the_run_with_its_name_and_the_remedy(
+    recipe, store, capsys, fault
+):
     root = store.path("down")
     store.fail(1_000_000)
     assert call(["run", str(recipe), "--corpus", str(root)]) == 1
@@ -149,12 +155,21 @@ def test_a_store_that_stays_down_ends_the_run_with_its_name_and_the_remedy(recip
     assert f"error {root}: the store failed: " in said
     assert "503" in said
     assert "What is committed stays; run the same command again." in said
+    fault(
+        "the object store stays down",
+        "exit code 1: s3://BUCKET/CORPUS: the store failed: 503 … What is committed stays; run the "
+        "same command again.",
+    )
 
 
-def test_a_missing_bucket_is_named(recipe, store, capsys):
+def test_a_missing_bucket_is_named(recipe, store, capsys, fault):
     assert call(["run", str(recipe), "--corpus", "s3://no-such-bucket/corpus"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "s3://no-such-bucket: there is no such bucket" in said
+    fault(
+        "the bucket is missing",
+        "exit code 2: s3://BUCKET: there is no such bucket. Make it, or correct the URL.",
+    )
 
 
 def test_a_source_may_lie_on_a_store(store, tmp_path):
