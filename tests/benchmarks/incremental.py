@@ -56,7 +56,8 @@ def _measure(folder: Path, num_records: int) -> Iterator[Result]:
         name=f"one changed file of {len(files)}, {num_records:,} records",
         value=round(statistics.median(changed), 2),
         unit="s",
-        goal=f"< {0.02 * full_s + 5:.2f}",  # 2 % of the full run and 5 s
+        # 2 % of the full run and 5 s. Smaller corpora show the curve; Ray's start outweighs them.
+        goal=f"< {0.02 * full_s + 5:.2f}" if len(files) >= 1000 else "",
         rival=f"{whole}; three files: {spread(changed)} s",
     )
 
