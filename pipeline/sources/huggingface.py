@@ -235,7 +235,7 @@ def _num_rows(place: str, columns: Sequence[str]) -> int:
     if missing:
         raise UserError(
             f"{place} has no column {', '.join(missing)}",
-            f"Name its columns in `image` and `captions`: it has {', '.join(names)}.",
+            f"Name its columns in `image_column` and `caption_columns`: it has {', '.join(names)}.",
         )
     return int(num_rows)
 

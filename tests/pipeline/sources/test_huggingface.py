@@ -55,7 +55,7 @@ def test_referenced_images_are_read_from_parquet(settings):
 
 
 def test_a_column_that_is_not_there_is_named(settings):
-    wrong = settings.model_copy(update={"captions": ("caption",)})
+    wrong = settings.model_copy(update={"caption_columns": ("caption",)})
     with pytest.raises(UserError, match="no column caption"):
         list(open_source(wrong).parts(4, {}))
 
