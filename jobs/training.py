@@ -29,6 +29,8 @@ def train_model(
     from trainer.run import EVALUATION, load_run
     from trainer.train import is_trained, train
 
+    if ":/" in str(run):  # a URL, whose second slash `Path` has dropped
+        raise UserError(f"{run} is on a store", "A run's folder is local: --out DIR.")
     _, corpus = open_corpus(corpus_root)
     shards = find_shards(corpus)
     run.mkdir(parents=True, exist_ok=True)

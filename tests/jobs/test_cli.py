@@ -124,3 +124,9 @@ def test_a_picture_that_cannot_be_read_is_named(tiny_recipe, tmp_path, capsys):
     (tmp_path / "recipe.yaml").write_text(tiny_recipe.read_text())
     assert cli.call(["sample", str(tmp_path), "nope.png", "--out", str(tmp_path)]) == 2
     assert "nope.png cannot be read" in capsys.readouterr().err
+
+
+def test_a_run_on_a_store_is_refused(tiny_recipe, tmp_path, capsys):
+    command = ["train", str(tiny_recipe), "--corpus", str(tmp_path), "--out", "s3://bucket/run"]
+    assert cli.call(command) == 2
+    assert "A run's folder is local" in capsys.readouterr().err
