@@ -32,7 +32,7 @@ from pipeline.engine.storage import (
     is_local,
     local_copy,
 )
-from pipeline.engine.worker import ChainWorker, CommittingWorker, PartDone, RunContext
+from pipeline.engine.worker import CommittingWorker, PartDone, RunContext, do_part
 from pipeline.errors import FAILED, UserError
 
 _MIN_LOGICAL_CPUS = 6
@@ -96,7 +96,7 @@ class RayRunner:
     context: RunContext
 
     def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[PartDone]:
-        """Do the parts with a pool of up to `num_workers` actors for each stage."""
+        """Do the parts with up to `num_workers` processes for each stage."""
         import ray
 
         for segment in _segments(links, ray.cluster_resources()):
@@ -106,39 +106,55 @@ class RayRunner:
         import ray
 
         rows = _rows(links)
-        dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-        for group in _pools(links, num_parts=len(rows), num_workers=self.num_workers):
-            dataset = self._add(dataset, group, models)
+        few = len(rows) <= self.num_workers
         try:
-            for row in dataset.iter_rows():
+            for row in self._few(links, rows, models) if few else self._many(links, rows, models):
                 yield from _results(row)
         except ray.exceptions.RayError as error:
             raise as_user_error(error) or _unexpected(links, error) from error
 
-    def _add(
-        self,
-        dataset: Any,  # noqa: ANN401 - Ray's types are made at run time
-        links: Sequence[Link],
-        models: Mapping[str, Path],
-    ) -> Any:  # noqa: ANN401
-        """The dataset with some stages more: a pool of their own, that grows and shrinks."""
+    def _many(
+        self, links: Sequence[Link], rows: list[dict[str, str]], models: Mapping[str, Path]
+    ) -> Iterator[dict[str, str]]:
+        """Each stage has a pool of actors that grows and shrinks."""
         import ray
 
-        most = min(self.num_workers, len({part for link in links for part in link.tasks}))
-        with warnings.catch_warnings():
-            # Ray 2.60 says that ray_remote_args_fn will go, and has no other way to limit restarts.
-            warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
-            return dataset.map(
-                ChainWorker,
-                fn_constructor_kwargs={
-                    "specs": [link.spec for link in links],
-                    "models": dict(models),
-                    "context": self.context,
-                },
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
-                ray_remote_args_fn=lambda: {"max_restarts": _MAX_RESTARTS},
-                **_ray_options(links[0].spec.resources),
-            )
+        dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
+        for link in links:
+            most = min(self.num_workers, len(link.tasks))
+            with warnings.catch_warnings():
+                # Ray 2.60 says that ray_remote_args_fn will go; restarts have no other limit.
+                warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+                dataset = dataset.map(
+                    CommittingWorker,
+                    fn_constructor_kwargs={
+                        "spec": link.spec, "models": dict(models), "context": self.context,
+                    },
+                    compute=ray.data.ActorPoolStrategy(
+                        min_size=1, max_size=most, initial_size=most
+                    ),
+                    ray_remote_args_fn=lambda: {"max_restarts": _MAX_RESTARTS},
+                    **_ray_options(link.spec.resources),
+                )  # fmt: skip
+        return iter(dataset.iter_rows())
+
+    def _few(
+        self, links: Sequence[Link], rows: list[dict[str, str]], models: Mapping[str, Path]
+    ) -> Iterator[dict[str, str]]:
+        """Every part can have a process to itself, and goes through its stages there.
+
+        Ray's tasks, unlike its actors, take over processes that are idle, with what these have
+        loaded: after one changed file, starting processes took most of the run.
+        """
+        import ray
+
+        ahead: list[Any] = list(rows)
+        for resources, group in groupby(links, key=lambda link: link.spec.resources):
+            specs = [link.spec for link in group]
+            remote = self._remote(do_part, resources, max_retries=_MAX_RESTARTS)
+            ahead = [remote.remote(specs, dict(models), self.context, row) for row in ahead]
+        for reference in ahead:
+            yield ray.get(reference)
 
     def run_fit(self, spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
         """Fit in a Ray task that streams its progress."""
@@ -169,9 +185,9 @@ class RayRunner:
         environment = settings.pop("runtime_env", {}) | {
             "env_vars": {"OMP_NUM_THREADS": str(os.cpu_count())}
         }
-        # No retries: a fit's progress would start again; the next run does it anew.
+        # No retries unless told: a fit's progress would start again; the next run does it anew.
         return ray.remote(function).options(
-            max_retries=0, runtime_env=environment, **settings, **options
+            **{"max_retries": 0, "runtime_env": environment, **settings, **options}
         )
 
 
@@ -204,20 +220,6 @@ def _segments(links: Sequence[Link], cluster: Mapping[str, float]) -> Iterator[l
             segment, cpus, gpus = [], needs.num_cpus, needs.num_gpus
         segment.append(link)
     yield segment
-
-
-def _pools(links: Sequence[Link], *, num_parts: int, num_workers: int) -> Iterator[Sequence[Link]]:
-    """Which stages share a pool of actors.
-
-    Each has its own where parts wait for one another. Where every part can have an actor to itself,
-    stages with the same needs share one: a part goes through them in turn anyway, and starting a
-    process that loads torch takes longer than most parts.
-    """
-    if num_parts > num_workers:
-        yield from ([link] for link in links)
-        return
-    for _, group in groupby(links, key=lambda link: link.spec.resources):
-        yield list(group)
 
 
 def _ray_options(resources: Resources) -> dict[str, Any]:

@@ -129,16 +129,14 @@ class CommittingWorker:
         )
 
 
-class ChainWorker:
-    """Several stages' workers in one process: a part goes through all of them in turn."""
-
-    def __init__(
-        self, specs: Sequence[StageSpec], models: Mapping[str, Path], context: RunContext
-    ) -> None:
-        self._workers = [CommittingWorker(spec, models, context) for spec in specs]
-
-    def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        """Do all the stages' tasks of a part and pass it on; see `CommittingWorker`."""
-        for worker in self._workers:
-            row = worker(row)
-        return row
+def do_part(
+    specs: Sequence[StageSpec],
+    models: Mapping[str, Path],
+    context: RunContext,
+    row: dict[str, str],
+) -> dict[str, str]:
+    """Do all the stages' tasks of a part in this process; see `CommittingWorker`."""
+    for spec in specs:
+        if spec.name in json.loads(row["tasks"]):
+            row = CommittingWorker(spec, models, context)(row)
+    return row
