@@ -19,7 +19,7 @@ from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.stages import list_parts, part_extras, steps
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.corpus_step import resolve_corpus_step
-from pipeline.engine.events import EventLog
+from pipeline.engine.events import EVENTS_FILE, EventLog
 from pipeline.engine.lock import holding
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
@@ -30,7 +30,6 @@ from pipeline.ledger.damage import repair as repair_damage
 
 RECIPE_FILE = "recipe.yaml"
 PARTS_FILE = "parts.parquet"
-EVENTS_FILE = "events.jsonl"
 _PARTS = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.engine.storage import commit_text, is_local
 
+EVENTS_FILE = "events.jsonl"
 _PUT_EVERY_S = 30.0
 
 

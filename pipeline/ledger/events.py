@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-EVENTS_FILE = "events.jsonl"
+from pipeline.engine.events import EVENTS_FILE
+
 _BLOCK_BYTES = 1 << 18
 _MAX_BYTES = 1 << 23
 """Ours: 8 MiB hold some 40,000 parts; rates need no more, and what is done is seen by the files."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.schemas import REJECTS, TABLES, reject
 from pipeline.engine.storage import committing
@@ -53,7 +54,7 @@ def take_out(root: Path, found: Found) -> None:
     ids = {record_id for records in found.values() for record_id in records}
     images = {image for records in found.values() for image in records.values() if image}
     _take_out_of_duplicates(root / "tables", ids)
-    _take_out_of_events(root / "events.jsonl", ids | images)
+    _take_out_of_events(root / EVENTS_FILE, ids | images)
     files = _files_by_part(root / "tables", found.keys())
     for part, records in found.items():
         _take_out_of_part(files[part], records)

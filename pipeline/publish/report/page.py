@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.engine.corpus import Corpus
+from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import commit_text, read_json
 from pipeline.publish import facts
@@ -41,7 +42,7 @@ def write_report(corpus: Corpus, run: Path | None) -> Path:
 def _context(corpus: Corpus, run: Path | None) -> dict[str, Any]:
     records, texts = facts.record_outcome(corpus), facts.text_outcome(corpus)
     streams = facts.stream_facts(corpus)
-    times = queries.stage_times(corpus.root / "events.jsonl")
+    times = queries.stage_times(corpus.root / EVENTS_FILE)
     trained = training.describe(run) if run else None
     calibration, vq = facts.calibration(corpus), facts.vq_metrics(corpus)
     rights, num_more_rights = facts.rights_facts(corpus, limit=_MAX_RIGHTS)

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
 from pipeline.engine.storage import read_json_lines
+from pipeline.ledger.events import kind_of
 from pipeline.publish.facts import KEPT, LEFT_OUT_WITH_RECORD
 from pipeline.references import image_bytes
 
@@ -193,7 +194,7 @@ def stage_times(path: Path) -> list[StageTime]:
     """The stages in `events.jsonl`, in the order in which they first ended."""
     stages: dict[str, list[dict[str, Any]]] = {}
     for event in read_json_lines(path):
-        if event["event"] in {"stage-done", "fitted"}:
+        if kind_of(event) in {"stage-done", "fitted"}:
             stages.setdefault(event["stage"], []).append(event)
     times = []
     for stage, events in stages.items():

@@ -10,6 +10,7 @@ from jobs.run import open_corpus
 from pipeline.engine.corpus import Corpus
 from pipeline.publish import facts
 from pipeline.publish.report import write_report
+from pipeline.publish.report.queries import stage_times
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -127,3 +128,13 @@ def test_sections_without_anything_yet_say_so(begun: Path, tmp_path: Path) -> No
 
 def _section(html: str, name: str) -> str:
     return html.partition(f'id="{name}"')[2].partition("</section>")[0]
+
+
+def test_times_of_earlier_versions_are_read(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text(
+        '{"time": "t1", "stage": "ingest", "part": "a", "seconds": 1, "num_rows": 5}\n'
+        '{"time": "t2", "stage": "ingest", "parts": 1, "seconds": 2.5}\n'
+    )
+    (time,) = stage_times(path)
+    assert (time.stage, time.num_runs, time.num_parts, time.seconds) == ("ingest", 1, 1, 2.5)
