@@ -110,18 +110,24 @@ class Filling:
         with self.reporter.chain(counts, of=len(self.corpus.parts)) as show:
             if not busy:
                 return
-            runner = self._runner()
-            self._log_start(busy)
-            failed = []
-            for done in runner.run_chain(busy, self.corpus.models):
-                self._log_part(done)
-                if done.error:
-                    failed.append(done)
-                else:
-                    show.part(done)
-            self._log_end(show)
+            failed = self._follow(busy, self._runner().run_chain(busy, self.corpus.models), show)
         if failed:
             raise _failure(failed)
+
+    def _follow(
+        self, links: list[Link], results: Iterator[PartDone], show: ChainProgress
+    ) -> list[PartDone]:
+        """Log and show the parts of some stages as they are done; returns those that failed."""
+        self._log_start(links)
+        failed = []
+        for done in results:
+            self._log_part(done)
+            if done.error:
+                failed.append(done)
+            else:
+                show.part(done)
+        self._log_end(show)
+        return failed
 
     def _fit(self, spec: FitSpec, *, refit: bool) -> None:
         if not self.corpus.resolve_fit(spec, refit=refit):
@@ -171,14 +177,9 @@ class Filling:
         self._flush()
         self._runner()
         self._connect()
-        self._wait(spec, tasks)
-        links, self._waiting = self._waiting, []
-        self._log_start(links)
+        link = Link(spec=spec, tasks={task.work.part: task for task in tasks})
         with self.reporter.chain({spec.name: len(tasks)}, of=len(self.corpus.parts)) as show:
-            for done in self._answers(tasks, show.rows):
-                self._log_part(done)
-                show.part(done)
-            self._log_end(show)
+            self._follow([link], self._answers(tasks, show.rows), show)
 
     def _answers(self, tasks: list[Task], show_rows: Any) -> Iterator[PartDone]:  # noqa: ANN401
         from pipeline.synthesis.engine import synthesize
@@ -222,7 +223,8 @@ class Filling:
             doubtful = part not in missing and published.get(part, ({}, print_)) != (names, print_)
             if doubtful and not is_written(folder, samples[part], names):
                 missing[part] = self.corpus.task(spec, part, extras)
-        withdraw(folder, missing)
+        if missing:
+            withdraw(folder, missing)
         self._wait(spec, list(missing.values()))
         self._flush()
         holding = {part: content for part, content in wanted.items() if content[0]}

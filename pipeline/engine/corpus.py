@@ -232,8 +232,12 @@ class Corpus:
 
         A table with no committed part is empty, with its schema.
         """
+        return self.connect().sql(sql)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """The connection of `query`, for several: each new one lists the files again."""
         named = {table: self.files(table) for table in TABLES if table != "rejects"}
-        return connect({**named, "rejects": self.reject_files()}).sql(sql)
+        return connect({**named, "rejects": self.reject_files()})
 
 
 def _existing(files: PartFiles | None) -> list[Path]:

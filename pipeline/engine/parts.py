@@ -125,6 +125,20 @@ def cut(keys: Sequence[str], rows_per_part: int) -> Iterator[slice]:
             start = index
 
 
+def remembered_parts(look: str, known: Mapping[str, Part]) -> list[Part]:
+    """The parts of an untouched file; none unless all of them are known.
+
+    Their looks are `fingerprint(look=look, number=…)` from 0 on, and the slice of the last one says
+    `last`.
+    """
+    found: list[Part] = []
+    while part := known.get(fingerprint(look=look, number=len(found))):
+        found.append(part)
+        if part.slice["last"]:
+            return found
+    return []
+
+
 def record_id(source: str, key: str) -> str:
     """The id of a record: stable for as long as its source's name and its key are."""
     return fingerprint(source=source, key=key)

@@ -15,7 +15,7 @@ from duckdb import DuckDBPyConnection
 
 from pipeline.engine.corpus import Corpus
 from pipeline.ledger.damage import Damage, damaged
-from pipeline.ledger.live import connect_live, missing
+from pipeline.ledger.live import missing
 
 _NUM_EXAMPLES = 5
 _REPAIR = "Run `anymix run RECIPE --repair`: it removes them and does just these again."
@@ -54,7 +54,7 @@ def audit(corpus: Corpus) -> list[Finding]:
     shards = [damage.path.name for damage in found if damage.kind == "shard"]
     if tables:
         return [*files, *_shard_files(corpus, shards)]
-    connection = connect_live(corpus)
+    connection = corpus.connect()
     return [
         *files,
         *_records(corpus, connection),

@@ -13,7 +13,6 @@ from pipeline.engine.schemas import TABLES
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
 from pipeline.ledger.events import of_part
-from pipeline.ledger.live import connect_live
 
 _MIN_PREFIX = 6
 _NUM_NAMED = 10
@@ -31,7 +30,7 @@ def explain(corpus: Corpus, name: str) -> Row:
     Raises:
         UserError: when there is no such record, or more than one.
     """
-    connection = connect_live(corpus)
+    connection = corpus.connect()
     record, part = _find(corpus, connection, name)
     # One part's files answer the rest, whatever the size of the corpus.
     own = connect(

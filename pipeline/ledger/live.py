@@ -1,24 +1,11 @@
-"""The live files of a corpus, as every question about it needs them."""
+"""Whether a corpus is filled to its end."""
 
 from __future__ import annotations
 
-import duckdb
-
 from pipeline.engine.corpus import Corpus
-from pipeline.engine.schemas import TABLES
-from pipeline.engine.tables import connect
 
 WHOLE = ("records", "scores", "selection", "tokens", "samples")
 """The tables of a corpus that is filled to its end."""
-
-
-def connect_live(corpus: Corpus) -> duckdb.DuckDBPyConnection:
-    """One connection over the live tables, by name, and `rejects`, for as many queries as wanted.
-
-    `Corpus.query` lists the files and opens a connection for each query.
-    """
-    named = {table: corpus.files(table) for table in TABLES if table != "rejects"}
-    return connect({**named, "rejects": corpus.reject_files()})
 
 
 def missing(corpus: Corpus) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 from pipeline.engine.corpus import Corpus
 from pipeline.ledger.drift import drift
 from pipeline.ledger.events import Event, kind_of, last_run
-from pipeline.ledger.live import connect_live
 
 _NUM_ERRORS = 5
 
@@ -29,7 +28,7 @@ def status(corpus: Corpus, holder: str | None = None) -> Row:
         fingerprint), `rejects` (stage, reason, and how many records or texts), `samples` and
         `drift`.
     """
-    connection = connect_live(corpus)
+    connection = corpus.connect()
     tables = {}
     for table, paths in corpus.tables.items():
         ((rows,),) = connection.sql(f"SELECT count(*) FROM {table}").fetchall()

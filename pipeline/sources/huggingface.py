@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from pipeline.engine.fingerprint import fingerprint, hash_file
-from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord
+from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, remembered_parts
 from pipeline.engine.storage import read_json
 from pipeline.errors import UserError
 from pipeline.references import image_of, parquet_reference
@@ -75,7 +75,7 @@ class HuggingFaceSource:
             place = _place(self._settings, file, revision)
             state = _state(place)
             look = fingerprint(file=file, state=state, rows=rows_per_part, settings=decides)
-            parts = _remembered(look, known)
+            parts = remembered_parts(look, known)
             if not parts:
                 content = hash_file(Path(place)) if "://" not in place else state
                 num_rows = _num_rows(place, self._columns())
@@ -198,16 +198,6 @@ def _state(place: str) -> str:
     system, path = fsspec.core.url_to_fs(place)
     found = system.info(path)
     return str((found.get("lfs") or {}).get("sha256") or found["blob_id"])
-
-
-def _remembered(look: str, known: Mapping[str, Part]) -> list[Part]:
-    """The parts of an untouched file; none unless all of them are known."""
-    found: list[Part] = []
-    while part := known.get(fingerprint(look=look, number=len(found))):
-        found.append(part)
-        if part.slice["last"]:
-            return found
-    return []
 
 
 def _open_arrow(place: str) -> pa.Table:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from pipeline.engine.fingerprint import fingerprint, hash_file
-from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, cut
+from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, cut, remembered_parts
 from pipeline.references import tar_reference
 from pipeline.settings import RecipePath, Settings
 from pipeline.sources.tar_members import Fault, Sample, repetitions, samples
@@ -68,7 +68,7 @@ class WebDatasetSource:
                 rows_per_part=rows_per_part,
                 settings=self._settings.model_dump(mode="json"),
             )
-            yield from _remembered(look, known) or self._cut(name, path, look, rows_per_part)
+            yield from remembered_parts(look, known) or self._cut(name, path, look, rows_per_part)
 
     def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
         """The samples of one run, then what its tar's downloader had failed at."""
@@ -201,16 +201,6 @@ def _status(path: Path) -> list[int] | None:
         return None
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
-
-
-def _remembered(look: str, known: Mapping[str, Part]) -> list[Part]:
-    """The parts of an untouched tar; none unless all of them are known."""
-    found: list[Part] = []
-    while part := known.get(fingerprint(look=look, number=len(found))):
-        found.append(part)
-        if part.slice["last"]:
-            return found
-    return []
 
 
 def _hash_range(file: BinaryIO, start: int, end: int) -> str:

@@ -8,12 +8,11 @@ from pipeline.engine.schemas import SCORES, TOKENS
 from pipeline.engine.tables import read_table, write_table
 from pipeline.ledger import drift as drifting
 from pipeline.ledger.drift import ks_distance
-from pipeline.ledger.live import connect_live
 
 
 def drift_of(root):
     _, corpus = open_corpus(root)
-    return {row["model"]: row for row in drifting.drift(corpus, connect_live(corpus))}
+    return {row["model"]: row for row in drifting.drift(corpus, corpus.connect())}
 
 
 def fitted_without(root, model, parts):

@@ -2,21 +2,12 @@ import pytest
 
 from jobs.run import fill, open_corpus
 from jobs.upkeep import collect_garbage
-from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.lock import holding
 from pipeline.errors import UserError
 from pipeline.ledger.audit import audit
 from pipeline.ledger.gc import find_garbage
 from pipeline.select import Rule, SelectSettings
-
-
-def files_of(root):
-    changing = {"events.jsonl", ".lock", "recipe.yaml"}
-    return {
-        path.relative_to(root).as_posix(): hash_file(path)
-        for path in root.rglob("*")
-        if path.is_file() and path.name not in changing
-    }
+from tests.jobs.corpora import files_of
 
 
 @pytest.fixture
