@@ -8,7 +8,7 @@ copies of an image share it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from open_clip import ClipLoss
 from safetensors.torch import save_file
 
-from filters.clip import create_model, normalize, tokenize
+from filters.clip import ClipScorer, create_model, normalize, tokenize
 from filters.settings import ClipSettings
 from pipeline import images
 from pipeline.device import best_device, use_all_cores
@@ -34,6 +34,22 @@ def fold_of(image_id: str, folds: int) -> int:
 def weights_name(fold: int) -> str:
     """File name of a fold's weights in the model's folder."""
     return f"fold-{fold}.safetensors"
+
+
+class CrossFitScorers:
+    """The model of each fold, to score pictures with one that has not seen them."""
+
+    def __init__(self, folder: Path, settings: ClipSettings) -> None:
+        self._scorers = [
+            ClipScorer(folder / weights_name(fold), settings) for fold in range(settings.folds)
+        ]
+
+    def groups(self, image_ids: Sequence[str]) -> Iterator[tuple[ClipScorer, list[int]]]:
+        """Each fold's scorer with the indices of its images; a fold without any is left out."""
+        folds = [fold_of(image_id, len(self._scorers)) for image_id in image_ids]
+        for fold, scorer in enumerate(self._scorers):
+            if fold in folds:
+                yield scorer, [index for index, own in enumerate(folds) if own == fold]
 
 
 def fit(settings: ClipSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.clip import ClipScorer
-from filters.clip_bootstrap import fold_of, weights_name
 from filters.picture import picture_scores
 from filters.settings import ScoreSettings
 from filters.text import caption_quality
 from pipeline import images
-from pipeline.device import use_threads
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.schemas import CAPTION_KINDS, original_texts
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.references import image_bytes
+
+if TYPE_CHECKING:
+    from filters.clip_bootstrap import CrossFitScorers
 
 _RECORD_COLUMNS = ("record_id", "image_id", "image", "image_ref", "caption", "more_captions")
 
@@ -33,12 +34,17 @@ class ScoreWorker:
     """
 
     def __init__(self, settings: ScoreSettings, models: Mapping[str, Path]) -> None:
-        use_threads(1)
         self._settings = settings
-        self._scorers = [
-            ClipScorer(models["clip"] / weights_name(fold), settings.clip)
-            for fold in range(settings.clip.folds)
-        ]
+        self._models = models
+
+    @cached_property
+    def _scorers(self) -> CrossFitScorers:
+        """Loaded with the first picture: torch and open_clip take seconds, texts need neither."""
+        from filters.clip_bootstrap import CrossFitScorers
+        from pipeline.device import use_threads
+
+        use_threads(1)
+        return CrossFitScorers(self._models["clip"], self._settings.clip)
 
     def __call__(self, work: Work) -> Output:
         """Score one part; batches are cut inside it, so the bytes do not depend on the workers."""
@@ -87,14 +93,9 @@ class ScoreWorker:
         """By (record_id, variant_id): the pair's score, and the picture's with a wrong text."""
         scores: dict[tuple[str, str], float] = {}
         wrong: dict[tuple[str, str], float] = {}
-        for fold, scorer in enumerate(self._scorers):
-            chosen = [
-                index
-                for index, record in enumerate(pictures)
-                if fold_of(record["image_id"], len(self._scorers)) == fold
-            ]
-            if not chosen:
-                continue
+        if not pictures:
+            return scores, wrong
+        for scorer, chosen in self._scorers.groups([record["image_id"] for record in pictures]):
             embedded = scorer.embed_images(np.stack([pixels[index] for index in chosen]))  # (B, D)
             pairs = [
                 (place, text, (pictures[index]["record_id"], text["variant_id"]))

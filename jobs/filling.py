@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from jobs.progress import ChainProgress, Reporter
 from jobs.recipe import Recipe
@@ -28,7 +27,7 @@ from pipeline.engine.runner import (
 )
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_json, read_json
-from pipeline.engine.worker import PartDone, RunContext
+from pipeline.engine.worker import Advance, PartDone, Result, RunContext
 from pipeline.errors import FAILED, UserError
 from tokenizer_cache.manifest import find_manifest, is_written, withdraw, write_manifest
 
@@ -89,8 +88,6 @@ class Filling:
         match step:
             case StageSpec(name="shards"):
                 self._write_shards(step)
-            case StageSpec(name="synthesize") if self.recipe.synthesis.limit:
-                self._synthesize(step)
             case StageSpec():
                 extras = part_extras(step, self.recipe, self.corpus)
                 self._wait(step, self.corpus.resolve_stage(step, extras))
@@ -110,22 +107,26 @@ class Filling:
         with self.reporter.chain(counts, of=len(self.corpus.parts)) as show:
             if not busy:
                 return
-            failed = self._follow(busy, self._runner().run_chain(busy, self.corpus.models), show)
+            runner = self._runner(needs_ray=any(link.spec.dataflow for link in busy))
+            failed = self._follow(busy, runner.run_chain(busy, self.corpus.models), show)
         if failed:
             raise _failure(failed)
 
     def _follow(
-        self, links: list[Link], results: Iterator[PartDone], show: ChainProgress
+        self, links: list[Link], results: Iterator[Result], show: ChainProgress
     ) -> list[PartDone]:
         """Log and show the parts of some stages as they are done; returns those that failed."""
         self._log_start(links)
         failed = []
-        for done in results:
-            self._log_part(done)
-            if done.error:
-                failed.append(done)
+        for result in results:
+            if isinstance(result, Advance):
+                show.advance(result)
+                continue
+            self._log_part(result)
+            if result.error:
+                failed.append(result)
             else:
-                show.part(done)
+                show.part(result)
         self._log_end(show)
         return failed
 
@@ -134,7 +135,8 @@ class Filling:
             self._flush_quietly()
             self.reporter.unchanged(spec.name)
             return
-        self._flush()
+        if any(link.spec.writes in spec.reads for link in self._waiting):
+            self._flush()
         runner = self._runner()
         started = time.monotonic()
         with self.reporter.fit(spec.name) as show:
@@ -166,40 +168,6 @@ class Filling:
         """Let a chain with work go on waiting; say of one without that nothing has changed."""
         if not any(link.tasks for link in self._waiting):
             self._flush()
-
-    def _synthesize(self, spec: StageSpec) -> None:
-        """The LLM stage goes through `ray.data.llm`, over the rows of all its parts at once."""
-        extras = part_extras(spec, self.recipe, self.corpus)
-        tasks = self.corpus.resolve_stage(spec, extras)
-        if not tasks:
-            self._wait(spec, [])
-            return
-        self._flush()
-        self._runner()
-        self._connect()
-        link = Link(spec=spec, tasks={task.work.part: task for task in tasks})
-        with self.reporter.chain({spec.name: len(tasks)}, of=len(self.corpus.parts)) as show:
-            self._follow([link], self._answers(tasks, show.rows), show)
-
-    def _answers(self, tasks: list[Task], show_rows: Any) -> Iterator[PartDone]:  # noqa: ANN401
-        from pipeline.synthesis.engine import synthesize
-        from pipeline.synthesis.limit import read_cut
-
-        settings = self.recipe.synthesis
-        answers = tokens = 0
-        cut = read_cut(self.corpus.models["synthesis"])
-        for event in synthesize(settings, tasks, cut=cut):
-            answers += event.num_answers
-            tokens += event.num_tokens
-            show_rows("synthesize", answers, settings.limit, f"records, {tokens} tokens written")
-            if event.is_done:
-                yield PartDone(
-                    stage="synthesize",
-                    part=event.part,
-                    seconds=event.seconds,
-                    num_rows=event.num_rows,
-                    num_rejects=event.num_rejects,
-                )
 
     def _write_shards(self, spec: StageSpec) -> None:
         """Shards have names that stay, so that a committed part of `samples` is not enough.
@@ -236,12 +204,13 @@ class Filling:
                 selection=self.corpus.tables["selection"].fingerprint(),
             )
 
-    def _runner(self) -> Runner:
+    def _runner(self, *, needs_ray: bool = False) -> Runner:
         """Where work runs. Ray starts when the first work turns up, and not before."""
+        num_workers = self.recipe.run.num_workers or int(needs_ray)
         context = RunContext(
             run=self.run,
             attempts=self.corpus.root / _ATTEMPTS,
-            timeout_s=self.recipe.run.timeout_s if self.recipe.run.num_workers else None,
+            timeout_s=self.recipe.run.timeout_s if num_workers else None,
         )
         if not self._has_started:
             self._has_started = True
@@ -252,13 +221,10 @@ class Filling:
                 parts=len(self.corpus.parts),
                 records=sum(part.num_records for part in self.corpus.parts),
             )
-        if not self.recipe.run.num_workers:
+        if not num_workers:
             return InProcessRunner(context=context)
-        self._connect()
-        return RayRunner(num_workers=self.recipe.run.num_workers, context=context)
-
-    def _connect(self) -> None:
         self._has_connected = connect_to_ray() or self._has_connected
+        return RayRunner(num_workers=num_workers, context=context)
 
     def _log_start(self, links: list[Link]) -> None:
         for link in links:

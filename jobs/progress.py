@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipeline.engine.stage import Progress as FitProgress
-from pipeline.engine.worker import PartDone
+from pipeline.engine.worker import Advance, PartDone
 from pipeline.ledger.damage import Damage
 
 _LINE_EVERY_S = 15.0
@@ -30,6 +30,8 @@ class StageProgress:
     parts_done: int = 0
     num_rows: int = 0
     num_rejects: int = 0
+    num_records: int = 0
+    num_tokens: int = 0
     seconds: float = 0
 
 
@@ -50,9 +52,13 @@ class ChainProgress:
         rate = stage.num_rows / max(stage.seconds, 1e-3)
         self.update(done.stage, stage.parts_done, stage.num_parts, f"parts, {rate:,.0f} rows/s")
 
-    def rows(self, stage: str, done: int, total: int, figures: str) -> None:
-        """Show rows instead of parts, for a stage whose parts take long."""
-        self.update(stage, done, total, figures)
+    def advance(self, made: Advance) -> None:
+        """Show what moves inside the parts of a stage whose parts take long."""
+        stage = self.stages[made.stage]
+        stage.num_records += made.num_records
+        stage.num_tokens += made.num_tokens
+        figures = f"parts, {stage.num_records:,} records, {stage.num_tokens:,} tokens written"
+        self.update(made.stage, stage.parts_done, stage.num_parts, figures)
 
 
 class Reporter:

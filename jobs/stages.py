@@ -22,6 +22,7 @@ from pipeline.engine.stage import FitSpec, Resources, StageSpec, Step
 from pipeline.engine.storage import local_copy
 from pipeline.sources import open_source
 from pipeline.synthesis.limit import LimitSettings
+from pipeline.synthesis.settings import resources_of
 from tokenizer_cache.manifest import allot_names, find_manifest
 from tokenizer_cache.vocabulary import Vocabulary, build_vocabulary
 
@@ -47,7 +48,7 @@ def steps(recipe: Recipe) -> list[Step]:
         FitSpec(
             name="synthesis",
             version=1,
-            reads=("records",),
+            reads=() if recipe.synthesis.limit is None else ("records",),
             settings=LimitSettings(limit=recipe.synthesis.limit),
             fit="pipeline.synthesis.limit:fit",
         ),
@@ -60,6 +61,10 @@ def steps(recipe: Recipe) -> list[Step]:
             settings=recipe.synthesis,
             models=("synthesis",),
             worker="pipeline.synthesis.engine:SilentWorker",
+            dataflow=None
+            if recipe.synthesis.limit == 0
+            else "pipeline.synthesis.engine:EngineDataflow",
+            resources=resources_of(recipe.synthesis),
         ),
         FitSpec(
             name="clip",

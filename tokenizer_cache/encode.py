@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.device import use_threads
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.images import decode, fit_square
 from pipeline.references import image_bytes
 from tokenizer_cache.settings import VQSettings
-from tokenizer_cache.vq.tokenizer import load_vq
+
+if TYPE_CHECKING:
+    from tokenizer_cache.vq.tokenizer import VQTokenizer
 
 _BATCH_SIZE = 64
 """Ours: more is no faster on a CPU, and so many decoded images fit in memory."""
@@ -34,8 +36,16 @@ class EncodeWorker:
     """
 
     def __init__(self, _settings: VQSettings, models: Mapping[str, Path]) -> None:
+        self._models = models
+
+    @cached_property
+    def _tokenizer(self) -> VQTokenizer:
+        """Loaded with the first picture: a part of texts needs no torch."""
+        from pipeline.device import use_threads
+        from tokenizer_cache.vq.tokenizer import load_vq
+
         use_threads(1)
-        self._tokenizer = load_vq(models["vq"])
+        return load_vq(self._models["vq"])
 
     def __call__(self, work: Work) -> Output:
         """The codes of the part's images, in the order in which the images appear first."""

@@ -24,7 +24,7 @@ from pipeline.engine.corpus import MODEL_FILE, Task
 from pipeline.engine.corpus_step import CorpusStepTask, do_corpus_step
 from pipeline.engine.faults import as_user_error
 from pipeline.engine.fingerprint import hash_folder
-from pipeline.engine.stage import FitInputs, FitSpec, Progress, Resources, StageSpec, load
+from pipeline.engine.stage import Dataflow, FitInputs, FitSpec, Progress, Resources, StageSpec, load
 from pipeline.engine.storage import (
     TEMPORARY_SUFFIX,
     commit_json,
@@ -32,12 +32,13 @@ from pipeline.engine.storage import (
     is_local,
     local_copy,
 )
-from pipeline.engine.worker import CommittingWorker, PartDone, RunContext, do_part
+from pipeline.engine.worker import CommittingWorker, Result, RunContext, do_part, results_of
 from pipeline.errors import FAILED, UserError
 
-_MIN_LOGICAL_CPUS = 6
-"""Ray Data's helper stages around the LLM starve on two CPUs (the job waits for ever); with six
-logical ones on two cores it runs, and the operating system shares the real ones."""
+_MIN_LOGICAL_CPUS = 8
+"""Ray Data's helper stages around the LLM starve on two CPUs (the job waits for ever); with eight
+logical ones on two cores, ingest and scoring run beside them, and the operating system shares the
+real ones."""
 
 _MAX_RESTARTS = 30
 """Ray starts a dead actor again without a limit unless told: a worker that dies while it loads its
@@ -55,8 +56,8 @@ class Link:
 class Runner(Protocol):
     """Where chains, fits and corpus steps run."""
 
-    def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[PartDone]:
-        """Do the tasks of stages that follow one another; a part is yielded when it is done."""
+    def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[Result]:
+        """Do the tasks of stages that follow one another; yields what becomes of each part."""
 
     def run_fit(self, spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
         """Fit a model and commit its folder; yields how far it is."""
@@ -71,13 +72,13 @@ class InProcessRunner:
 
     context: RunContext
 
-    def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[PartDone]:
+    def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[Result]:
         """Do the parts in their order, each through all stages."""
         workers = [CommittingWorker(link.spec, models, self.context) for link in links]
         for row in _rows(links):
             for worker in workers:
                 row = worker(row)  # noqa: PLW2901 - the row on its way
-            yield from _results(row)
+            yield from results_of(row)
 
     def run_fit(self, spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
         """Fit here."""
@@ -95,23 +96,33 @@ class RayRunner:
     num_workers: int
     context: RunContext
 
-    def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[PartDone]:
+    def run_chain(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[Result]:
         """Do the parts with up to `num_workers` processes for each stage."""
         import ray
 
-        for segment in _segments(links, ray.cluster_resources()):
-            yield from self._run_segment(segment, models)
+        few = len(_rows(links)) <= self.num_workers
+        for segment in _segments(links, ray.cluster_resources(), cut_at_dataflow=few):
+            first, *others = segment
+            yield from self._run_segment([_without_idle_dataflow(first, models), *others], models)
 
-    def _run_segment(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[PartDone]:
+    def _run_segment(self, links: Sequence[Link], models: Mapping[str, Path]) -> Iterator[Result]:
         import ray
 
         rows = _rows(links)
-        few = len(rows) <= self.num_workers
+        few = len(rows) <= self.num_workers and not any(link.spec.dataflow for link in links)
+        under_way = {row["part"] for row in rows}
         try:
             for row in self._few(links, rows, models) if few else self._many(links, rows, models):
-                yield from _results(row)
+                under_way.discard(row["part"])
+                yield from results_of(row)
         except ray.exceptions.RayError as error:
             raise as_user_error(error) or _unexpected(links, error) from error
+        if under_way:
+            raise UserError(
+                f"Ray lost {len(under_way)} parts on their way, {min(under_way)} among them.",
+                "What is committed stays; run the same command again.",
+                exit_code=FAILED,
+            )
 
     def _many(
         self, links: Sequence[Link], rows: list[dict[str, str]], models: Mapping[str, Path]
@@ -120,7 +131,12 @@ class RayRunner:
         import ray
 
         dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
+        # A pool that starts small leaves room for a dataflow, which cannot do with less than all.
+        small = any(link.spec.dataflow for link in links)
         for link in links:
+            if link.spec.dataflow:
+                dataset = load(link.spec.dataflow)(link.spec.settings, models)(dataset)
+                continue
             most = min(self.num_workers, len(link.tasks))
             with warnings.catch_warnings():
                 # Ray 2.60 says that ray_remote_args_fn will go; restarts have no other limit.
@@ -131,7 +147,7 @@ class RayRunner:
                         "spec": link.spec, "models": dict(models), "context": self.context,
                     },
                     compute=ray.data.ActorPoolStrategy(
-                        min_size=1, max_size=most, initial_size=most
+                        min_size=1, max_size=most, initial_size=1 if small else most
                     ),
                     ray_remote_args_fn=lambda: {"max_restarts": _MAX_RESTARTS},
                     **_ray_options(link.spec.resources),
@@ -200,22 +216,35 @@ def _rows(links: Sequence[Link]) -> list[dict[str, str]]:
     return [{"part": part, "tasks": json.dumps(own), "done": "[]"} for part, own in tasks.items()]
 
 
-def _results(row: Mapping[str, str]) -> Iterator[PartDone]:
-    return (PartDone(**result) for result in json.loads(row["done"]))
+def _without_idle_dataflow(link: Link, models: Mapping[str, Path]) -> Link:
+    """The first stage of a chain, done by its worker where no part needs its dataflow.
+
+    What it serves is expensive to start (an LLM for parts without a picture).
+    """
+    if link.spec.dataflow is None:
+        return link
+    dataflow: Dataflow = load(link.spec.dataflow)(link.spec.settings, models)
+    if any(dataflow.needs(task.work) for task in link.tasks.values()):
+        return link
+    return replace(link, spec=replace(link.spec, dataflow=None, resources=Resources()))
 
 
-def _segments(links: Sequence[Link], cluster: Mapping[str, float]) -> Iterator[list[Link]]:
+def _segments(
+    links: Sequence[Link], cluster: Mapping[str, float], *, cut_at_dataflow: bool
+) -> Iterator[list[Link]]:
     """Cut a chain where the cluster cannot hold one actor of each stage at a time.
 
     Each pool keeps an actor, so that a chain that wants more CPUs or GPUs than there are would wait
-    for ever.
+    for ever. A chain of few parts is cut before a dataflow, too: when its inputs are there, it is
+    seen whether it is needed at all.
     """
     segment: list[Link] = []
     cpus = gpus = 0.0
     for link in links:
         needs = link.spec.resources
         cpus, gpus = cpus + needs.num_cpus, gpus + needs.num_gpus
-        if segment and (cpus > cluster.get("CPU", 0) or gpus > cluster.get("GPU", 0)):
+        is_full = cpus > cluster.get("CPU", 0) or gpus > cluster.get("GPU", 0)
+        if segment and (is_full or (cut_at_dataflow and link.spec.dataflow)):
             yield segment
             segment, cpus, gpus = [], needs.num_cpus, needs.num_gpus
         segment.append(link)

@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -81,6 +81,23 @@ class Output:
 Worker = Callable[[Work], Output]
 
 
+class Dataflow(Protocol):
+    """A stage's steps in Ray Data, made with its settings and models as a worker is.
+
+    For a stage that something expensive serves, which must be kept busy across parts (an LLM's
+    engine).
+    """
+
+    def needs(self, work: Work) -> bool:
+        """Whether a part has rows for it; where no part has any, the stage's worker does them."""
+
+    def __call__(self, dataset: Any) -> Any:  # noqa: ANN401 - a Ray dataset
+        """The dataset of a chain's rows (`worker.py`) with this stage's steps added.
+
+        Rows that have no task for this stage must come through unchanged.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageSpec:
     """A pure function from a part of some tables to the same part of another.
@@ -94,7 +111,8 @@ class StageSpec:
         settings: its section of the recipe; part of the fingerprint.
         models: names of the fitted models that it loads; their weights are part of the fingerprint.
         worker: `module:Class`, imported only where the stage runs.
-        resources: what one worker needs.
+        dataflow: `module:Class` of type `Dataflow`, which does the parts that need it; through Ray.
+        resources: what one worker needs, or all of the dataflow.
     """
 
     name: str
@@ -105,6 +123,7 @@ class StageSpec:
     settings: Settings
     models: tuple[str, ...] = ()
     worker: str
+    dataflow: str | None = None
     resources: Resources = Resources()
 
 

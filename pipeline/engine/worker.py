@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -60,6 +60,54 @@ class PartDone:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """How far a stage has come inside parts that are not done yet.
+
+    Attributes:
+        stage: the stage.
+        num_records: records that have been dealt with since the last such report.
+        num_tokens: tokens that were written for them.
+    """
+
+    stage: str
+    num_records: int
+    num_tokens: int
+
+    def row(self) -> dict[str, str]:
+        """A row for a chain that carries nothing but this."""
+        return {"part": "", "tasks": "{}", "done": json.dumps([asdict(self)])}
+
+
+Result = PartDone | Advance
+
+
+def add_result(row: Mapping[str, str], done: PartDone) -> dict[str, str]:
+    """A chain's row with what one stage made of its part.
+
+    Args:
+        row: `part`, `tasks` (JSON: the task by stage) and `done` (JSON: what became of it).
+        done: the stage's result. A part that failed has no tasks any more.
+    """
+    return {
+        "part": row["part"],
+        "tasks": "{}" if done.error else row["tasks"],
+        "done": json.dumps([*json.loads(row["done"]), asdict(done)]),
+    }
+
+
+def task_of(row: Mapping[str, str], stage: str) -> Task | None:
+    """What a stage has to do for the part of a chain's row; None where there is nothing."""
+    task = json.loads(row["tasks"]).get(stage)
+    return Task.from_json(task) if task else None
+
+
+def results_of(row: Mapping[str, str]) -> Iterator[Result]:
+    """What the stages have reported on a chain's row."""
+    for result in json.loads(row["done"]):
+        yield PartDone(**result) if "part" in result else Advance(**result)
+
+
 class CommittingWorker:
     """A stage's worker with the commit behind it: what Ray Data's actors are made of."""
 
@@ -70,24 +118,9 @@ class CommittingWorker:
         self._worker = load(spec.worker)(spec.settings, local)
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        """Do this stage's task of a part, if there is one, and pass the part on.
-
-        Args:
-            row: `part`, `tasks` (JSON: the task by stage) and `done` (JSON: what became of it).
-
-        Returns:
-            The row with this stage's result added. A part that failed has no tasks any more.
-        """
-        tasks: dict[str, str] = json.loads(row["tasks"])
-        if self._spec.name not in tasks:
-            return row
-        done = self.do(Task.from_json(tasks[self._spec.name]))
-        results = [*json.loads(row["done"]), asdict(done)]
-        return {
-            "part": row["part"],
-            "tasks": json.dumps({} if done.error else tasks),
-            "done": json.dumps(results),
-        }
+        """Do this stage's task of a part, if there is one, and pass the part on."""
+        task = task_of(row, self._spec.name)
+        return add_result(row, self.do(task)) if task else row
 
     def do(self, task: Task) -> PartDone:
         """Do one task until it is committed or its tries are used up."""
@@ -137,6 +170,6 @@ def do_part(
 ) -> dict[str, str]:
     """Do all the stages' tasks of a part in this process; see `CommittingWorker`."""
     for spec in specs:
-        if spec.name in json.loads(row["tasks"]):
+        if task_of(row, spec.name):
             row = CommittingWorker(spec, models, context)(row)
     return row

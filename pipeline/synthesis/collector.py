@@ -6,22 +6,27 @@ so that the driver holds no rows; the actor holds the texts of the parts in flig
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.engine.corpus import Task
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import REJECTS, VARIANTS, reject
-from pipeline.engine.storage import to_path
 from pipeline.engine.tables import write_table
+from pipeline.engine.worker import Advance, PartDone, add_result, task_of
 from pipeline.synthesis.prompts import Answer, Prompts, Rejected, parse, shorten
 
 STAGE = "synthesize"
 ERROR_COLUMN = "__inference_error__"
 """Where `ray.data.llm` puts the error of a row that the engine refused."""
+
+PASSED_BY = "nothing to ask"
+"""The error of a row of the chain that has no request for the engine."""
 
 Row = dict[str, Any]
 
@@ -43,37 +48,45 @@ class Collector:
         self._open: dict[str, _OpenPart] = {}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Take answers in; tells for each what it cost and whether it completed its part."""
-        return pa.Table.from_pylist([self._take(row) for row in batch.to_pylist()])
+        """Take answers in, and pass on the chain's rows whose part is done.
 
-    def _take(self, row: Row) -> Row:
-        """One answer. A row that Ray Data delivers a second time replaces the first."""
+        Returns:
+            Rows of the chain, and one that says how many answers have come in.
+        """
+        rows: list[dict[str, str]] = []
+        num_records = num_tokens = 0
+        for answer in batch.to_pylist():
+            row = json.loads(answer["row"])
+            if answer[ERROR_COLUMN] == PASSED_BY:
+                rows.append(row)
+                continue
+            num_records += 1
+            num_tokens += int(answer.get("num_generated_tokens") or 0)
+            if done := self._take(row, answer):
+                rows.append(add_result(row, done))
+        made = Advance(stage=STAGE, num_records=num_records, num_tokens=num_tokens)
+        return pa.Table.from_pylist([*rows, made.row()])
+
+    def _take(self, row: dict[str, str], answer: Row) -> PartDone | None:
+        """What became of the part when this is its last answer.
+
+        One that comes again counts once: Ray Data may deliver a row a second time.
+        """
         part = self._open.setdefault(row["part"], _OpenPart())
-        variants, rejects = self.judge(row)
-        part.answered[row["record_id"]] = (row["position"], variants, rejects)
-        event = {
-            "part": row["part"],
-            "num_tokens": int(row.get("num_generated_tokens") or 0),
-            "num_rows": 0,
-            "num_rejects": 0,
-            "seconds": 0.0,
-            "is_done": len(part.answered) == row["num_requests"],
-        }
-        if event["is_done"]:
-            ordered = sorted(part.answered.values(), key=lambda answer: answer[0])
-            all_variants = [variant for _, found, _ in ordered for variant in found]
-            all_rejects = [rejected for _, _, found in ordered for rejected in found]
-            write_table(to_path(row["rejects"]), all_rejects, REJECTS)
-            write_table(
-                to_path(row["output"]), all_variants, VARIANTS
-            )  # the commit, so it goes last
-            del self._open[row["part"]]
-            event |= {
-                "num_rows": len(all_variants),
-                "num_rejects": len(all_rejects),
-                "seconds": time.time() - row["started"],
-            }
-        return event
+        part.answered[answer["record_id"]] = (answer["position"], *self.judge(answer))
+        if len(part.answered) < answer["num_requests"]:
+            return None
+        ordered = sorted(part.answered.values(), key=lambda answered: answered[0])
+        task = task_of(row, STAGE)
+        assert task is not None, "a row without a task asks for nothing"  # noqa: S101
+        done = commit_part(
+            task,
+            [variant for _, found, _ in ordered for variant in found],
+            [rejected for _, _, found in ordered for rejected in found],
+            answer["started"],
+        )
+        del self._open[row["part"]]
+        return done
 
     def judge(self, row: Mapping[str, Any]) -> tuple[list[Row], list[Row]]:
         """The variants that an answer gives, and the rejects for what it does not."""
@@ -124,3 +137,18 @@ class Collector:
             style=row["style"],
             complete=row["num_generated_tokens"] < self._max_tokens,
         )
+
+
+def commit_part(
+    task: Task, variants: Sequence[Row], rejects: Sequence[Row], started: float
+) -> PartDone:
+    """Write a part's variants and rejects; the variants go last, since they are the commit."""
+    write_table(task.rejects, rejects, REJECTS)
+    write_table(task.output, variants, VARIANTS)
+    return PartDone(
+        stage=STAGE,
+        part=task.work.part,
+        seconds=time.time() - started,
+        num_rows=len(variants),
+        num_rejects=len(rejects),
+    )

@@ -1,8 +1,8 @@
-"""Runs the LLM over a wave of parts through `ray.data.llm`.
+"""Runs the LLM over a chain's rows through `ray.data.llm`.
 
 Parts become rows of one request each, the rows go through vLLM's engines with as many in flight as
-they can hold, and one collector puts the parts together again and commits them. No part waits for
-another, so that no engine idles at a part's end.
+they can hold, and one collector puts the parts together again, commits them and passes them on. No
+part waits for another, so that no engine idles at a part's end, nor for the end of ingest.
 
 What makes vLLM 0.32 fast on a CPU: SmolLM2-135M in float32, two cores without AVX-512, 128 OpenMoji
 names through the packaged prompt (434 tokens in, 35 out), output tokens per second of the engine:
@@ -18,22 +18,20 @@ A schema with bounded repetition takes xgrammar 2.5 s to compile for each style,
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.engine.corpus import Task
 from pipeline.engine.fingerprint import unit_interval
-from pipeline.engine.schemas import REJECTS, VARIANTS
 from pipeline.engine.stage import Output, Work
-from pipeline.engine.tables import read_table, write_table
-from pipeline.errors import FAILED, UserError
-from pipeline.synthesis.collector import ERROR_COLUMN, Collector
-from pipeline.synthesis.limit import chance
+from pipeline.engine.worker import add_result, task_of
+from pipeline.errors import UserError
+from pipeline.synthesis.collector import ERROR_COLUMN, PASSED_BY, STAGE, Collector, commit_part
+from pipeline.synthesis.limit import chance, read_cut
 from pipeline.synthesis.prompts import (
     Prompts,
     build_messages,
@@ -46,6 +44,7 @@ from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import model_fingerprint, resolve_model
 
 if TYPE_CHECKING:
+    from ray.data import Dataset
     from ray.data.llm import vLLMEngineProcessorConfig
 
 ROWS_PER_BATCH = 16
@@ -55,9 +54,7 @@ the progress; enough batches run at a time to fill the engine."""
 _LIGHT = 0.5  # logical CPUs of a stage that only moves rows
 
 _CARRIED = (
-    "part",
-    "rejects",
-    "output",
+    "row",
     "num_requests",
     "started",
     "position",
@@ -72,81 +69,67 @@ _ANSWERED = ("generated_text", "num_input_tokens", "num_generated_tokens")
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SynthesisEvent:
-    """One answer of the LLM, or a part that is committed.
+class EngineDataflow:
+    """The steps that write and commit variants with an LLM.
 
-    Attributes:
-        part: the part that it belongs to.
-        num_answers: 1 for an answer, 0 for a part that asked for none.
-        num_tokens: tokens of the answer.
-        is_done: whether the part was committed with it.
-        num_rows: variants of the committed part.
-        num_rejects: rejects of the committed part.
-        seconds: from the first look at the part to its commit, other parts' work included.
-    """
-
-    part: str
-    num_answers: int
-    num_tokens: int
-    is_done: bool
-    num_rows: int
-    num_rejects: int
-    seconds: float
-
-
-def synthesize(
-    settings: SynthesisSettings, tasks: Sequence[Task], *, cut: float
-) -> Iterator[SynthesisEvent]:
-    """Write and commit the variants of some parts; yields each answer as it comes.
-
-    The image records with `chance(record_id) < cut` take part. Where there are none, the part is
-    committed empty, and an LLM is started only when some part has any. Ray must be initialised, on
-    a machine with fewer than six cores with a logical `num_cpus` of 6, since Ray Data reserves one
-    for each stage of the processor.
+    The image records with `chance(record_id)` below the pinned cut take part; a part without any is
+    committed empty. Ray Data starts the engines with the chain.
 
     Reads: records.
     Writes: variants.
     Rejects: `synthesis-malformed-json`, `synthesis-cut-off`, `synthesis-empty`,
         `synthesis-too-long`, `synthesis-wrong-style`, `synthesis-repeats-record`,
         `synthesis-engine-error`; one for each text that did not come about. The record stays.
-
-    Raises:
-        UserError: when the model, a prompt file or vLLM's interpreter is missing, or when Ray lost
-            answers so that a part could not be committed.
+    Source: none.
     """
-    waiting = {}
-    for task in tasks:
-        if select_records(task, cut):
-            waiting[task.work.part] = task
-            continue
-        write_table(task.rejects, [], REJECTS)
-        write_table(task.output, [], VARIANTS)
-        yield SynthesisEvent(
-            part=task.work.part,
-            num_answers=0,
-            num_tokens=0,
-            is_done=True,
-            num_rows=0,
-            num_rejects=0,
-            seconds=0.0,
+
+    def __init__(self, settings: SynthesisSettings, models: Mapping[str, Path]) -> None:
+        self._settings = settings
+        self._cut = read_cut(models["synthesis"])
+
+    def needs(self, work: Work) -> bool:
+        """Whether the part has a record that takes part."""
+        return bool(select_records(work, self._cut))
+
+    def __call__(self, dataset: Dataset) -> Dataset:
+        """Requests, answers, and parts again.
+
+        Raises:
+            UserError: when the model, a prompt file or vLLM's interpreter is missing.
+        """
+        import ray
+        from ray.data.llm import build_processor
+
+        settings = self._settings
+        if settings.python is not None and not settings.python.is_file():
+            raise UserError(
+                f"synthesis.python: there is no {settings.python}.",
+                "It is the interpreter of the environment that holds vLLM; null means this one.",
+            )
+        prompts = load_prompts(settings)
+        read = partial(read_requests, settings=settings, prompts=prompts, cut=self._cut)
+        ask = build_processor(
+            _processor_config(settings),
+            postprocess=_keep,
+            preprocess_map_kwargs={"num_cpus": _LIGHT},
+            postprocess_map_kwargs={"num_cpus": _LIGHT},
         )
-    if not waiting:
-        return
-    for row in _run(settings, list(waiting.values()), cut):
-        if row["is_done"]:
-            del waiting[row["part"]]
-        yield SynthesisEvent(num_answers=1, **row)
-    if waiting:
-        raise UserError(
-            f"Ray lost answers of {len(waiting)} parts, {min(waiting)} among them.",
-            "What is committed stays; run the same command again.",
-            exit_code=FAILED,
+        return ask(dataset.flat_map(read, num_cpus=_LIGHT)).map_batches(
+            Collector,
+            fn_constructor_kwargs={
+                "prompts": prompts,
+                "model": f"{settings.model}@{model_fingerprint(settings.model)}",
+                "max_tokens": settings.max_tokens,
+            },
+            batch_format="pyarrow",
+            batch_size=None,
+            compute=ray.data.ActorPoolStrategy(size=1),
+            num_cpus=_LIGHT,
         )
 
 
 class SilentWorker:
-    """The stage without an LLM (`synthesis.limit: 0`): every part gets no variants.
+    """The stage without an LLM (`synthesis.limit: 0`, or no picture): parts get no variants.
 
     Reads: nothing.
     Writes: `variants`, empty.
@@ -162,39 +145,60 @@ class SilentWorker:
         return Output(rows=[])
 
 
-def select_records(task: Task, cut: float) -> list[str]:
+def select_records(work: Work, cut: float) -> list[str]:
     """The ids of the records of a part that are to be synthesized, in the part's order."""
-    table = task.work.read("records", ["record_id", "image_id"])
+    table = work.read("records", ["record_id", "image_id"])
     ids = zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True)
     return [record for record, image in ids if image is not None and chance(record) < cut]
 
 
 def read_requests(
-    row: Row, *, settings: SynthesisSettings, prompts: Prompts, cut: float
+    row: dict[str, str], *, settings: SynthesisSettings, prompts: Prompts, cut: float
 ) -> list[Row]:
-    """The requests of one part, as the processor wants them."""
-    task = Task.from_json(row["task"])
-    chosen = {record: index for index, record in enumerate(select_records(task, cut))}
-    table = read_table(task.work.inputs["records"], ["record_id", "caption"])
-    requests = []
-    for record_id, caption in zip(
-        table.column("record_id").to_pylist(), table.column("caption").to_pylist(), strict=True
-    ):
-        if record_id not in chosen:
-            continue
-        request = {
-            "part": task.work.part,
-            "rejects": str(task.rejects),
-            "output": str(task.output),
-            "num_requests": len(chosen),
-            "started": time.time(),
-            "position": chosen[record_id],
-            "record_id": record_id,
-            "caption": caption,
-            "attempt": 1,
-        }
-        requests.append(request | _ask(settings, prompts, record_id, caption))
-    return requests
+    """The requests of the part of a chain's row, as the processor wants them.
+
+    A row for which nothing is to be asked is passed by the engines: it comes as a request that is
+    marked as one that an engine has refused, since `ray.data.llm` leaves those alone.
+    """
+    ask = partial(_request, settings=settings, prompts=prompts)
+    task = task_of(row, STAGE)
+    if task is None:
+        return [ask(row, "", "") | {ERROR_COLUMN: PASSED_BY}]
+    started = time.time()
+    chosen = {record: index for index, record in enumerate(select_records(task.work, cut))}
+    if not chosen:
+        row = add_result(row, commit_part(task, [], [], started))
+        return [ask(row, "", "") | {ERROR_COLUMN: PASSED_BY}]
+    table = task.work.read("records", ["record_id", "caption"])
+    records = zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True)
+    return [
+        ask(row, record_id, caption)
+        | {"num_requests": len(chosen), "started": started, "position": chosen[record_id]}
+        for record_id, caption in records
+        if record_id in chosen
+    ]
+
+
+def _request(
+    row: Mapping[str, str],
+    record_id: str,
+    caption: str,
+    *,
+    settings: SynthesisSettings,
+    prompts: Prompts,
+) -> Row:
+    """What an engine is asked about one record, and what the collector wants to know of it."""
+    return {
+        "row": json.dumps(row),
+        "num_requests": 0,
+        "started": 0.0,
+        "position": 0,
+        "record_id": record_id,
+        "caption": caption,
+        "attempt": 1,
+        ERROR_COLUMN: "",
+        **_ask(settings, prompts, record_id, caption),
+    }
 
 
 def _ask(settings: SynthesisSettings, prompts: Prompts, record_id: str, caption: str) -> Row:
@@ -213,44 +217,6 @@ def _ask(settings: SynthesisSettings, prompts: Prompts, record_id: str, caption:
             "structured_outputs": {"json": compact_json(json_schema(prompts, style))},
         },
     }
-
-
-def _run(settings: SynthesisSettings, tasks: Sequence[Task], cut: float) -> Iterator[Row]:
-    import ray
-    from ray.data.llm import build_processor
-
-    if settings.python is not None and not settings.python.is_file():
-        raise UserError(
-            f"synthesis.python: there is no {settings.python}.",
-            "It is the interpreter of the environment that holds vLLM; null means this one.",
-        )
-    prompts = load_prompts(settings)
-    model = f"{settings.model}@{model_fingerprint(settings.model)}"
-    processor = build_processor(
-        _processor_config(settings),
-        postprocess=_keep,
-        preprocess_map_kwargs={"num_cpus": _LIGHT},
-        postprocess_map_kwargs={"num_cpus": _LIGHT},
-    )
-    rows = ray.data.from_items(
-        [{"task": task.to_json()} for task in tasks], override_num_blocks=len(tasks)
-    )
-    requests = rows.flat_map(
-        partial(read_requests, settings=settings, prompts=prompts, cut=cut), num_cpus=_LIGHT
-    )
-    events = processor(requests).map_batches(
-        Collector,
-        fn_constructor_kwargs={
-            "prompts": prompts,
-            "model": model,
-            "max_tokens": settings.max_tokens,
-        },
-        batch_format="pyarrow",
-        batch_size=None,
-        compute=ray.data.ActorPoolStrategy(size=1),
-        num_cpus=_LIGHT,
-    )
-    yield from events.iter_rows()
 
 
 def _keep(row: Row) -> Row:

@@ -22,7 +22,7 @@ _FILE = "cut.json"
 class LimitSettings(Settings):
     """The part of the synthesis that decides the cut."""
 
-    limit: int
+    limit: int | None
 
 
 def chance(record_id: str) -> float:
@@ -36,7 +36,17 @@ def read_cut(folder: Path) -> float:
 
 
 def fit(settings: LimitSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
-    """Find the cut below which `limit` of the image records lie; 1 where there are fewer."""
+    """Find the cut below which `limit` of the image records lie; 1 where there are fewer.
+
+    Without a limit nothing is read: every record takes part, from the first on.
+    """
+    commit_json(folder / _FILE, {"cut": _cut(settings.limit, inputs)})
+    yield Progress(done=1, total=1)
+
+
+def _cut(limit: int | None, inputs: FitInputs) -> float:
+    if limit is None:
+        return 1.0
     records = connect({"records": inputs.tables["records"]}).sql(
         "SELECT record_id FROM records WHERE image_id IS NOT NULL"
     )
@@ -45,6 +55,5 @@ def fit(settings: LimitSettings, inputs: FitInputs, folder: Path) -> Iterator[Pr
         for batch in records.to_arrow_reader()
         for record_id in batch.column("record_id").to_pylist()
     )
-    lowest = heapq.nsmallest(settings.limit + 1, chances)
-    commit_json(folder / _FILE, {"cut": lowest[-1] if len(lowest) > settings.limit else 1.0})
-    yield Progress(done=1, total=1)
+    lowest = heapq.nsmallest(limit + 1, chances)
+    return lowest[-1] if len(lowest) > limit else 1.0

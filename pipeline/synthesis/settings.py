@@ -6,15 +6,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pipeline.engine.stage import Resources
 from pipeline.settings import RecipePath, Settings
 
 
 class SynthesisSettings(Settings):
     """The LLM's share of the corpus: who writes, how much, from which prompts."""
 
-    limit: int = Field(default=320, ge=0, exclude=True)
-    """How many image records at most get new texts; 0 leaves the LLM out. What decides is the cut
-    that `limit.py` makes of it and pins. Default: ours, two minutes of the embedded model on two
+    limit: int | None = Field(default=320, ge=0, exclude=True)
+    """How many image records at most get new texts; 0 leaves the LLM out, null means all of them,
+    and then the LLM need not wait for the last record to be counted. What decides is the cut that
+    `limit.py` makes of it and pins. Default: ours, two minutes of the embedded model on two
     cores."""
 
     model: str = "smollm2-135m-instruct"
@@ -76,3 +78,17 @@ class SynthesisSettings(Settings):
     engine: dict[str, Any] = Field(default_factory=dict, exclude=True)
     """More arguments of vLLM's engine, as vLLM names them; they win over what anymix sets. What
     would change the texts (a quantization, a LoRA) belongs into another `model`."""
+
+
+def resources_of(settings: SynthesisSettings) -> Resources:
+    """What the engines and the steps around them hold while a chain with the LLM runs.
+
+    Five logical CPUs for the steps that read, template, gather and pass rows on, one an engine.
+    """
+    if settings.limit == 0:
+        return Resources()
+    gpus = settings.tensor_parallel_size * settings.pipeline_parallel_size
+    return Resources(
+        num_cpus=5 + settings.num_replicas,
+        num_gpus=gpus * settings.num_replicas if settings.device == "gpu" else 0,
+    )

@@ -15,11 +15,9 @@ from jobs.run import fill, open_corpus
 from jobs.stages import part_extras, steps
 from jobs.training import train_model
 from pipeline.engine.corpus import Corpus, Task
-from pipeline.engine.schemas import REJECTS, VARIANTS
 from pipeline.engine.stage import StageSpec
-from pipeline.engine.tables import write_table
-from pipeline.synthesis.collector import ERROR_COLUMN, Collector
-from pipeline.synthesis.engine import read_requests, select_records
+from pipeline.synthesis.collector import ERROR_COLUMN, STAGE, Collector
+from pipeline.synthesis.engine import read_requests
 from pipeline.synthesis.limit import read_cut
 from pipeline.synthesis.prompts import load_prompts
 
@@ -115,13 +113,10 @@ def replay(root: Path) -> None:
     settings, prompts = recipe.synthesis, load_prompts(recipe.synthesis)
     cut = read_cut(corpus.models["synthesis"])
     for task in _tasks(recipe, corpus):
-        write_table(task.rejects, [], REJECTS)
-        if not select_records(task, cut):
-            write_table(task.output, [], VARIANTS)
+        row = {"part": task.work.part, "tasks": json.dumps({STAGE: task.to_json()}), "done": "[]"}
+        requests = read_requests(row, settings=settings, prompts=prompts, cut=cut)
+        if requests[0][ERROR_COLUMN]:  # nothing to ask: the part is committed
             continue
-        requests = read_requests(
-            {"task": task.to_json()}, settings=settings, prompts=prompts, cut=cut
-        )
         answers = [
             {
                 **{name: value for name, value in request.items() if name != "sampling_params"},

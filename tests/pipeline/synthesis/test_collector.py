@@ -4,9 +4,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.engine.corpus import Task
 from pipeline.engine.schemas import REJECTS, VARIANTS
+from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table
-from pipeline.synthesis.collector import ERROR_COLUMN, Collector
+from pipeline.engine.worker import Advance, PartDone, Result, results_of
+from pipeline.synthesis.collector import ERROR_COLUMN, STAGE, Collector
 from pipeline.synthesis.prompts import load_prompts
 from pipeline.synthesis.settings import SynthesisSettings
 
@@ -27,10 +30,14 @@ def collector() -> Collector:
 def row(
     folder: Path, part: str, position: int, num_requests: int, **changes: Any
 ) -> dict[str, Any]:
+    task = Task(
+        work=Work(part=part),
+        output=folder / f"{part}.parquet",
+        rejects=folder / f"{part}-rejects.parquet",
+    )
+    tasks = json.dumps({STAGE: task.to_json(), "score": "later"})
     return {
-        "part": part,
-        "output": str(folder / f"{part}.parquet"),
-        "rejects": str(folder / f"{part}-rejects.parquet"),
+        "row": json.dumps({"part": part, "tasks": tasks, "done": "[]"}),
         "num_requests": num_requests,
         "started": 0.0,
         "position": position,
@@ -44,6 +51,10 @@ def row(
         "num_generated_tokens": 30,
         ERROR_COLUMN: "",
     } | changes
+
+
+def results(gathered: pa.Table) -> list[Result]:
+    return [result for row in gathered.to_pylist() for result in results_of(row)]
 
 
 def variants(folder: Path, part: str) -> list[dict[str, Any]]:
@@ -61,11 +72,13 @@ def rejects(folder: Path, part: str) -> list[dict[str, Any]]:
 def test_part_is_committed_with_its_last_answer(tmp_path: Path) -> None:
     gather = collector()
     first = gather(pa.Table.from_pylist([row(tmp_path, "a", 1, 2), row(tmp_path, "b", 0, 2)]))
-    assert first.column("is_done").to_pylist() == [False, False]
+    assert results(first) == [Advance(stage=STAGE, num_records=2, num_tokens=60)]
     assert not list(tmp_path.iterdir())
-    second = gather(pa.Table.from_pylist([row(tmp_path, "a", 0, 2)])).to_pylist()[0]
-    assert second["is_done"]
-    assert (second["part"], second["num_rows"], second["num_rejects"]) == ("a", 6, 0)
+    passed_on, _ = gather(pa.Table.from_pylist([row(tmp_path, "a", 0, 2)])).to_pylist()
+    (done,) = results_of(passed_on)
+    assert isinstance(done, PartDone)
+    assert (done.part, done.num_rows, done.num_rejects) == ("a", 6, 0)
+    assert json.loads(passed_on["tasks"])["score"] == "later"
     assert [found["record_id"] for found in variants(tmp_path, "a")] == ["a-0"] * 3 + ["a-1"] * 3
     assert rejects(tmp_path, "a") == []
     assert not (tmp_path / "b.parquet").exists()
@@ -81,9 +94,8 @@ def test_order_of_answers_does_not_change_the_file(tmp_path: Path) -> None:
 def test_answer_that_comes_twice_counts_once(tmp_path: Path) -> None:
     gather = collector()
     again = pa.Table.from_pylist([row(tmp_path, "a", 0, 2)])
-    assert not any(
-        gather(again).column("is_done").to_pylist() + gather(again).column("is_done").to_pylist()
-    )
+    for _ in range(2):
+        assert not any(isinstance(each, PartDone) for each in results(gather(again)))
     gather(pa.Table.from_pylist([row(tmp_path, "a", 1, 2)]))
     assert len(variants(tmp_path, "a")) == 6
 
