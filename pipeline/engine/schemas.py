@@ -110,6 +110,22 @@ VARIANTS = pa.schema(
     ]
 )
 
+ANSWERS = pa.schema(
+    [
+        _RECORD_ID,
+        _column("attempt", pa.int32(), "Which try this was, from 1"),
+        _column("kinds", pa.list_(pa.string()), "The kinds of text that were asked for"),
+        _column("style", pa.string(), "The visual style that was asked for"),
+        _column("text", pa.string(), "The answer as it came; null without one", nullable=True),
+        _column("error", pa.string(), "Why there is no answer; null with one", nullable=True),
+        _column("model", pa.string(), "Name and fingerprint of the LLM"),
+        _column("prompt", pa.string(), "Fingerprint of the prompt templates"),
+        _column("seed", pa.int64(), "Sampling seed, drawn from record id and attempt"),
+        _column("num_prompt_tokens", pa.int32(), "Tokens of the prompt", nullable=True),
+        _column("num_output_tokens", pa.int32(), "Tokens of the answer", nullable=True),
+    ]
+)
+
 SCORES = pa.schema(
     [
         _RECORD_ID,
@@ -210,6 +226,7 @@ REJECTS = pa.schema(
 TABLES = {
     "records": RECORDS,
     "variants": VARIANTS,
+    "answers": ANSWERS,
     "scores": SCORES,
     "duplicates": DUPLICATES,
     "selection": SELECTION,

@@ -43,6 +43,10 @@ class SynthesisSettings(Settings):
     max_model_len: int = Field(default=1024, ge=128)
     """Tokens of prompt and answer at most; a longer prompt is rejected."""
 
+    attempts: int = Field(default=3, ge=1)
+    """How often a text is asked for: what fails is written again with the reason in the prompt.
+    Each further attempt starts the engines once more, for all records that need it."""
+
     seed: int = 0
     """Every record draws its sampling seed and its style from this number and its own id."""
 

@@ -101,7 +101,8 @@ def test_a_removed_source_leaves_the_shards(corpus, load):
 def test_until_stops_after_that_stage(load, tmp_path):
     run(load(), tmp_path / "c", until="score")
     assert {path.name for path in (tmp_path / "c" / "tables").iterdir()} == {
-        "records", "rejects-ingest", "variants", "rejects-synthesize", "scores", "rejects-score",
+        "records", "rejects-ingest", "answers", "rejects-ask", "variants", "rejects-synthesize",
+        "scores", "rejects-score",
     }  # fmt: skip
     assert faults(tmp_path / "c")
     with pytest.raises(UserError, match="there is no stage 'scores'"):

@@ -10,7 +10,7 @@ from jobs.progress import Reporter
 from jobs.recipe import Recipe
 from jobs.run import fill, open_corpus
 from jobs.stages import part_extras, steps
-from pipeline.engine.schemas import REJECTS, VARIANTS
+from pipeline.engine.schemas import ANSWERS, REJECTS, VARIANTS
 from pipeline.engine.tables import read_table, write_table
 
 NUM_PICTURES = 20
@@ -90,7 +90,11 @@ def add_variants():
 def write_variants(root):
     """Commit a caption by the LLM for some records of each part."""
     recipe, corpus = open_corpus(root)
-    (spec,) = (step for step in steps(recipe) if step.name == "synthesize")
+    by_name = {step.name: step for step in steps(recipe)}
+    for task in corpus.resolve_stage(by_name["ask"], part_extras(by_name["ask"], recipe, corpus)):
+        write_table(task.rejects, [], REJECTS)
+        write_table(task.output, [], ANSWERS)
+    spec = by_name["synthesize"]
     for task in corpus.resolve_stage(spec, part_extras(spec, recipe, corpus)):
         records = read_table(task.work.inputs["records"]).to_pylist()
         rows = [
