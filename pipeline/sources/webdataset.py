@@ -46,8 +46,8 @@ class WebDatasetSettings(Settings):
     """A tar, or a folder with tars at any depth; absolute or relative to the recipe."""
     caption_columns: tuple[str, ...] = Field(default=("txt",), min_length=1)
     """Where the texts are: an extension (`txt`, `de.txt`), which readers of tars take for a column,
-    or a key of the sample's JSON (`json:caption`). The first with a text is the caption, the others
-    are further captions."""
+    or a key of the sample's JSON (`json:caption`). The first that a sample has is its caption, the
+    others are further captions."""
     licence: str = "unknown"
     """SPDX name, for samples whose JSON has no `license` or `licence`."""
     attribution: str = ""
