@@ -38,7 +38,7 @@ def steps(recipe: Recipe) -> list[Step]:
     return [
         StageSpec(
             name="ingest",
-            version=2,
+            version=3,
             reads=(),
             writes="records",
             schema=schemas.RECORDS,
