@@ -174,7 +174,8 @@ def forget(
             "The corpus is not filled to its end: the next `anymix run` completes shards and card."
         )
     _out("Models that were fitted before may have seen them: `anymix run --refit NAME` fits anew.")
-    _out("report.html is removed where it may have shown them: `anymix report` writes it again.")
+    _out("report.html and the pictures beside models are removed where they may have shown them:")
+    _out("`anymix report` writes the one again, a refit the others.")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from pipeline.engine.forgotten import FORGOTTEN_FILE
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import FitSpec, Resources, StageSpec, Step
 from pipeline.engine.storage import local_copy
+from pipeline.engine.tables import connect
 from pipeline.sources import open_source
 from pipeline.synthesis.limit import LimitSettings
 from pipeline.synthesis.settings import resources_of
@@ -41,7 +42,7 @@ def steps(recipe: Recipe) -> list[Step]:
     return [
         StageSpec(
             name="ingest",
-            version=2,
+            version=3,
             reads=(),
             writes="records",
             schema=schemas.RECORDS,
@@ -208,7 +209,8 @@ def _shard_extras(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
     names = manifest.names() if manifest else {}
     if manifest is None or manifest.selection != corpus.tables["selection"].fingerprint():
         held: dict[str, dict[str, int]] = {part.name: {} for part in corpus.parts}
-        rows = corpus.query("SELECT DISTINCT part, stream, split FROM selection").fetchall()
+        selection = connect({"selection": corpus.files("selection")})
+        rows = selection.sql("SELECT DISTINCT part, stream, split FROM selection").fetchall()
         for part, stream, split in rows:
             held[part][f"{stream}/{split}"] = 1
         names = allot_names(names, held)

@@ -1,4 +1,4 @@
-"""The one exception that is meant for people, and the exit codes."""
+"""The one exception that is meant for people, the one that becomes a reject, and exit codes."""
 
 FAILED, WRONG, STOPPED = 1, 2, 3
 """Exit codes: the work failed, the command or recipe is wrong, a signal stopped it."""
@@ -18,3 +18,11 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class RejectError(ValueError):
+    """A record, or a text of one, that will not be used; `reason` is a stable reject code."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from pipeline.errors import RejectError
 from pipeline.svg import Drawing, ExternalReferenceError, first_element
 
 MAX_PIXELS = 100_000_000
@@ -53,12 +54,8 @@ _OTHERS = {
 }
 
 
-class ImageError(ValueError):
-    """An image that will not be used; `reason` is a stable reject code."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+class ImageError(RejectError):
+    """An image that will not be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,9 @@ from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, record_i
 from pipeline.engine.schemas import ORIGINAL, reject
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import to_path
-from pipeline.images import MAX_PIXELS, PILLOW_MAX_PIXELS, ImageError, Limits, inspect
-from pipeline.rights import opt_outs
+from pipeline.errors import RejectError
+from pipeline.images import MAX_PIXELS, PILLOW_MAX_PIXELS, Limits, inspect
+from pipeline.rights import OptOutError, opt_outs
 from pipeline.settings import Settings
 from pipeline.sources import SourceSettings, open_source
 from pipeline.texts import TextError, clean
@@ -94,7 +95,7 @@ class IngestWorker:
                 continue
             try:
                 row, further_rejects = self._row(part.source, identity, record)
-            except (ImageError, TextError) as error:
+            except RejectError as error:
                 rejects.append(_refuse(identity, error.reason, f"{record.key}: {error}"))
                 continue
             rows.append(row)
@@ -105,12 +106,12 @@ class IngestWorker:
         """The record's row, and the rejects of its further captions.
 
         Raises:
-            ImageError, TextError: when the record as a whole will not do.
+            RejectError: when the record as a whole will not do.
         """
         limit = self._settings.max_caption_characters
         signals = opt_outs(record.image, record.signals)
         if signals and self._settings.opt_outs == "reject":
-            raise TextError("ingest-opted-out", ", ".join(signals))
+            raise OptOutError(signals)
         caption = clean(record.caption, max_characters=limit)
         repairs = list(caption.repairs)
         width = height = image_id = None

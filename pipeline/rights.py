@@ -8,9 +8,10 @@ recipe's line `ingest.opt_outs`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.c2pa import training_mining
+from pipeline.errors import RejectError
 
 ROBOTS_DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex")
 """As img2dataset's `disallowed_header_directives` has them by default."""
@@ -23,6 +24,13 @@ _PLUS = re.compile(
 )
 """The IPTC Photo Metadata Standard 2023.1's Data Mining property, as an attribute, an element or a
 resource of XMP, which lies uncompressed in JPEG, WebP, TIFF, AVIF and, as a rule, PNG."""
+
+
+class OptOutError(RejectError):
+    """An image that its owner does not want mined."""
+
+    def __init__(self, signals: Sequence[str]) -> None:
+        super().__init__("ingest-opted-out", ", ".join(signals))
 
 
 def opt_outs(image: bytes | None, signals: Mapping[str, str]) -> list[str]:

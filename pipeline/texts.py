@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import ftfy
 from ftfy import fixes
 
+from pipeline.errors import RejectError
+
 _MAX_UTF8_BYTES = 4
 _UNESCAPE_ROUNDS = 3
 """Ours: alt texts that went through two templates are escaped twice; nothing needs more."""
@@ -28,12 +30,8 @@ _INVISIBLE = re.compile("[\u00ad\u200b\u2060-\u2064\ufeff]")
 _TAGS = re.compile("(\U0001f3f4[\U000e0020-\U000e007f]+)|[\U000e0000-\U000e007f]")
 
 
-class TextError(ValueError):
-    """A text that will not be used; `reason` is a stable reject code."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+class TextError(RejectError):
+    """A text that will not be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -142,12 +143,21 @@ def write_manifest(
 
     Args:
         folder: where the shards lie.
-        samples: the committed files of the `samples` table, one per part, named by it.
+        samples: the committed files of the `samples` table, one per part, named by it. Those that
+            the last manifest names already are not read again.
         vocabulary: what the codes in the shards belong to.
         selection: fingerprint of the selection that they hold.
     """
+    last = find_manifest(folder)
+    known: dict[tuple[str, str], list[Shard]] = defaultdict(list)
+    for shard in last.shards if last else ():
+        known[shard.part, shard.samples].append(shard)
     shards = sorted(
-        (shard for path in samples for shard in _shards_of(path)),
+        (
+            shard
+            for path in samples
+            for shard in known.get((path.stem, path.parent.name)) or _shards_of(path)
+        ),
         key=lambda shard: shard.file,
     )
     manifest = Manifest(

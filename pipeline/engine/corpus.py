@@ -25,6 +25,8 @@ from pipeline.engine.storage import files_by_folder, names_in, read_json, to_pat
 from pipeline.engine.tables import connect, part_path
 
 MODEL_FILE = "model.json"
+REMOVED_FILE = "removed.json"
+"""Names the files that a forget has taken out of a model's folder, each with its SHA-256."""
 MANIFEST_FILE = "manifest.json"
 """What publishes a folder of shards; `tokenizer_cache.manifest` writes it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,22 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def hash_folder(folder: Path, *, leave_out: Collection[str] = ()) -> str:
-    """A fingerprint of the names and bytes of all files under `folder` but those named."""
+def hash_folder(
+    folder: Path, *, leave_out: Collection[str] = (), removed: Mapping[str, str] | None = None
+) -> str:
+    """A fingerprint of the names and bytes of all files under `folder`.
+
+    Args:
+        folder: what is hashed.
+        leave_out: names of files that do not count.
+        removed: files that count although they are gone, by their place in `folder`, with their
+            `hash_file`.
+    """
     files = sorted(
         path for path in folder.rglob("*") if path.is_file() and path.name not in leave_out
     )
-    return fingerprint(files={str(path.relative_to(folder)): hash_file(path) for path in files})
+    hashes = {str(path.relative_to(folder)): hash_file(path) for path in files}
+    return fingerprint(files={**(removed or {}), **hashes})
 
 
 def unit_interval(*words: str) -> float:

@@ -125,18 +125,25 @@ def cut(keys: Sequence[str], rows_per_part: int) -> Iterator[slice]:
             start = index
 
 
-def remembered_parts(look: str, known: Mapping[str, Part]) -> list[Part]:
-    """The parts of an untouched file; none unless all of them are known.
+def looks_of_parts(look: str, count: int) -> list[str]:
+    """What the `count` parts of a file are remembered by; the last one says that it is.
 
-    Their looks are `fingerprint(look=look, number=…)` from 0 on, and the slice of the last one says
-    `last`.
+    Args:
+        look: a fingerprint of the file's name, size and time, and of what decides how it is cut.
+        count: how many parts the file is cut into.
     """
-    found: list[Part] = []
-    while part := known.get(fingerprint(look=look, number=len(found))):
-        found.append(part)
-        if part.slice["last"]:
-            return found
-    return []
+    return [f"{look}-{index}{'-last' if index == count - 1 else ''}" for index in range(count)]
+
+
+def remembered_parts(look: str, known: Mapping[str, Part]) -> list[Part]:
+    """All parts of a file that looks as it did; none where one of them is not known."""
+    parts: list[Part] = []
+    while (last := known.get(f"{look}-{len(parts)}-last")) is None:
+        part = known.get(f"{look}-{len(parts)}")
+        if part is None:
+            return []
+        parts.append(part)
+    return [*parts, last]
 
 
 def record_id(source: str, key: str) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -146,6 +146,21 @@ def local_copy(folder: Path) -> Path:
                 if not copy.exists():
                     raise
     return copy
+
+
+def with_listings(files: Sequence[Path]) -> Any:  # noqa: ANN401 - an fsspec filesystem
+    """The filesystem of some files on a store, which knows their sizes from a listing made now.
+
+    DuckDB asks a dozen times for each file of a view whether it is there, its size and its time; a
+    listing answers that for a thousand files at once. What is listed must not change while it is
+    read, which is true of committed files.
+    """
+    from upath import UPath
+
+    store, _ = on_store(cast("Path", UPath(str(files[0]), use_listings_cache=True)))
+    for folder in {file.parent for file in files}:
+        store.ls(on_store(folder)[1], refresh=True)
+    return store
 
 
 def names_in(folder: Path) -> set[str]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.engine.schemas import TABLES
-from pipeline.engine.storage import committing, is_local, on_store
+from pipeline.engine.storage import committing, is_local, with_listings
 from pipeline.errors import FAILED, UserError
 
 
@@ -84,7 +84,7 @@ def connect(tables: Mapping[str, Iterable[Path]]) -> duckdb.DuckDBPyConnection:
         given = list(paths)
         files = [str(path) for path in given]
         if given and not is_local(given[0]):
-            store, _ = on_store(given[0])
+            store = with_listings(given)
             if not connection.filesystem_is_registered(store.protocol[0]):
                 connection.register_filesystem(store)
         if files:

@@ -15,7 +15,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.engine.corpus import MODEL_FILE, Corpus
+from pipeline.engine.corpus import MODEL_FILE, REMOVED_FILE, Corpus
 from pipeline.engine.fingerprint import hash_file, hash_folder
 from pipeline.engine.schemas import REJECTS, TABLES
 from pipeline.engine.storage import read_json, remove
@@ -104,10 +104,12 @@ def _models(corpus: Corpus) -> Iterator[Damage]:
             continue
         try:
             content = read_json(folder / MODEL_FILE)["content"]
+            there = (folder / REMOVED_FILE).exists()
+            removed = read_json(folder / REMOVED_FILE) if there else {}
         except (OSError, ValueError, KeyError, TypeError):
-            fault: str | None = f"{MODEL_FILE} cannot be read"
+            fault: str | None = "its description cannot be read"
         else:
-            found = hash_folder(folder, leave_out={MODEL_FILE})
+            found = hash_folder(folder, leave_out={MODEL_FILE, REMOVED_FILE}, removed=removed)
             fault = None if found == content else "its files are not those that were fitted"
         if fault:
             yield Damage(path=folder, kind="model", what=fault, remove=(folder,))

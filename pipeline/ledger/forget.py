@@ -3,6 +3,14 @@
 Only files that hold them are written again, in place: the same path, fewer rows. The records table
 goes last, because it tells which records there are: a forget that is killed finds again what it had
 not finished. `jobs.forgetting` adds the shards, whose format is not known here.
+
+Pictures beside a model (`models/vq/*/reconstructions.png`) show records, and nothing says which:
+they go with the first image that is forgotten, and the model stays what it was.
+
+Two things remain on purpose. `parts.parquet` names the first and the last record of a part of a
+folder, which are names of files: the part is found again in its source by them, until a run after
+the source has lost these files. `forgotten.parquet` keeps what was asked for, so that it does not
+come back.
 """
 
 from __future__ import annotations
@@ -14,10 +22,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.engine.corpus import REMOVED_FILE
 from pipeline.engine.events import EVENTS_FILE
+from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.schemas import REJECTS, TABLES, reject
-from pipeline.engine.storage import committing
+from pipeline.engine.storage import commit_json, committing, read_json
 from pipeline.engine.tables import connect, part_path, read_table, write_table
 
 REASON = "ingest-forgotten"
@@ -55,6 +65,8 @@ def take_out(root: Path, found: Found) -> None:
     images = {image for records in found.values() for image in records.values() if image}
     _take_out_of_duplicates(root / "tables", ids)
     _take_out_of_events(root / EVENTS_FILE, ids | images)
+    if images:
+        _take_out_of_models(root / "models")
     files = _files_by_part(root / "tables", found.keys())
     for part, records in found.items():
         _take_out_of_part(files[part], records)
@@ -125,6 +137,24 @@ def _take_out_of_events(path: Path, ids: Set[str]) -> None:
         kept = (line for line in stream if ids.isdisjoint(_HASHES.findall(line)))
         with temporary.open("w", encoding="utf-8") as out:
             out.writelines(kept)
+
+
+def _take_out_of_models(models: Path) -> None:
+    """Remove the pictures beside all models; nothing reads them but people and the report.
+
+    They are part of the hash of the model's files, which names all that it has made, so their own
+    hashes stay: with these the other files can still be checked.
+    """
+    for kind in _folders(models):
+        for folder in _folders(kind):
+            pictures = sorted(folder.glob("*.png"))
+            if pictures:
+                path = folder / REMOVED_FILE
+                before = read_json(path) if path.exists() else {}
+                hashes = {picture.name: hash_file(picture) for picture in pictures}
+                commit_json(path, {**before, **hashes})
+            for picture in pictures:
+                picture.unlink()
 
 
 def _take_out_of_part(

@@ -74,7 +74,7 @@ def stages(events: list[Event], *, is_running: bool) -> list[Row]:
     """What each stage of a run has done: parts, rows, rows per second, and the seconds left.
 
     The rate is over the time from the stage's first event to its last, so that a run whose stages
-    work side by side shows each at its own pace.
+    work side by side shows each at its own pace. A step over the whole corpus has no parts.
     """
     by_stage: dict[str, list[Event]] = {}
     for event in events:
@@ -87,10 +87,17 @@ def _stage(stage: str, events: list[Event], *, is_running: bool) -> Row:
     done = [event for event in events if kind_of(event) == "part-done"]
     planned = [event["parts"] for event in events if event.get("parts") is not None]
     is_over = any(kind_of(event) in {"stage-done", "fitted"} for event in events)
-    rows = sum(event.get("num_rows") or 0 for event in done)
-    started, ended = (datetime.fromisoformat(events[n]["time"]) for n in (0, -1))
-    seconds = max((ended - started).total_seconds(), 0.0)
     parts = planned[-1] if planned else None
+    if (
+        parts is None and not done
+    ):  # a step over the whole corpus says all that it has to say at its end
+        whole = [event for event in events if kind_of(event) == "stage-done"]
+        rows = sum(event.get("num_rows") or 0 for event in whole)
+        seconds = sum(event.get("seconds") or 0.0 for event in whole)
+    else:
+        rows = sum(event.get("num_rows") or 0 for event in done)
+        started, ended = (datetime.fromisoformat(events[n]["time"]) for n in (0, -1))
+        seconds = max((ended - started).total_seconds(), 0.0)
     left = None
     if is_running and not is_over and done and parts is not None and seconds:
         left = max(parts - len(done), 0) * seconds / len(done)

@@ -29,7 +29,7 @@ class FolderSettings(Settings):
     name: str = "folder"
     path: RecipePath
     """The folder, absolute or relative to the recipe."""
-    caption_columns: list[str] | None = None
+    caption_columns: tuple[str, ...] | None = None
     """Columns of the metadata or keys of a `.json`: the first with a text is the caption, the
     others are further captions. Null takes `caption` or `text` first, then the other texts."""
     licence: str = "unknown"

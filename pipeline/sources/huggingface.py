@@ -7,7 +7,7 @@ part has pinned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,11 +18,20 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from pipeline.engine.fingerprint import fingerprint, hash_file
-from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, remembered_parts
+from pipeline.engine.parts import (
+    Part,
+    SourceRecord,
+    UnreadableRecord,
+    looks_of_parts,
+    remembered_parts,
+)
 from pipeline.engine.storage import read_json
 from pipeline.errors import UserError
 from pipeline.references import image_of, parquet_reference
 from pipeline.settings import RecipePath, Settings
+from pipeline.sources.captions import captions_of
+from pipeline.sources.columns import check_columns
+from pipeline.sources.files import Problem
 
 
 class HuggingFaceSettings(Settings):
@@ -44,7 +53,8 @@ class HuggingFaceSettings(Settings):
     image_column: str | None = "image"
     """The column with the image; null for texts alone."""
     caption_columns: tuple[str, ...] = Field(default=("text",), min_length=1)
-    """The columns with texts. The first is the caption, the others are further captions."""
+    """The columns with texts, of which a cell may hold several (COCO has five captions an image).
+    The first with a text is the caption, the others are further captions."""
     licence: str = "unknown"
     """SPDX name of the licence, kept on every record."""
     attribution: str = ""
@@ -78,7 +88,9 @@ class HuggingFaceSource:
             parts = remembered_parts(look, known)
             if not parts:
                 content = hash_file(Path(place)) if "://" not in place else state
-                num_rows = _num_rows(place, self._columns())
+                names, num_rows = _shape(place)
+                needed = [(name,) for name in self._columns()]
+                check_columns(self._settings.name, needed, [names], where=place)
                 starts = range(0, num_rows, rows_per_part)
                 parts = [
                     Part.of(
@@ -87,14 +99,13 @@ class HuggingFaceSource:
                             "file": file,
                             "start": start,
                             "count": min(rows_per_part, num_rows - start),
-                            "last": start == starts[-1],
                             "content": content,
                             "settings": fingerprint(settings=decides),
                         },
                         num_records=min(rows_per_part, num_rows - start),
-                        look=fingerprint(look=look, number=number),
+                        look=own,
                     )
-                    for number, start in enumerate(starts)
+                    for start, own in zip(starts, looks_of_parts(look, len(starts)), strict=True)
                 ]
             # Not in the name: a commit that leaves this file alone leaves its parts alone.
             yield from (replace(part, slice={**part.slice, "revision": revision}) for part in parts)
@@ -122,32 +133,19 @@ class HuggingFaceSource:
                 return UnreadableRecord(key=key, reason="ingest-no-image", detail=detail)
             if place.endswith(".parquet"):
                 image_ref = parquet_reference(place, column=self._settings.image_column, row=number)
-        texts = dict(
-            pair for name in self._settings.caption_columns for pair in _texts(name, row[name])
-        )
-        if not texts:
-            detail = f"no text in {', '.join(self._settings.caption_columns)}"
-            return UnreadableRecord(key=key, reason="ingest-no-caption", detail=detail)
-        caption, *_ = texts.values()
+        captions = captions_of(row, self._settings.caption_columns)
+        if isinstance(captions, Problem):
+            return UnreadableRecord(key=key, reason=captions.reason, detail=captions.detail)
         return SourceRecord(
             key=key,
-            caption=caption,
+            caption=captions.caption,
             image=image,
             licence=self._settings.licence,
             attribution=self._settings.attribution,
             origin=place if "://" in place else key,
-            more_captions=dict(list(texts.items())[1:]),
+            more_captions=captions.more,
             image_ref=image_ref,
         )
-
-
-def _texts(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """The texts of a cell, which may hold several (COCO has five captions an image)."""
-    if isinstance(value, str):
-        yield name, value
-    elif isinstance(value, list):
-        for number, each in enumerate(value):
-            yield from _texts(f"{name}-{number}" if number else name, each)
 
 
 def _commit(settings: HuggingFaceSettings) -> str:
@@ -205,29 +203,21 @@ def _open_arrow(place: str) -> pa.Table:
     return pa.ipc.open_stream(pa.memory_map(place)).read_all()
 
 
-def _num_rows(place: str, columns: Sequence[str]) -> int:
-    """How many rows a file has.
+def _shape(place: str) -> tuple[list[str], int]:
+    """The columns of a file, and how many rows it has.
 
     Raises:
-        UserError: when it cannot be read, or has not all of the columns.
+        UserError: when it cannot be read.
     """
     try:
         if place.endswith(".arrow"):
             table = _open_arrow(place)
-            names, num_rows = table.schema.names, table.num_rows
-        else:
-            with fsspec.open(place, "rb") as file:
-                parquet = pq.ParquetFile(file)
-                names, num_rows = parquet.schema_arrow.names, parquet.metadata.num_rows
+            return table.schema.names, table.num_rows
+        with fsspec.open(place, "rb") as file:
+            parquet = pq.ParquetFile(file)
+            return parquet.schema_arrow.names, parquet.metadata.num_rows
     except pa.ArrowException as error:
         raise UserError(f"{place} is damaged: {error}", "Fetch or save it again.") from error
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise UserError(
-            f"{place} has no column {', '.join(missing)}",
-            f"Name its columns in `image_column` and `caption_columns`: it has {', '.join(names)}.",
-        )
-    return int(num_rows)
 
 
 def _rows(place: str, columns: list[str], start: int, count: int) -> Iterator[dict[str, Any]]:

@@ -53,6 +53,11 @@ class _Documents:
         self._settings = settings
         content = [settings.texts_column, settings.images_column, settings.segments_column]
         self.columns = [*content, *settings.columns()]
+        self.needed = [
+            (settings.segments_column, settings.texts_column),
+            (settings.segments_column, settings.images_column),
+            *((name,) for name in settings.columns()),
+        ]
         # The number of a document's records is known only when it is read, so listing reads it.
         self.listed = self.columns
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.sources.columns import NUM_FIRST_ROWS
 from pipeline.sources.files import Problem
 
 SUFFIXES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": "", ".txt": ""}
@@ -119,6 +120,19 @@ class LineFile:
     def _read_header(self) -> list[str]:
         header = next(iter(self), [])
         return header if isinstance(header, list) else []
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a file by its header, or those of its first rows where it has none.
+
+    Raises:
+        OSError: when the file cannot be opened.
+    """
+    with path.open("rb") as stream:
+        lines = LineFile(stream, path.suffix.lower())
+        rows = map(lines.parse, islice(lines, 0 if lines.header else NUM_FIRST_ROWS))
+        named = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
+        return lines.header or list(named)
 
 
 def read_rows(path: Path, offset: int, num_rows: int | None) -> Iterator[Row | Problem]:

@@ -13,11 +13,26 @@ from typing import Any, Protocol, TypedDict
 from pydantic import Field, field_validator
 
 from pipeline.engine.fingerprint import fingerprint
-from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord
+from pipeline.engine.parts import (
+    Part,
+    SourceRecord,
+    UnreadableRecord,
+    looks_of_parts,
+    remembered_parts,
+)
 from pipeline.errors import UserError
 from pipeline.settings import RecipePath, Settings
+from pipeline.sources.columns import check_columns
 from pipeline.sources.files import Problem, as_text, place_below, plain, problem_of, read_file
-from pipeline.sources.spans import SUFFIXES, Meaning, Row, Span, list_spans, read_span
+from pipeline.sources.spans import (
+    SUFFIXES,
+    Meaning,
+    Row,
+    Span,
+    columns_of,
+    list_spans,
+    read_span,
+)
 
 _WILDCARDS = "*?["
 
@@ -90,7 +105,14 @@ class Provenance(TypedDict):
 
 
 class RowMeaning(Meaning, Protocol):
-    """What a source's rows mean."""
+    """What a source's rows mean.
+
+    Attributes:
+        needed: the columns that one file at least must have; of several in an entry one is enough.
+    """
+
+    @property
+    def needed(self) -> Sequence[Sequence[str]]: ...  # noqa: D102
 
     def records(self, row: Row, place: Place) -> Iterator[SourceRecord | UnreadableRecord]:
         """As many records as `num_records` says, in the row's order."""
@@ -112,6 +134,7 @@ class RowFiles:
 
     def parts(self, rows_per_part: int, known: Mapping[str, Part]) -> Iterator[Part]:
         """The spans of each file; a file with the size and time of the last run is not opened."""
+        is_checked = False
         for file in self._files():
             try:
                 status = file.stat()
@@ -121,7 +144,11 @@ class RowFiles:
                     settings=self._decides,
                     rows_per_part=rows_per_part,
                 )
-                yield from remembered(look, known) or self._parts_of(file, look, rows_per_part)
+                parts = remembered_parts(look, known)
+                if not parts and not is_checked:
+                    self._check_columns()
+                    is_checked = True
+                yield from parts or self._parts_of(file, look, rows_per_part)
             except OSError as error:
                 # Without a look: a changed permission does not show in the size and the time.
                 yield self._unreadable(file, problem_of(error, file), "")
@@ -166,6 +193,12 @@ class RowFiles:
             raise UserError(f"no file matches {self._settings.path}")
         return files
 
+    def _check_columns(self) -> None:
+        files = self._files()
+        check_columns(
+            self._name, self._meaning.needed, map(_columns, files), where=str(self._settings.path)
+        )
+
     def _parts_of(self, file: Path, look: str, rows_per_part: int) -> list[Part]:
         if plain(file.name) != file.name:
             detail = "the file's name is not UTF-8"
@@ -173,7 +206,7 @@ class RowFiles:
         else:
             spans = list_spans(file, rows_per_part, self._meaning)
         if isinstance(spans, Problem):
-            return [self._unreadable(file, spans, looks(look, 1)[0])]
+            return [self._unreadable(file, spans, looks_of_parts(look, 1)[0])]
         return [
             Part.of(
                 self._name,
@@ -186,7 +219,7 @@ class RowFiles:
                 size_bytes=span.size_bytes,
                 look=own,
             )
-            for span, own in zip(spans, looks(look, len(spans)), strict=True)
+            for span, own in zip(spans, looks_of_parts(look, len(spans)), strict=True)
         ]
 
     def _unreadable(self, file: Path, problem: Problem, look: str) -> Part:
@@ -215,20 +248,13 @@ def split_glob(path: Path) -> tuple[Path, str | None]:
     return path.parent, None
 
 
-def looks(look: str, count: int) -> list[str]:
-    """What the `count` parts of a file are remembered by; the last one says that it is."""
-    return [f"{look}-{index}{'-last' if index == count - 1 else ''}" for index in range(count)]
-
-
-def remembered(look: str, known: Mapping[str, Part]) -> list[Part]:
-    """All parts of a file that looks as it did; none where one of them is not known."""
-    parts: list[Part] = []
-    while (last := known.get(f"{look}-{len(parts)}-last")) is None:
-        part = known.get(f"{look}-{len(parts)}")
-        if part is None:
-            return []
-        parts.append(part)
-    return [*parts, last]
+def _columns(file: Path) -> Sequence[str]:
+    """The columns of a file; none where it cannot be read, which its part says."""
+    try:
+        return columns_of(file)
+    except OSError as error:
+        problem_of(error, file)  # a store that does not answer is raised
+        return []
 
 
 def own_key(row: Row, column: str | None) -> str | None:

@@ -56,6 +56,20 @@ def list_groups(path: Path, columns: Sequence[str]) -> list[RowGroup] | Problem:
         return found
 
 
+def column_names(path: Path) -> list[str]:
+    """The columns of a file; none where it has no whole footer.
+
+    Raises:
+        OSError: when the file cannot be opened or read.
+    """
+    with path.open("rb") as stream:
+        try:
+            return list(pq.read_schema(stream).names)
+        except (pa.ArrowException, OSError) as error:
+            _damage(error)  # an error of the store is raised
+            return []
+
+
 def read_all(path: Path) -> Iterator[Row | Problem]:
     """All rows with all columns; a file without a whole footer is one problem."""
     groups = list_groups(path, [])

@@ -64,6 +64,16 @@ class Span:
     repeated: list[int] = field(default_factory=list)
 
 
+def columns_of(path: Path) -> Sequence[str]:
+    """The columns of a file by its header, its footer or its first rows; none of a damaged one.
+
+    Raises:
+        OSError: when the file cannot be opened.
+    """
+    of = row_groups.column_names if path.suffix.lower() == ".parquet" else lines.column_names
+    return of(path)
+
+
 def list_spans(path: Path, rows_per_span: int, meaning: Meaning) -> list[Span] | Problem:
     """The spans of a file in order, about `rows_per_span` records each.
 

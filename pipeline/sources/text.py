@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -112,30 +112,46 @@ class TextSource:
         )
 
 
-class _Prose:
-    """A row is a text."""
+class Texts:
+    """A row is a text; a source with pictures says beside which image it stands."""
 
-    def __init__(self, settings: TextSourceSettings) -> None:
+    def __init__(
+        self, settings: RowFileSettings, text_columns: Sequence[str], *more_columns: str
+    ) -> None:
         self._settings = settings
-        self.columns = [settings.text_column, *settings.columns()]
+        self._texts = text_columns
+        self.columns = [*text_columns, *more_columns, *settings.columns()]
         self.listed = [settings.key_column] if settings.key_column else []
+        self.needed = [(name,) for name in self.columns]
 
     def key(self, row: Row) -> str | None:
+        """The row's own key, where a column has keys."""
         return own_key(row, self._settings.key_column)
 
     def num_records(self, row: Row) -> int:  # noqa: ARG002
+        """Always one."""
         return 1
 
+    def image(self, row: Row, place: Place) -> tuple[bytes | None, str | None] | Problem:  # noqa: ARG002
+        """The image beside the text and where it lies, or why it cannot be given."""
+        return None, None
+
     def records(self, row: Row, place: Place) -> Iterator[SourceRecord | UnreadableRecord]:
-        found = captions_of(row, [self._settings.text_column])
-        if isinstance(found, Problem):
-            yield UnreadableRecord(key=place.key, reason=found.reason, detail=found.detail)
+        """The row's text with its image, or why there is none."""
+        texts = captions_of(row, self._texts)
+        if isinstance(texts, Problem):
+            yield UnreadableRecord(key=place.key, reason=texts.reason, detail=texts.detail)
+            return
+        image = self.image(row, place)
+        if isinstance(image, Problem):
+            yield UnreadableRecord(key=place.key, reason=image.reason, detail=image.detail)
             return
         yield SourceRecord(
             key=place.key,
-            caption=found.caption,
-            more_captions=found.more,
-            image=None,
+            caption=texts.caption,
+            more_captions=texts.more,
+            image=image[0],
+            image_ref=image[1],
             **provenance(row, self._settings, place.key),
         )
 
@@ -144,4 +160,4 @@ def open_text(settings: TextSourceSettings) -> RowFiles | TextSource:
     """The texts that the settings describe: whole files, or rows of files."""
     if settings.per == "file" and settings.path.suffix.lower() == ".txt":
         return TextSource(settings)
-    return RowFiles(settings.name, settings, _Prose(settings))
+    return RowFiles(settings.name, settings, Texts(settings, [settings.text_column]))

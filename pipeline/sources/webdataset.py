@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -16,13 +17,22 @@ import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from pipeline.engine.fingerprint import fingerprint, hash_file
-from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, cut, remembered_parts
+from pipeline.engine.parts import (
+    Part,
+    SourceRecord,
+    UnreadableRecord,
+    cut,
+    looks_of_parts,
+    remembered_parts,
+)
 from pipeline.references import tar_reference
 from pipeline.settings import RecipePath, Settings
+from pipeline.sources.columns import NUM_FIRST_ROWS, check_columns
 from pipeline.sources.tar_members import Fault, Sample, repetitions, samples
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "svg")
 _MAX_TEXT_BYTES = 2_000_000
+_JSON = "json:"
 _DISALLOWED = "X-Robots-Tag"  # in img2dataset's error message when it honours one
 _SIGNALS = ("x-robots-tag", "tdm-reservation")
 
@@ -34,9 +44,10 @@ class WebDatasetSettings(Settings):
     name: str = "webdataset"
     path: RecipePath
     """A tar, or a folder with tars at any depth; absolute or relative to the recipe."""
-    captions: tuple[str, ...] = Field(default=("txt",), min_length=1)
-    """Where the texts are: an extension (`txt`, `de.txt`) or a key of the sample's JSON
-    (`json:caption`). The first is the caption, the others are further captions."""
+    caption_columns: tuple[str, ...] = Field(default=("txt",), min_length=1)
+    """Where the texts are: an extension (`txt`, `de.txt`), which readers of tars take for a column,
+    or a key of the sample's JSON (`json:caption`). The first that a sample has is its caption, the
+    others are further captions."""
     licence: str = "unknown"
     """SPDX name, for samples whose JSON has no `license` or `licence`."""
     attribution: str = ""
@@ -61,6 +72,7 @@ class WebDatasetSource:
 
     def parts(self, rows_per_part: int, known: Mapping[str, Part]) -> Iterator[Part]:
         """Runs of samples of each tar, cut where the keys say."""
+        is_checked = False
         for name, path in _tars(self._settings.path).items():
             look = fingerprint(
                 name=name,
@@ -68,7 +80,11 @@ class WebDatasetSource:
                 rows_per_part=rows_per_part,
                 settings=self._settings.model_dump(mode="json"),
             )
-            yield from remembered_parts(look, known) or self._cut(name, path, look, rows_per_part)
+            remembered = remembered_parts(look, known)
+            if not remembered and not is_checked:
+                self._check_columns()
+                is_checked = True
+            yield from remembered or self._cut(name, path, look, rows_per_part)
 
     def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
         """The samples of one run, then what its tar's downloader had failed at."""
@@ -90,6 +106,20 @@ class WebDatasetSource:
         if slice_["failed"]:
             yield from _failures(path, slice_["tar"])
 
+    def _check_columns(self) -> None:
+        wanted = self._settings.caption_columns
+        with_json = any(name.startswith(_JSON) for name in wanted)
+        check_columns(
+            self._settings.name,
+            [(name,) for name in wanted],
+            (
+                each
+                for tar in _tars(self._settings.path).values()
+                for each in _columns(tar, with_json)
+            ),
+            where=str(self._settings.path),
+        )
+
     def _cut(self, name: str, path: Path, look: str, rows_per_part: int) -> Iterator[Part]:
         with path.open("rb") as file:
             everything = list(samples(file, 0, path.stat().st_size))
@@ -97,7 +127,9 @@ class WebDatasetSource:
             num_faults = len(everything) - len(found)
             repeated = repetitions(found)
             runs = list(cut([sample.key for sample in found], rows_per_part)) or [slice(0, 0)]
-            for number, run in enumerate(runs):
+            for number, (run, own) in enumerate(
+                zip(runs, looks_of_parts(look, len(runs)), strict=True)
+            ):
                 is_last = number == len(runs) - 1
                 start = found[run.start].start if run.stop else 0
                 end = path.stat().st_size if is_last else found[run.stop].start
@@ -107,7 +139,6 @@ class WebDatasetSource:
                     "tar": name,
                     "start": start,
                     "end": end,
-                    "last": is_last,
                     "repeated": {
                         str(index - run.start): [number_of_key, fault.reason, fault.detail]
                         for index, (number_of_key, fault) in repeated.items()
@@ -125,7 +156,7 @@ class WebDatasetSource:
                         slice_,
                         num_records=num_records,
                         size_bytes=end - start,
-                        look=fingerprint(look=look, number=number),
+                        look=own,
                     )
 
     def _record(
@@ -140,7 +171,7 @@ class WebDatasetSource:
             return UnreadableRecord(key=key, reason=fault.reason, detail=fault.detail)
         texts = self._texts(file, sample, metadata)
         if not texts:
-            detail = f"there is no {' or '.join(self._settings.captions)} beside the image"
+            detail = f"there is no {' or '.join(self._settings.caption_columns)} beside the image"
             return UnreadableRecord(key=key, reason="ingest-no-caption", detail=detail)
         caption, *_ = texts.values()
         offset, size = sample.files[image]
@@ -168,7 +199,9 @@ class WebDatasetSource:
             return Fault(reason="ingest-no-image", detail=f"there is no image among {kinds}")
         for kind, (_, size) in sample.files.items():
             limit = self._settings.max_image_bytes if kind == image else _MAX_TEXT_BYTES
-            if size > limit and (kind == image or kind in {"json", *self._settings.captions}):
+            if size > limit and (
+                kind == image or kind in {"json", *self._settings.caption_columns}
+            ):
                 what = "image" if kind == image else "caption" if kind != "json" else "metadata"
                 code = "long" if what == "caption" else "large"
                 detail = f"{size} bytes of {kind}, allowed are {limit}"
@@ -179,11 +212,11 @@ class WebDatasetSource:
         self, file: BinaryIO, sample: Sample, metadata: Mapping[str, Any]
     ) -> dict[str, str | bytes]:
         texts: dict[str, str | bytes] = {}
-        for name in self._settings.captions:
-            if name.startswith("json:"):
-                value = metadata.get(name.removeprefix("json:"))
+        for name in self._settings.caption_columns:
+            if name.startswith(_JSON):
+                value = metadata.get(name.removeprefix(_JSON))
                 if isinstance(value, str):
-                    texts[name.removeprefix("json:")] = value
+                    texts[name.removeprefix(_JSON)] = value
             elif name in sample.files:
                 texts[name] = _read(file, sample.files[name])
         return texts
@@ -194,6 +227,17 @@ def _tars(path: Path) -> dict[str, Path]:
     if path.is_file():
         return {path.name: path} if path.suffix == ".tar" else {}
     return {tar.relative_to(path).as_posix(): tar for tar in sorted(path.rglob("*.tar"))}
+
+
+def _columns(tar: Path, with_json: bool) -> Iterator[list[str]]:
+    """What each of a tar's first samples has: extensions, and the keys of its JSON."""
+    with tar.open("rb") as file:
+        end = tar.stat().st_size
+        found = (each for each in samples(file, 0, end) if isinstance(each, Sample))
+        for sample in islice(found, NUM_FIRST_ROWS):
+            small = sample.files.get("json", (0, 0))[1] <= _MAX_TEXT_BYTES
+            keys = _metadata(file, sample)[0] if with_json and small else {}
+            yield [*sample.files, *(f"{_JSON}{key}" for key in keys)]
 
 
 def _status(path: Path) -> list[int] | None:

@@ -35,7 +35,7 @@ def test_your_own_pictures_in_five_lines_is_a_recipe(tmp_path):
 def test_the_recipe_of_a_table_is_one(tmp_path):
     (tmp_path / "pairs").mkdir()
     (tmp_path / "my.yaml").write_text(blocks("yaml")[2])
-    assert load_recipe(tmp_path / "my.yaml").sources[0].caption_columns == ["en", "de"]
+    assert load_recipe(tmp_path / "my.yaml").sources[0].caption_columns == ("en", "de")
 
 
 def test_every_kind_of_source_is_in_the_readme():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.dry_run import plan
+from jobs.recipe import load_recipe
 from pipeline.errors import UserError
 from tests.jobs.corpora import faults, files_of, run
 
@@ -74,3 +75,13 @@ def test_a_refit_makes_a_new_generation_and_stays(corpus, load):
 def test_an_unknown_model_cannot_be_fitted_anew(corpus, load):
     with pytest.raises(UserError, match="no fitted model 'vqq'"):
         run(load(), corpus, refit=["vqq"])
+
+
+def test_a_column_that_is_not_there_is_named_by_a_dry_run_too(tmp_path):
+    (tmp_path / "pairs.csv").write_text("caption,image\none,1.png\n")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "{name: r, sources: [{kind: table, path: pairs.csv, caption_columns: [captoin]}]}"
+    )
+    with pytest.raises(UserError, match=r"no column 'captoin' in .*\n.*mean 'caption'\?"):
+        plan(load_recipe(recipe), tmp_path / "none")

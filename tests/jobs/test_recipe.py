@@ -94,3 +94,13 @@ def test_the_resolved_recipe_says_the_same_with_every_default(load):
     again = Recipe.model_validate(yaml.safe_load(dump_recipe(recipe)))
     assert again == recipe
     assert "max_pixels" in dump_recipe(recipe)
+
+
+def test_the_former_name_of_a_setting_is_an_unknown_key_like_any_other(tmp_path):
+    (tmp_path / "a.tar").write_bytes(b"")
+    source = {"kind": "webdataset", "path": str(tmp_path), "captions": ["txt"]}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({"name": "r", "sources": [source]}))
+    with pytest.raises(UserError) as error:
+        load_recipe(tmp_path / "r.yaml")
+    assert "sources.0.captions: there is no such setting. Allowed here: " in str(error.value)
+    assert "caption_columns" in str(error.value)

@@ -1,5 +1,6 @@
 import pyarrow as pa
 import pytest
+from s3fs import S3FileSystem
 
 from pipeline.engine.schemas import DUPLICATES, TABLES
 from pipeline.engine.tables import connect, part_path, read_table, write_table
@@ -40,3 +41,26 @@ def test_sql_sees_all_parts_and_their_names(tmp_path):
     rows = connection.sql("SELECT part, record_id FROM duplicates ORDER BY ALL").fetchall()
     assert rows == [("p0", "a"), ("p1", "c")]
     assert connection.sql("SELECT count(*) FROM rejects").fetchall() == [(0,)]
+
+
+def test_a_view_over_a_store_asks_for_listings_and_not_for_each_file(store, monkeypatch):
+    paths = [part_path(store.path("view"), f"part-{number}") for number in range(9)]
+    for path in paths:
+        write_table(path, ROWS, DUPLICATES)
+    asked, call = [], S3FileSystem._call_s3
+
+    def count(self, method, *arguments, **how):
+        asked.append(method)
+        return call(self, method, *arguments, **how)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", count)
+    assert connect({"duplicates": paths}).sql("SELECT count(*) FROM duplicates").fetchall() == [
+        (18,)
+    ]
+    assert asked.count("list_objects_v2") == 1
+    assert "head_object" not in asked
+    # What was written since is seen by the next view.
+    write_table(paths[0], ROWS[:1], DUPLICATES)
+    write_table(part_path(paths[0].parent, "part-new"), ROWS, DUPLICATES)
+    later = connect({"duplicates": [*paths, part_path(paths[0].parent, "part-new")]})
+    assert later.sql("SELECT count(*) FROM duplicates").fetchall() == [(19,)]

@@ -15,6 +15,7 @@ from pipeline.engine.schemas import VARIANTS
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
 from pipeline.ledger.audit import audit
+from pipeline.ledger.damage import damaged
 from pipeline.publish.card import write_card
 from pipeline.select import Rule, SelectSettings
 
@@ -97,6 +98,26 @@ def test_a_forgotten_record_leaves_no_trace_and_other_shards_keep_their_bytes(ro
     assert not faults(root)
     assert not (root / "forgetting.json").exists()
     assert (root / "README.md").exists()
+
+
+def test_pictures_beside_a_model_go_with_a_forgotten_image_and_the_model_stays(root, quiet):
+    _, corpus = open_corpus(root)
+    model = corpus.models["vq"]
+    sheet, before = model / "reconstructions.png", corpus.model_hash("vq")
+    texts = "SELECT record_id FROM records WHERE image_id IS NULL LIMIT 1"
+    ((text,),) = corpus.query(texts).fetchall()
+    forget(root, [Entry(kind="record", value=text)], reporter=quiet)
+    assert sheet.exists()
+    record, *_ = shipped(root)
+    forget(root, [Entry(kind="record", value=record)], reporter=quiet)
+    assert not sheet.exists()
+    _, corpus = open_corpus(root)
+    assert corpus.models["vq"] == model
+    assert corpus.model_hash("vq") == before
+    assert not faults(root)
+    assert not damaged(corpus)
+    (model / "settings.json").write_text("{}")
+    assert [damage.path for damage in damaged(corpus)] == [model]
 
 
 def test_it_stays_away_when_its_source_changes(root, recipe, pictures, quiet, add_variants):

@@ -38,6 +38,13 @@ def test_a_stage_that_is_over_has_nothing_left():
     assert (ingest["done"], ingest["seconds_left"]) == (True, None)
 
 
+def test_a_step_over_the_whole_corpus_shows_its_rows():
+    event = line(20, "deduplicate", event="stage-done", num_rows=30, seconds=1.5)
+    *_, step = stages([*RUN, event], is_running=True)
+    assert (step["stage"], step["rows"], step["rows_per_s"]) == ("deduplicate", 30, 20)
+    assert (step["parts"], step["seconds_left"], step["done"]) == (None, None, True)
+
+
 def test_only_the_last_run_is_read_from_the_end_of_the_file(tmp_path):
     old = [line(1, "ingest", event="part-done", part=f"{n}" * 99) for n in range(9000)]
     write(tmp_path, [RUN[0], *old, *RUN])

@@ -55,9 +55,28 @@ def test_referenced_images_are_read_from_parquet(settings):
 
 
 def test_a_column_that_is_not_there_is_named(settings):
-    wrong = settings.model_copy(update={"caption_columns": ("caption",)})
-    with pytest.raises(UserError, match="no column caption"):
+    wrong = settings.model_copy(update={"caption_columns": ("txet",)})
+    with pytest.raises(UserError) as error:
         list(open_source(wrong).parts(4, {}))
+    assert "source 'huggingface': there is no column 'txet' in " in str(error.value)
+    assert "Did you mean 'text'? The columns are image, text, german" in str(error.value)
+
+
+def test_texts_are_stripped_by_language_or_refused_as_in_a_table(tmp_path):
+    rows = [
+        {"text": [" one "], "more": {"en": "two", "de": None}, "n": 1},
+        {"text": [], "more": {"en": "three", "de": "drei"}, "n": 2},
+    ]
+    path = tmp_path / "train.parquet"
+    datasets.Dataset.from_list(rows).to_parquet(path)
+    columns = {"kind": "huggingface", "path": tmp_path, "image_column": None}
+    first, second = ingest(HuggingFaceSettings(**columns, caption_columns=("text", "more")))[0]
+    assert (first["caption"], first["more_captions"]) == ("one", [{"name": "en", "text": "two"}])
+    assert second["caption"] == "three"
+    assert second["more_captions"] == [{"name": "de", "text": "drei"}]
+    rows, rejects = ingest(HuggingFaceSettings(**columns, caption_columns=("n",)))
+    assert not rows
+    assert [row["reason"] for row in rejects] == ["ingest-wrong-type"] * 2
 
 
 def test_either_a_name_or_a_folder_is_given():

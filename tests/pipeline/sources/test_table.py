@@ -181,6 +181,57 @@ def test_keys_are_checked_over_a_whole_file_and_not_beyond(tmp_path):
     assert {reason for _, reason in rejects} == {"ingest-duplicate-key"}
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_column_that_no_file_has_is_named_with_the_nearest_before_any_work(tmp_path, suffix):
+    for number in range(2):
+        path = tmp_path / f"{number}.{suffix}"
+        match suffix:
+            case "csv":
+                write_lines(path, "caption,picture", "one,1.png")
+            case "tsv":
+                write_lines(path, "caption\tpicture", "one\t1.png")
+            case "jsonl":
+                write_json_lines(path, {"caption": "one"}, {"caption": "two", "picture": None})
+            case _:
+                write_parquet(path, {"caption": ["one"], "picture": ["1.png"]})
+    with pytest.raises(UserError) as error:
+        parts_of(table(tmp_path / f"*.{suffix}", name="pairs", image_column="pictrue"))
+    assert str(error.value) == (
+        f"source 'pairs': there is no column 'pictrue' in {tmp_path}/*.{suffix}\n"
+        "Did you mean 'picture'? The columns are caption, picture."
+    )
+
+
+def test_one_file_without_a_column_is_rejects(tmp_path):
+    write_lines(tmp_path / "a.csv", "text", "one")
+    write_lines(tmp_path / "b.csv", "caption", "two")
+    records, rejects = read(table(tmp_path / "*.csv"))
+    assert [record.caption for record in records] == ["two"]
+    assert rejects == [("a.csv#0", "ingest-no-caption")]
+
+
+def test_columns_are_looked_for_in_headers_and_not_in_what_cannot_be_read(tmp_path):
+    write_parquet(tmp_path / "a.parquet", {"text": ["one"]})
+    path = tmp_path / "a.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert read(table(tmp_path / "*.parquet"))[1] == [("a.parquet", "ingest-file-unreadable")]
+    write_json_lines(tmp_path / "empty.jsonl")
+    assert parts_of(table(tmp_path / "empty.jsonl")) == []
+
+
+def test_a_rare_key_of_json_lines_need_not_be_in_the_first(tmp_path):
+    rows = [{"caption": f"{index}"} for index in range(900)]
+    path = write_json_lines(tmp_path / "t.jsonl", *rows, {"caption": "last", "rights": "CC0-1.0"})
+    records, _ = read(table(path, licence_column="rights"))
+    assert [record.licence for record in records[-2:]] == ["unknown", "CC0-1.0"]
+
+
+def test_a_document_needs_either_way_of_writing_it(tmp_path):
+    path = write_json_lines(tmp_path / "d.jsonl", {"text": ["one"], "images": [None]})
+    with pytest.raises(UserError, match="no column 'segments' or 'texts' in"):
+        parts_of(documents(path))
+
+
 @pytest.mark.parametrize("name", ["gone.csv", "gone/*.csv", ".", "t.xlsx"])
 def test_a_path_without_files_of_rows_is_refused_with_the_recipe(tmp_path, name):
     (tmp_path / "t.xlsx").write_bytes(b"")

@@ -35,8 +35,10 @@ def source(tmp_path, content, **settings):
 
 @pytest.mark.parametrize("bad", TARS, ids=lambda bad: bad.name)
 def test_a_bad_tar_gives_rejects_and_never_stops(bad, tmp_path):
-    _, rejects = ingest(source(tmp_path, bad.make()))
+    (tmp_path / "good.tar").write_bytes(tar_of(*pair("good")))
+    rows, rejects = ingest(source(tmp_path, bad.make()))
     assert {row["reason"] for row in rejects} == {bad.reason}
+    assert "good.tar/good" in {row["key"] for row in rows}
 
 
 def test_all_bad_pictures_and_texts_end_in_a_record_or_one_reject(tmp_path):
@@ -64,11 +66,32 @@ def test_folders_in_keys_are_kept_and_two_tars_may_use_one_key(tmp_path):
 
 def test_several_captions_are_kept_and_a_bad_one_is_a_reject_of_its_own(tmp_path):
     content = tar_of(*pair("a"), ("a.de.txt", b"Rauschen"), ("a.fr.txt", b"\xff"))
-    settings = source(tmp_path, content, captions=("txt", "de.txt", "fr.txt"))
+    settings = source(tmp_path, content, caption_columns=("txt", "de.txt", "fr.txt"))
     (row,), (reject,) = ingest(settings)
     assert row["more_captions"] == [{"name": "de.txt", "text": "Rauschen"}]
     assert reject["variant_id"] == "original-fr.txt"
     assert reject["reason"] == "ingest-caption-not-utf-8"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"), [("text", "txt"), ("json:captoin", "json:caption"), ("de.txt", "txt")]
+)
+def test_a_caption_column_that_no_sample_has_is_named_before_any_work(tmp_path, wrong, nearest):
+    content = tar_of(*pair("a"), ("a.json", b'{"caption": "noise", "url": "https://x.org"}'))
+    settings = source(tmp_path, content, caption_columns=("txt", wrong))
+    (tmp_path / "00001.tar").write_bytes(tar_of(*pair("b")))
+    with pytest.raises(UserError) as error:
+        list(open_source(settings).parts(5, {}))
+    assert f"source 'webdataset': there is no column {wrong!r} in {tmp_path}" in str(error.value)
+    assert f"Did you mean {nearest!r}? The columns are " in str(error.value)
+
+
+def test_one_tar_without_a_caption_column_is_rejects(tmp_path):
+    (tmp_path / "00001.tar").write_bytes(tar_of(*pair("b"), ("b.json", b'{"caption": "noise"}')))
+    settings = source(tmp_path, tar_of(*pair("a")), caption_columns=("json:caption",))
+    rows, rejects = ingest(settings)
+    assert [row["key"] for row in rows] == ["00001.tar/b"]
+    assert [row["reason"] for row in rejects] == ["ingest-no-caption"]
 
 
 def test_what_img2dataset_failed_at_is_a_reject(tmp_path):
