@@ -214,6 +214,8 @@ REJECTS = pa.schema(
             "The text that was left out; null when the whole record was",
             nullable=True,
         ),
+        _column("kind", pa.string(), "What an LLM's text should have been", nullable=True),
+        _column("attempt", pa.int32(), "Which try gave that text, from 1", nullable=True),
         _column("stage", pa.string(), "The stage that decided"),
         _column("reason", pa.string(), "Stable reason code"),
         _column("detail", pa.string(), "The reason in words", nullable=True),
@@ -254,10 +256,12 @@ def reject(
     score: float | None = None,
     threshold: float | None = None,
 ) -> dict[str, object]:
-    """One row of a rejects table."""
+    """One row of a rejects table; what is left out here is null."""
     return {
         "record_id": record_id,
         "variant_id": variant_id,
+        "kind": None,
+        "attempt": None,
         "stage": stage,
         "reason": reason,
         "detail": detail,

@@ -146,10 +146,11 @@ def _reject(failure: Failure) -> Row:
     """The record stays, with its own caption: the reject names the text that was asked for."""
     answer = failure.answer
     named = {name: answer[name] for name in ("record_id", "prompt", "attempt")}
-    return reject(
+    why = reject(
         record_id=answer["record_id"],
         variant_id=fingerprint(kind=failure.kind, **named),
         stage=STAGE,
         reason=failure.why.reason,
-        detail=f"{failure.kind}, attempt {answer['attempt']}: {failure.why.detail}",
+        detail=failure.why.detail,
     )
+    return why | {"kind": failure.kind, "attempt": answer["attempt"]}
