@@ -193,7 +193,7 @@ def test_real_engine_writes_variants_and_rejects_what_it_cannot_read(
     results = run(tmp_path, tasks, SMALL, models)
     done = [each.part for each in results if isinstance(each, PartDone)]
     assert sorted(done) == ["first", "second", "texts"]
-    given = {task.work.part: committed(task) for task in tasks}
+    given = {task.work.part: committed(task.output) for task in tasks}
     assert sum(each.num_records for each in results if isinstance(each, Advance)) == sum(
         map(len, given.values())
     )
@@ -223,7 +223,7 @@ def test_engine_does_not_wait_for_the_end_of_ingest(
     context = RunContext(run="test", attempts=tmp_path / "attempts")
     results = list(RayRunner(num_workers=1, context=context).run_chain(links, models))
     done = [each for each in results if isinstance(each, PartDone)]
-    assert sorted(each.stage for each in done) == ["ingest"] * 6 + ["ask"] * 6
+    assert sorted(each.stage for each in done) == ["ask"] * 6 + ["ingest"] * 6
     last_ingested = max(path.stat().st_mtime for path in corpus.files("records"))
     first_written = min(path.stat().st_mtime for path in corpus.files("answers"))
     assert first_written < last_ingested
