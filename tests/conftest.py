@@ -24,6 +24,12 @@ class Store:
         """Answer the next requests with 503 SlowDown."""
         urlopen(Request(f"{self.endpoint}/_faults/{times}", method="POST"))  # noqa: S310
 
+    def writes(self):
+        """What has been put or deleted since this was last asked, without the bucket's name."""
+        with urlopen(Request(f"{self.endpoint}/_writes", method="POST")) as answer:  # noqa: S310
+            lines = answer.read().decode().splitlines()
+        return {line.removeprefix("/test-bucket/") for line in lines}
+
 
 @pytest.fixture(scope="session")
 def _s3_server(tmp_path_factory):
