@@ -342,6 +342,8 @@ def campaign(
 ) -> Iterator[Outcome]:
     """Corpora that are killed, seed after seed, until there have been `num_kills` kills.
 
+    Each seed has its share of them; what a run that ends early leaves of it, another one has.
+
     Args:
         recipe: what they are made of; the runs' logs go beside it.
         folder: where they lie, on this machine or on a store.
@@ -349,12 +351,14 @@ def campaign(
         seeds: what chooses the instants and the victims.
     """
     calm = undisturbed(recipe, folder / "calm")
+    share = -(-num_kills // len(seeds))
     for seed in cycle(seeds):
         if num_kills <= 0:
             return
         # Another seed each time round the list.
         own = seed * 1000 + num_kills
-        outcome = torture(recipe, folder / f"killed-{own}", calm, seed=own, num_kills=num_kills)
+        most = min(share, num_kills)
+        outcome = torture(recipe, folder / f"killed-{own}", calm, seed=own, num_kills=most)
         num_kills -= len(outcome.kills)
         yield outcome
 
