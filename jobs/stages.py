@@ -160,6 +160,7 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
                     "part": asdict(part),
                     "source": sources[part.source],
                     "forgotten": str(corpus.root / FORGOTTEN_FILE),
+                    **_places(recipe, part.source, sources[part.source]),
                 }
                 for part in corpus.parts
             }
@@ -198,6 +199,14 @@ def list_parts(recipe: Recipe, known: Mapping[str, Part]) -> list[Part]:
         for settings in recipe.sources
         for part in open_source(settings).parts(recipe.ingest.rows_per_part, known)
     ]
+
+
+def _places(recipe: Recipe, name: str, source: Mapping[str, Any]) -> dict[str, str]:
+    """Where a source's images are referenced: a source that has moved has other references."""
+    if recipe.ingest.images == "copy":
+        return {}
+    places = {key: source.get(key) for key in ("path", "image_folder")}
+    return {f"{key} of {name}": str(place) for key, place in places.items() if place is not None}
 
 
 def _shard_extras(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:

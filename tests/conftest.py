@@ -1,49 +1,13 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-from urllib.request import Request, urlopen
-
 import pytest
 
-from pipeline.engine.storage import on_store, to_path
 from tests.faults.table import tell
-
-
-class Store:
-    """A bucket on an S3 server of our own."""
-
-    def __init__(self, endpoint):
-        self.endpoint = endpoint
-
-    def path(self, name):
-        """A path in the bucket."""
-        return to_path(f"s3://test-bucket/{name}")
-
-    def fail(self, times):
-        """Answer the next requests with 503 SlowDown."""
-        urlopen(Request(f"{self.endpoint}/_faults/{times}", method="POST"))  # noqa: S310
+from tests.stores.bucket import serving
 
 
 @pytest.fixture(scope="session")
-def _s3_server(tmp_path_factory):
-    command = [sys.executable, Path(__file__).parent / "stores" / "server.py"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
-        settings = {
-            "AWS_ENDPOINT_URL": server.stdout.readline().decode().strip(),
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_MAX_ATTEMPTS": "3",
-        }
-        before = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
-        store = Store(settings["AWS_ENDPOINT_URL"])
-        on_store(store.path(""))[0].mkdir("test-bucket")
+def _s3_server():
+    with serving() as store:
         yield store
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        server.kill()
 
 
 @pytest.fixture

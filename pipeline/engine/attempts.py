@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.storage import commit_json, is_local, read_json
+from pipeline.errors import UserError
 
 MAX_TRIES = 3
 """Tries after which a record, or a part whose record is not known, is given up."""
@@ -82,6 +83,11 @@ class Attempts:
     def failed(self, records: tuple[str, ...], error: str) -> None:
         """Write down how the try ended."""
         self.tries[-1] |= {"records": list(records), "error": error}
+        self._save()
+
+    def withdraw(self) -> None:
+        """Take the try back: it ended at nothing that a record could be blamed for."""
+        self.tries.pop()
         self._save()
 
     def finish(self) -> None:
@@ -165,7 +171,7 @@ def persevere(
     """Call `do(quarantined, at)` until it succeeds or its tries are used up.
 
     Raises:
-        PartFailedError: when no single record is to blame.
+        PartFailedError: when no single record is to blame, as for every `UserError`.
     """
     while True:
         attempts.begin()
@@ -174,5 +180,9 @@ def persevere(
                 return do(attempts.quarantined, watch.at)
             except OSError:
                 raise  # a full disk or a lost store is no record's fault
+            except UserError as error:
+                # Nor is a damaged file or a lost picture, and another try would find the same.
+                attempts.withdraw()
+                raise PartFailedError(str(error)) from error
             except Exception:  # noqa: BLE001 - the boundary of a part: it becomes a reject or an error
                 attempts.failed(watch.records, traceback.format_exc(limit=-8))

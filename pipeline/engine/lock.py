@@ -31,6 +31,7 @@ from pipeline.engine.storage import is_local
 from pipeline.errors import FAILED, UserError
 
 LOCK_FILE = ".lock"
+_PATTERN = set("*?[")
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +64,15 @@ def holding(root: Path, times: LeaseTimes | None = None) -> Iterator[None]:
 
     Raises:
         UserError: when another run holds the corpus; on a store also when the lease is lost while
-            the block runs, which is then interrupted.
+            the block runs, which is then interrupted, and when the name is a pattern.
     """
     if is_local(root):
         with _flock(root):
             yield
         return
+    if _PATTERN.intersection(str(root)):
+        # fsspec would take the whole path for a pattern, and find none of the corpus's files.
+        raise UserError(f"{root}: the name of a corpus on a store has no *, ? or [", "Rename it.")
     lease = _Lease(root / LOCK_FILE, times or LeaseTimes())
     lease.acquire()
     try:

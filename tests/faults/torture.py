@@ -5,19 +5,23 @@ driver, one worker, or its raylet, and is started again. Afterwards every table,
 the SHA-256 of the undisturbed run's, `audit` finds no fault, and few records were done twice.
 
     python -m tests.faults.torture --kills 50 --seeds 1 2 3
+    python -m tests.faults.torture --store s3 --kills 20 --seeds 4
+
+With a store the corpora lie on an S3 server of our own, which outlives every kill.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -27,20 +31,23 @@ import psutil
 from jobs.recipe import load_recipe
 from jobs.run import open_corpus
 from jobs.stages import list_parts, steps
-from pipeline.engine.fingerprint import hash_file
+from pipeline.engine.fingerprint import hash_bytes, hash_file
 from pipeline.engine.stage import StageSpec
+from pipeline.engine.storage import is_local, on_store
 from pipeline.ledger.audit import audit
 from tests.jobs.conftest import TINY
+from tests.stores.bucket import serving
 
 ROOT = Path(__file__).parents[2]
 VICTIMS = ("group", "driver", "worker", "raylet")
 HANGS_AFTER_S = 180.0
-"""A run that has neither ended nor been killed for so long counts as one that hangs."""
+"""A run that has neither ended nor been killed for so long, and for twice the time that the
+undisturbed run worked, counts as one that hangs."""
 _PATIENCE_S = 60.0
 """A run without a worker for so long is let alone."""
+_PROMISED = ("tables", "models", "shards")
 _WORKERS = ("ray::MapWorker", "ray::fit_and_commit", "ray::do_corpus_step")
 SMALL_PARTS = {
-    "shapes, num_records: 120": "shapes, num_records: 2000",
     "rows_per_part: 40": "rows_per_part: 10",
     "num_workers: 0": "num_workers: 2",
 }
@@ -106,10 +113,11 @@ class Undisturbed:
     working_s: float
 
 
-def write_recipe(folder: Path) -> Path:
+def write_recipe(folder: Path, num_records: int = 2000) -> Path:
     """The recipe that is tortured: the tests' tiny one in small parts."""
     text = TINY
-    for line, other in SMALL_PARTS.items():
+    many = {"shapes, num_records: 120": f"shapes, num_records: {num_records}"}
+    for line, other in (many | SMALL_PARTS).items():
         assert line in text, f"the tiny recipe has no {line!r} any more"
         text = text.replace(line, other)
     path = folder / "torture.yaml"
@@ -119,19 +127,29 @@ def write_recipe(folder: Path) -> Path:
 
 def promised_files(corpus: Path) -> dict[str, str]:
     """SHA-256 of each file under `tables/`, `models/` and `shards/`."""
+    if not is_local(corpus):
+        store, root = on_store(corpus)
+        names = [n for each in _PROMISED for n in store.find(f"{root}/{each}")]
+        contents = store.cat(names) if names else {}
+        return {name.removeprefix(f"{root}/"): hash_bytes(each) for name, each in contents.items()}
     return {
         path.relative_to(corpus).as_posix(): hash_file(path)
-        for folder in ("tables", "models", "shards")
+        for folder in _PROMISED
         for path in sorted((corpus / folder).rglob("*"))
         if path.is_file()
     }
 
 
+def log_of(recipe: Path, corpus: Path) -> Path:
+    """Where the words of the runs on a corpus go: beside the recipe, on this machine."""
+    return recipe.with_name(f"{corpus.name}.log")
+
+
 def start(recipe: Path, corpus: Path, *more: str) -> subprocess.Popen[str]:
-    """Start `anymix run` as a process group of its own; its words go to `CORPUS.log`."""
-    with corpus.with_suffix(".log").open("a") as log:
+    """Start `anymix run` as a process group of its own."""
+    with log_of(recipe, corpus).open("a") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", "run", recipe, "--corpus", corpus, *more],
+            [sys.executable, "-m", "jobs.cli", "run", recipe, "--corpus", str(corpus), *more],
             cwd=ROOT, stdout=log, stderr=log, start_new_session=True, text=True,
         )  # fmt: skip
 
@@ -145,7 +163,7 @@ def undisturbed(recipe: Path, corpus: Path) -> Undisturbed:
         if not started and any(corpus.glob("tables/records/*/*.parquet")):
             started = time.monotonic()
     if code != 0:
-        raise TortureError(f"undisturbed run: exit code {code}\n{_tail(corpus)}")
+        raise TortureError(f"undisturbed run: exit code {code}\n{_tail(log_of(recipe, corpus))}")
     return Undisturbed(
         files=promised_files(corpus),
         startup_s=started - began,
@@ -164,6 +182,7 @@ def torture(recipe: Path, corpus: Path, calm: Undisturbed, *, seed: int, num_kil
     victims = cycle(chance.sample(VICTIMS, len(VICTIMS)))
     load = _Work.of(recipe, corpus)
     outcome = Outcome(seed=seed, work=load.all)
+    log, patience_s = log_of(recipe, corpus), HANGS_AFTER_S + 2 * calm.working_s
     while True:
         run, began, code = start(recipe, corpus), time.monotonic(), None
         wounded = False
@@ -176,14 +195,14 @@ def torture(recipe: Path, corpus: Path, calm: Undisturbed, *, seed: int, num_kil
                 outcome.kills += [kill] if kill else []
                 wounded = True
                 # A run that has lost a worker may live on; without its driver there is none.
-                code = _end(run, corpus) if kill and kill.victim != "worker" else None
+                code = _end(run, log, patience_s) if kill and kill.victim != "worker" else None
         if code is None:
-            code = _end(run, corpus)
+            code = _end(run, log, patience_s)
         outcome.exit_codes[code] = outcome.exit_codes.get(code, 0) + 1
         if code == 0:
             break
         if not wounded or code not in (1, -9):
-            raise TortureError(f"seed {seed}: exit code {code}\n{_tail(corpus)}")
+            raise TortureError(f"seed {seed}: exit code {code}\n{_tail(log)}")
     outcome.files_compared = _compare(corpus, calm, seed)
     return outcome
 
@@ -299,36 +318,47 @@ def _wait(run: subprocess.Popen[str], seconds: float) -> int | None:
         return None
 
 
-def _end(run: subprocess.Popen[str], corpus: Path) -> int:
+def _end(run: subprocess.Popen[str], log: Path, patience_s: float) -> int:
     """Wait for a run's end.
 
     Raises:
         TortureError: when it hangs.
     """
-    code = _wait(run, HANGS_AFTER_S)
+    code = _wait(run, patience_s)
     if code is None:
         for each in _family(run):
             with suppress(psutil.NoSuchProcess):
                 each.kill()
-        raise TortureError(f"a run hangs: no end within {HANGS_AFTER_S:g} s\n{_tail(corpus)}")
+        raise TortureError(f"a run hangs: no end within {patience_s:g} s\n{_tail(log)}")
     return code
 
 
-def _tail(corpus: Path) -> str:
-    return corpus.with_suffix(".log").read_text()[-2000:]
+def _tail(log: Path) -> str:
+    return log.read_text()[-2000:]
 
 
 def campaign(
     recipe: Path, folder: Path, *, num_kills: int, seeds: Sequence[int]
 ) -> Iterator[Outcome]:
-    """Corpora that are killed, seed after seed, until there have been `num_kills` kills."""
+    """Corpora that are killed, seed after seed, until there have been `num_kills` kills.
+
+    Each seed has its share of them; what a run that ends early leaves of it, another one has.
+
+    Args:
+        recipe: what they are made of; the runs' logs go beside it.
+        folder: where they lie, on this machine or on a store.
+        num_kills: how many kills there are in all.
+        seeds: what chooses the instants and the victims.
+    """
     calm = undisturbed(recipe, folder / "calm")
+    share = -(-num_kills // len(seeds))
     for seed in cycle(seeds):
         if num_kills <= 0:
             return
         # Another seed each time round the list.
         own = seed * 1000 + num_kills
-        outcome = torture(recipe, folder / f"killed-{own}", calm, seed=own, num_kills=num_kills)
+        most = min(share, num_kills)
+        outcome = torture(recipe, folder / f"killed-{own}", calm, seed=own, num_kills=most)
         num_kills -= len(outcome.kills)
         yield outcome
 
@@ -338,10 +368,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--records", type=int, default=2000)
+    parser.add_argument("--store", choices=["s3"], help="put the corpora on a store")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="anymix-torture-") as folder:
-        recipe = write_recipe(Path(folder))
-        for outcome in campaign(recipe, Path(folder), num_kills=chosen.kills, seeds=chosen.seeds):
+    with ExitStack() as stack:
+        own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anymix-torture-")))
+        folder = own
+        if chosen.store:
+            folder = stack.enter_context(serving()).path("torture")
+            os.environ["ANYMIX_CACHE"] = str(own / "cache")
+        recipe = write_recipe(own, chosen.records)
+        for outcome in campaign(recipe, folder, num_kills=chosen.kills, seeds=chosen.seeds):
             victims = ", ".join(f"{kill.victim} {kill.after_s:.1f} s" for kill in outcome.kills)
             print(  # noqa: T201
                 f"seed {outcome.seed}: {len(outcome.kills)} kills ({victims}), exit codes "

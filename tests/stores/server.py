@@ -1,7 +1,8 @@
 """An S3 server for tests: moto's, on a free port, which can be told to fail.
 
 `python server.py` prints its URL. `POST /_faults/N` makes it answer the next N requests of S3 with
-503 SlowDown, as S3 does under load.
+503 SlowDown, as S3 does under load. `POST /_writes` answers with the paths that have been put or
+deleted since it was last asked, one a line.
 """
 
 import threading
@@ -20,6 +21,7 @@ class FailingServer:
     def __init__(self):
         self._s3 = DomainDispatcherApplication(create_backend_app)
         self._faults = 0
+        self._writes = []
         self._lock = threading.Lock()
 
     def __call__(self, environ, start_response):
@@ -28,7 +30,14 @@ class FailingServer:
             self._faults = int(path.rpartition("/")[2])
             start_response("200 OK", [("Content-Length", "0")])
             return [b""]
+        if path == "/_writes":
+            with self._lock:
+                body, self._writes = "\n".join(self._writes).encode(), []
+            start_response("200 OK", [("Content-Length", str(len(body)))])
+            return [body]
         with self._lock:
+            if environ["REQUEST_METHOD"] in {"PUT", "DELETE"}:
+                self._writes.append(path)
             fails = self._faults > 0
             self._faults -= fails
         if not fails:

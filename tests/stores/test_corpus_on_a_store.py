@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -133,6 +134,29 @@ def test_the_second_of_two_runs_stops_and_says_who_holds_the_corpus(recipe, stor
     assert done.returncode == 2
     assert f"{root} is being filled by process {os.getpid()} on" in done.stderr
     assert not (root / "recipe.yaml").exists()
+
+
+@pytest.mark.e2e
+def test_of_two_runs_started_at_once_one_fills_the_corpus_and_the_other_names_it(
+    recipe, made, store, tmp_path
+):
+    root = store.path("at-once")
+    # With Ray a run lasts longer than the ten seconds in which it gives a sign of life.
+    run_it = command("run", recipe, "--corpus", root, "--set", "run.num_workers=2")
+    said = [tmp_path / "first.log", tmp_path / "second.log"]
+    runs = []
+    for path in said:
+        with path.open("w") as log:
+            runs.append(subprocess.Popen(run_it, stdout=log, stderr=log, start_new_session=True))
+    codes = [each.wait(timeout=300) for each in runs]
+    assert sorted(codes) == [0, 2], "".join(path.read_text() for path in said)
+    winner, loser = runs[codes.index(0)], said[codes.index(2)]
+    words = " ".join(loser.read_text().split())
+    assert f"{root} is being filled by process {winner.pid} on {socket.gethostname()}" in words
+    events = [json.loads(line) for line in (root / "events.jsonl").read_text().splitlines()]
+    assert {event["run"].rpartition("-")[2] for event in events} == {str(winner.pid)}
+    assert files_of(root) == files_of(made)
+    assert not [finding for finding in audit(open_corpus(root)[1]) if finding.faults]
 
 
 def test_a_store_that_is_slow_for_a_moment_is_asked_again(recipe, made, store, fault):

@@ -49,6 +49,14 @@ def test_a_silent_lease_of_another_machine_is_taken_over(store):
         assert json.loads((root / LOCK_FILE).read_bytes())["host"] != "elsewhere"
 
 
+@pytest.mark.parametrize("name", ["run[1]", "run*", "run?"])
+def test_a_name_that_is_a_pattern_is_refused_on_a_store(store, tmp_path, name):
+    with pytest.raises(UserError, match="has no"), holding(store.path(name)):
+        pass
+    with holding(tmp_path / name):
+        pass
+
+
 def test_a_holder_whose_lease_was_taken_is_interrupted_and_says_so(store):
     root = store.path("taken")
     with pytest.raises(UserError, match="another run has taken the lease"), holding(root, FAST):

@@ -3,6 +3,9 @@
 import json
 import os
 import socket
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -304,15 +307,32 @@ def test_a_bad_record_is_rejected_and_its_neighbours_survive(make, reasons, tmp_
     assert len(records) >= 2
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_forbidden_file_is_a_reject_until_it_is_allowed(tmp_path):
-    settings = folder(tmp_path)
-    path = picture(tmp_path)
-    path.with_suffix(".txt").write_text("good")
-    path.chmod(0)
-    assert read(settings)[1] == [("m.png", "ingest-file-unreadable")]
-    path.chmod(0o644)
-    assert not read(settings)[1]
+@contextmanager
+def forbidden_to_root():
+    """Lets a root process be refused what a file's mode refuses others."""
+    own = os.geteuid()
+    if own:
+        yield
+        return
+    os.seteuid(65534)  # nobody
+    try:
+        yield
+    finally:
+        os.seteuid(own)
+
+
+def test_a_forbidden_file_is_a_reject_until_it_is_allowed():
+    # Not in `tmp_path`, whose parents only their owner may enter.
+    with tempfile.TemporaryDirectory() as made:
+        place = Path(made)
+        place.chmod(0o755)
+        settings = folder(place)
+        path = picture(place)
+        path.with_suffix(".txt").write_text("good")
+        assert not read(settings)[1]  # also imports what nobody may not
+        path.chmod(0)
+        with forbidden_to_root():
+            assert read(settings)[1] == [("m.png", "ingest-file-unreadable")]
 
 
 def test_text_that_is_not_utf8_is_handed_on_as_bytes(tmp_path):

@@ -1,0 +1,197 @@
+"""`ingest.images: reference` over a whole corpus: a folder, a tar and a Parquet file."""
+
+import io
+import tarfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.recipe import load_recipe
+from jobs.run import open_corpus, read_parts
+from pipeline.engine.fingerprint import hash_bytes
+from pipeline.errors import FAILED, UserError
+from pipeline.sources.shapes import draw
+from tests.jobs.corpora import faults, run
+
+RECIPE = """
+name: referenced
+sources:
+  - {kind: folder, path: pictures}
+  - {kind: webdataset, path: tars}
+  - {kind: huggingface, path: rows}
+ingest: {rows_per_part: 6, validation_share: 0.2, images: reference}
+score:
+  clip: {image_size: 32, width: 32, vision_layers: 1, text_layers: 1, steps: 2, batch_size: 16}
+image_tokenizer:
+  {image_size: 32, stride: 4, codebook_size: 32, width: 32, depth: 1, steps: 2, batch_size: 16}
+text_tokenizer: {vocab_size: 400}
+run: {num_workers: 0}
+"""
+
+
+def picture(number):
+    image, caption = draw(number, size=32, seed=3)
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue(), caption
+
+
+def write_sources(folder):
+    """Twelve pictures in a folder, twelve in a tar and twelve in a Parquet file, all different."""
+    for name in ("pictures", "tars", "rows"):
+        (folder / name).mkdir(parents=True)
+    for number in range(12):
+        content, caption = picture(number)
+        (folder / "pictures" / f"{number:02}.png").write_bytes(content)
+        (folder / "pictures" / f"{number:02}.txt").write_text(caption)
+    with tarfile.open(folder / "tars" / "00000.tar", "w") as tar:
+        for number in range(12, 24):
+            content, caption = picture(number)
+            for kind, member in (("png", content), ("txt", caption.encode())):
+                info = tarfile.TarInfo(f"{number}.{kind}")
+                info.size = len(member)
+                tar.addfile(info, io.BytesIO(member))
+    rows = [picture(number) for number in range(24, 36)]
+    columns = {"image": [content for content, _ in rows], "text": [text for _, text in rows]}
+    pq.write_table(pa.table(columns), folder / "rows" / "rows.parquet", row_group_size=5)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    write_sources(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def shards_of(root):
+    return {
+        path.relative_to(root).as_posix(): hash_bytes(path.read_bytes())
+        for path in (root / "shards").rglob("*.tar")
+    }
+
+
+def test_shards_are_those_of_copied_images_and_no_table_holds_a_picture(recipe, tmp_path):
+    run(load_recipe(recipe), tmp_path / "referenced")
+    run(load_recipe(recipe, ["ingest.images=copy"]), tmp_path / "copied")
+    _, referenced = open_corpus(tmp_path / "referenced")
+    _, copied = open_corpus(tmp_path / "copied")
+    count = "SELECT count(image), count(image_ref), count(DISTINCT source) FROM records"
+    assert referenced.query(count).fetchall() == [(0, 36, 3)]
+    assert copied.query(count).fetchall() == [(36, 0, 3)]
+    contents = [picture(number)[0] for number in range(36)]
+    for path in (tmp_path / "referenced" / "tables").rglob("*.parquet"):
+        table = pq.read_table(path)
+        for name in table.column_names:
+            if pa.types.is_binary(table[name].type):
+                assert not set(contents).intersection(table[name].to_pylist())
+    shards = shards_of(tmp_path / "referenced")
+    assert shards
+    assert shards == shards_of(tmp_path / "copied")
+    assert not faults(tmp_path / "referenced")
+
+
+@pytest.mark.parametrize("what", ["changed", "vanished"])
+def test_a_picture_that_is_not_what_was_ingested_is_an_error_and_no_record_is_rejected(
+    recipe, tmp_path, what
+):
+    """The source changes while a run is under way: after its parts have been listed."""
+    root, loaded = tmp_path / "corpus", load_recipe(recipe)
+    run(loaded, root, until="ingest")
+    picture_file = tmp_path / "pictures" / "03.png"
+    before = picture_file.read_bytes()
+    if what == "changed":
+        picture_file.write_bytes(picture(99)[0])
+    else:
+        picture_file.unlink()
+    with pytest.raises(UserError) as error:
+        run(loaded, root, parts=read_parts(root))
+    assert error.value.exit_code == FAILED
+    said = str(error.value)
+    assert f"the referenced image {picture_file} cannot be used: " in said
+    assert "run `anymix run` again to take the change in" in said
+    if what == "changed":
+        assert "it is not the image that was ingested" in said
+    else:
+        assert "No such file" in said
+    picture_file.write_bytes(before)
+    run(loaded, root)
+    _, corpus = open_corpus(root)
+    assert not faults(root)
+    assert corpus.query("SELECT count(*) FROM records").fetchall() == [(36,)]
+    assert corpus.query(
+        "SELECT count(*) FROM rejects WHERE reason LIKE '%quarantined'"
+    ).fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("place", ["pictures/03.png", "tars/00000.tar", "rows/rows.parquet"])
+def test_a_run_takes_a_changed_file_in(recipe, tmp_path, place):
+    root, loaded = tmp_path / "corpus", load_recipe(recipe)
+    run(loaded, root)
+    other, _ = picture(99)
+    path = tmp_path / place
+    match path.suffix:
+        case ".png":
+            path.write_bytes(other)
+        case ".tar":
+            with tarfile.open(path, "a") as tar:
+                for kind, member in (("png", other), ("txt", b"one more")):
+                    info = tarfile.TarInfo(f"99.{kind}")
+                    info.size = len(member)
+                    tar.addfile(info, io.BytesIO(member))
+        case ".parquet":
+            rows = pq.read_table(path).to_pydict()
+            rows["image"][3] = other
+            pq.write_table(pa.table(rows), path)
+    run(loaded, root)
+    _, corpus = open_corpus(root)
+    images = {row for (row,) in corpus.query("SELECT image_id FROM records").fetchall()}
+    assert hash_bytes(other) in images
+    assert not faults(root)
+    assert corpus.query("SELECT count(*) FROM tokens").fetchall() == [(len(images),)]
+
+
+@pytest.mark.parametrize("name", ["pictures", "tars", "rows"])
+def test_a_source_that_has_moved_is_referenced_where_it_lies_now(recipe, tmp_path, name):
+    root = tmp_path / "corpus"
+    run(load_recipe(recipe), root, until="ingest")
+    (tmp_path / name).rename(tmp_path / "moved")
+    recipe.write_text(RECIPE.replace(f"path: {name}", "path: moved"))
+    run(load_recipe(recipe), root)
+    _, corpus = open_corpus(root)
+    refs = [ref for (ref,) in corpus.query("SELECT image_ref FROM records").fetchall()]
+    assert sum("/moved/" in ref for ref in refs) == 12
+    assert not faults(root)
+
+
+def test_a_lost_picture_is_no_other_records_fault(tmp_path):
+    """More pictures than one batch: the last one of the first batch is in hand when it is lost."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(70):
+        content, caption = picture(number)
+        (folder / f"{number:02}.png").write_bytes(content)
+        (folder / f"{number:02}.txt").write_text(caption)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    sources = f"sources=[{{kind: folder, path: {folder}}}]"
+    recipe = load_recipe(path, [sources, "ingest.rows_per_part=1000"])
+    root = tmp_path / "corpus"
+    run(recipe, root, until="score")
+    lost = folder / "69.png"
+    before = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(UserError, match="could not do part") as error:
+        run(recipe, root, parts=read_parts(root))
+    assert f"the referenced image {lost} cannot be used" in str(error.value)
+    lost.write_bytes(before)
+    run(recipe, root)
+    _, corpus = open_corpus(root)
+    quarantined = "SELECT record_id FROM rejects WHERE reason LIKE '%-quarantined'"
+    assert corpus.query(quarantined).fetchall() == []
+    count = "SELECT count(DISTINCT image_id) FROM {}"
+    assert (
+        corpus.query(count.format("tokens")).fetchall()
+        == corpus.query(count.format("records")).fetchall()
+    )
