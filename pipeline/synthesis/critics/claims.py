@@ -108,8 +108,15 @@ class Stated:
             for word in (one, other)
         }
         lost = len(self.missing(text)) / max(1, len(self.words))
+        measures = {
+            word
+            for word, other in pairwise(sentence)
+            if other.plain == "of" and word.stem in lists().measures
+        }
         for word in sentence:
             kind = self._kind(word, is_title=is_title)
+            if kind == "thing" and word in measures:
+                kind = "general"
             if kind and word.text not in joined:
                 chance = CHANCES[kind] + (REPLACED * lost if kind == "thing" else 0)
                 yield Claim(kind=kind, words=word.text, chance=chance)

@@ -58,7 +58,7 @@ def _contrast(text: str, stated: Stated, settings: CriticSettings) -> Verdict:
         min(scores.values(), default=0.0),
         threshold=settings.min_contrast,
         reason="synthesis-not-contrary",
-        detail=f"{_quoted(true) or 'it'} is what the record shows, a negative must not be",
+        detail=f"{_quoted(true) or 'it'} may be what the picture shows, a negative must not be",
     )
 
 

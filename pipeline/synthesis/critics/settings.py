@@ -46,7 +46,10 @@ class CriticSettings(Settings):
 
     min_grounding: float = Field(default=0.5, ge=0, le=1)
     """How likely it has to be that everything a caption states is in the record. At 0.5 a colour, a
-    number, a name or a thing of its own fails a text, as do two doings or qualities."""
+    number, a name or a thing of its own fails a text, as do two doings or qualities, and so do true
+    synonyms that the lists do not know. Default: ours, for a small LLM that makes things up. Of 165
+    good texts in a person's own words 0.5 fails 43 %, 0.3 only 23 %, but 0.3 lets a seventh of the
+    wrong objects pass (`tests/benchmarks/critics.py`)."""
 
     min_contrast: float = Field(default=0.5, ge=0, le=1)
     """How likely it has to be that every thing a negative names is not what the record states."""

@@ -64,6 +64,7 @@ class Lists:
     negations: frozenset[str]
     functions: frozenset[str]
     depictions: frozenset[str]
+    measures: frozenset[str]
     general: frozenset[str]
 
 
@@ -156,6 +157,7 @@ def lists() -> Lists:
         negations=frozenset(map(str, content["negations"])),
         functions=frozenset(map(str, content["functions"])),
         depictions=frozenset(content["depictions"]),
+        measures=stems(content["measures"]),
         general=stems(content["general"]),
     )
 

@@ -119,6 +119,7 @@ def test_what_the_record_says_itself_is_grounded(words: list[str]) -> None:
         ("A medal for the third place.", "3rd place medal"),
         ("There are 1,000 dogs.", "1000 dogs"),
         ("A person who is singing.", "singer person"),
+        ("A ball of yarn.", "yarn"),
     ],
 )  # fmt: skip
 def test_good_caption_passes_every_critic(text: str, caption: str) -> None:
@@ -144,6 +145,7 @@ def test_good_caption_passes_every_critic(text: str, caption: str) -> None:
         ("A picture without a hammer.", "hammer", "without"),
         ("A dog above a cat.", "cat above a dog", "above"),
         ("A child with a boy.", "girl", "boy"),
+        ("A dog with a ball.", "dog", "ball"),
     ],
 )
 def test_what_the_record_does_not_say_is_named(text: str, caption: str, named: str) -> None:
