@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine.fingerprint import fingerprint
-from pipeline.engine.schemas import reject
+from pipeline.engine.schemas import original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
+from pipeline.synthesis.critics import critique
+from pipeline.synthesis.critics.candidate import Candidate, Verdict
 from pipeline.synthesis.prompts import KINDS, Prompts, Rejected, load_prompts, parse, shorten
 from pipeline.synthesis.settings import SynthesisSettings
 
@@ -32,12 +34,14 @@ class Failure:
         kind: what it should have been.
         text: the text; empty where the answer has none.
         why: the reason.
+        score: the critic's, from 0 to 1; None where the form alone was wrong.
     """
 
     answer: Answer
     kind: str
     text: str
     why: Rejected
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +60,18 @@ class Judgement:
 
 
 def judge(
-    prompts: Prompts, caption: str, answers: Sequence[Answer], *, max_tokens: int
+    settings: SynthesisSettings,
+    prompts: Prompts,
+    captions: Sequence[str],
+    answers: Sequence[Answer],
 ) -> Judgement:
     """Go through a record's answers in their order.
 
     Args:
+        settings: how long an answer may be, and from where on the critics take a text.
         prompts: those that were asked with.
-        caption: the record's caption.
+        captions: what the record states; its first caption is the one that was rewritten.
         answers: rows of `answers`, attempt by attempt.
-        max_tokens: how long an answer may be; one of that length was cut off.
     """
     accepted: dict[str, tuple[str, Answer]] = {}
     failures: list[Failure] = []
@@ -80,20 +87,52 @@ def judge(
             prompts,
             answer["text"],
             kinds=kinds,
-            caption=caption,
+            caption=captions[0],
             style=answer["style"],
             own={kind: text for kind, (text, _) in accepted.items()},
-            complete=answer["num_output_tokens"] < max_tokens,
+            complete=answer["num_output_tokens"] < settings.max_tokens,
         )
-        accepted |= {kind: (text, answer) for kind, text in found.texts.items()}
         failed = {
             kind: Failure(answer=answer, kind=kind, text=found.written.get(kind, ""), why=why)
             for kind, why in found.rejected.items()
         }
+        for kind, text in found.texts.items():
+            own = [other for taken, (other, _) in accepted.items() if taken != "negative"]
+            verdict = _criticise(settings, prompts, captions, answer["style"], kind, text, own)
+            if verdict is None:
+                accepted[kind] = (text, answer)
+            else:
+                why = Rejected(verdict.reason, verdict.detail)
+                failed[kind] = Failure(
+                    answer=answer, kind=kind, text=text, why=why, score=verdict.score
+                )
         failures += failed.values()
         still_open |= failed
     left = {kind: failure for kind, failure in still_open.items() if kind not in accepted}
     return Judgement(accepted=accepted, failures=failures, open=left)
+
+
+def _criticise(
+    settings: SynthesisSettings,
+    prompts: Prompts,
+    captions: Sequence[str],
+    style: str,
+    kind: str,
+    text: str,
+    own: Sequence[str],
+) -> Verdict | None:
+    """The first verdict against a text; None when the critics take it."""
+    if settings.critics is None:
+        return None
+    candidate = Candidate(
+        kind=kind,
+        text=text,
+        captions=tuple(captions),
+        style=f"{style}: {prompts.styles[style]}" if kind == "style" else "",
+        others=tuple(own) if kind != "negative" else (),
+    )
+    verdicts = critique(candidate, settings.critics)
+    return next((verdict for verdict in verdicts if verdict.reason), None)
 
 
 class JudgeWorker:
@@ -103,13 +142,14 @@ class JudgeWorker:
     Writes: `variants`, one row for each text that was taken.
     Rejects: `synthesis-malformed-json`, `synthesis-cut-off`, `synthesis-empty`,
         `synthesis-too-long`, `synthesis-wrong-style`, `synthesis-repeats-record`,
-        `synthesis-engine-error`; one for each text that was not. The record stays.
+        `synthesis-engine-error` and those of the critics; one for each text that was not taken. The
+        record stays.
     Source: none.
     """
 
     def __init__(self, settings: SynthesisSettings, models: Mapping[str, Path]) -> None:
+        self._settings = settings
         self._prompts = load_prompts(settings)
-        self._max_tokens = settings.max_tokens
         del models
 
     def __call__(self, work: Work) -> Output:
@@ -119,13 +159,21 @@ class JudgeWorker:
             by_record.setdefault(answer["record_id"], []).append(answer)
         variants: list[Row] = []
         rejects: list[Row] = []
-        for record in work.each(work.read("records", ["record_id", "caption"]).to_pylist()):
-            answers = by_record.get(record["record_id"], [])
-            found = judge(self._prompts, record["caption"], answers, max_tokens=self._max_tokens)
+        records = work.read("records", ["record_id", "caption", "more_captions"]).to_pylist()
+        for record in work.each(records):
+            answers = by_record.get(record["record_id"])
+            if answers is None:
+                continue
+            found = judge(self._settings, self._prompts, captions_of(record), answers)
             kinds = [kind for kind in KINDS if kind in found.accepted]
             variants += [_variant(kind, *found.accepted[kind]) for kind in kinds]
             rejects += [_reject(failure) for failure in found.failures]
         return Output(rows=variants, rejects=rejects)
+
+
+def captions_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a record states: all its captions, the one that is rewritten first."""
+    return tuple(text for _, text in original_texts(record))
 
 
 def _variant(kind: str, text: str, answer: Answer) -> Row:
@@ -151,6 +199,14 @@ def _reject(failure: Failure) -> Row:
         variant_id=fingerprint(kind=failure.kind, **named),
         stage=STAGE,
         reason=failure.why.reason,
-        detail=failure.why.detail,
+        detail=_detail(failure),
+        score=failure.score,
     )
     return why | {"kind": failure.kind, "attempt": answer["attempt"]}
+
+
+def _detail(failure: Failure) -> str:
+    """The text, and what a critic has against it."""
+    if failure.score is None:
+        return failure.why.detail
+    return shorten(f"{failure.text} [{failure.why.detail}]")

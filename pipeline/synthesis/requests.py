@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.engine.corpus import Task
@@ -12,7 +13,7 @@ from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.stage import Work
 from pipeline.engine.worker import PartDone, add_result, task_of
 from pipeline.synthesis import answers
-from pipeline.synthesis.judge import Answer, Failure, judge
+from pipeline.synthesis.judge import Answer, Failure, captions_of, judge
 from pipeline.synthesis.limit import chance
 from pipeline.synthesis.prompts import (
     KINDS,
@@ -50,11 +51,11 @@ _WHY = {
 Row = dict[str, Any]
 
 
-def select_records(work: Work, cut: float) -> dict[str, str]:
+def select_records(work: Work, cut: float) -> dict[str, tuple[str, ...]]:
     """The captions of the records of a part that take part, by record id, in the part's order."""
-    table = work.read("records", ["record_id", "image_id", "caption"])
+    table = work.read("records", ["record_id", "image_id", "caption", "more_captions"])
     return {
-        row["record_id"]: row["caption"]
+        row["record_id"]: captions_of(row)
         for row in table.to_pylist()
         if row["image_id"] is not None and chance(row["record_id"]) < cut
     }
@@ -84,14 +85,11 @@ def open_requests(
 ) -> Iterator[Row]:
     """The next request of each record of a part that wants one, after the answers it has."""
     given = answers.kept(task)
-    for record_id, caption in select_records(task.work, cut).items():
+    for record_id, captions in select_records(task.work, cut).items():
         own = given.get(record_id, [])
-        if not own:
-            yield _request(settings, prompts, record_id, caption)
-        elif len(own) < settings.attempts and (
-            failed := _still_open(settings, prompts, caption, own)
-        ):
-            yield _request(settings, prompts, record_id, caption, own, failed)
+        failed = judge(settings, prompts, captions, own).open if own else {}
+        if not own or (failed and len(own) < settings.attempts):
+            yield _request(settings, prompts, record_id, captions[0], own, failed)
 
 
 def conclude(row: dict[str, str], task: Task, cut: float, started: float) -> dict[str, str]:
@@ -107,24 +105,18 @@ def conclude(row: dict[str, str], task: Task, cut: float, started: float) -> dic
     return add_result(row, done)
 
 
-def _still_open(
-    settings: SynthesisSettings, prompts: Prompts, caption: str, own: Sequence[Answer]
-) -> Mapping[str, Failure]:
-    return judge(prompts, caption, own, max_tokens=settings.max_tokens).open
-
-
 def _request(
     settings: SynthesisSettings,
     prompts: Prompts,
     record_id: str,
     caption: str,
     own: Sequence[Answer] = (),
-    failed: Mapping[str, Failure] | None = None,
+    failed: Mapping[str, Failure] = MappingProxyType({}),
 ) -> Row:
     """What an engine is asked about one record, and what the collector wants to know of it."""
     attempt = len(own) + 1
-    kinds = [kind for kind in KINDS if kind in failed] if failed else list(KINDS)
-    faults = [_fault(failure) for kind, failure in (failed or {}).items() if kind in kinds]
+    kinds = [kind for kind in KINDS if not failed or kind in failed]
+    faults = [_fault(failed[kind]) for kind in kinds if failed]
     style = choose_style(prompts, record_id, settings.seed)
     seed = int(unit_interval("seed", str(settings.seed), record_id, str(attempt)) * 2**31)
     return {

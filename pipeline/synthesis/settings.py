@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.engine.stage import Resources
 from pipeline.settings import RecipePath, Settings
+from pipeline.synthesis.critics.settings import CriticSettings
 
 
 class SynthesisSettings(Settings):
@@ -46,6 +47,10 @@ class SynthesisSettings(Settings):
     attempts: int = Field(default=3, ge=1)
     """How often a text is asked for: what fails is written again with the reason in the prompt.
     Each further attempt starts the engines once more, for all records that need it."""
+
+    critics: CriticSettings | None = CriticSettings()
+    """From where on the critics take a text; null leaves them out, and a text passes when its form
+    is right."""
 
     seed: int = 0
     """Every record draws its sampling seed and its style from this number and its own id."""

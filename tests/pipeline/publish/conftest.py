@@ -140,10 +140,10 @@ def _tasks(recipe: Recipe, corpus: Corpus) -> list[Task]:
 
 
 def _answers(
-    requests: list[dict[str, str]], captions: dict[str, str], prompts: Prompts
+    requests: list[dict[str, str]], captions: dict[str, tuple[str, ...]], prompts: Prompts
 ) -> Iterator[str]:
     for number, request in enumerate(requests):
-        caption = captions[request["record_id"]]
+        caption = captions[request["record_id"]][0]
         answer = {
             "caption": f"A picture of {caption}.",
             "style": f"{prompts.styles[request['style']]} {caption}.",

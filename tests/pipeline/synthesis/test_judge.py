@@ -38,7 +38,7 @@ def answer(attempt: int = 1, **changes: Any) -> Row:
 
 
 def judged(*answers: Row):
-    return judge(PROMPTS, "red apple", answers, max_tokens=SETTINGS.max_tokens)
+    return judge(SETTINGS, PROMPTS, ["red apple"], answers)
 
 
 def test_good_answer_leaves_nothing_open() -> None:
