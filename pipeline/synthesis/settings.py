@@ -66,7 +66,7 @@ class SynthesisSettings(Settings):
     """Where the engines run: vLLM's CPU build, or one GPU for each of the two sizes' product."""
 
     max_num_seqs: int = Field(default=64, ge=1, exclude=True)
-    """Sequences that an engine works on at the same time. Default: ours, see `engine.py`."""
+    """Sequences that an engine works on at the same time. Default: ours, see `backends/vllm.py`."""
 
     num_replicas: int = Field(default=1, ge=1, exclude=True)
     """Engines side by side, each with its own copy of the weights."""

@@ -15,7 +15,6 @@ from pipeline.engine.stage import StageSpec, Work
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.worker import Advance, PartDone, Result, RunContext, results_of
-from pipeline.errors import UserError
 from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.engine import EngineDataflow
 from pipeline.synthesis.limit import chance
@@ -131,12 +130,6 @@ def test_requests_carry_what_the_engine_and_the_collector_need(tmp_path: Path) -
     assert len({request["seed"] for request in requests}) == 2
     assert requests[0]["sampling_params"]["max_tokens"] == 50
     assert pa.Table.from_pylist(requests).num_rows == 2
-
-
-def test_missing_interpreter_stops_before_any_work(tmp_path: Path, models: dict[str, Path]) -> None:
-    settings = SynthesisSettings(python=tmp_path / "python")
-    with pytest.raises(UserError, match=r"synthesis\.python"):
-        EngineDataflow(settings, models)(None)
 
 
 def test_engine_is_needed_where_a_record_takes_part(
