@@ -51,10 +51,14 @@ class Attempts:
 
     @classmethod
     def at(cls, path: Path, run: str) -> Attempts:
-        """What the file at `path` says; nothing where there is none."""
+        """What the file at `path` says; nothing where there is none.
+
+        One that cannot be read says nothing either: a machine that lost its power may leave it
+        empty, since it is not flushed.
+        """
         try:
             return cls(path=path, run=run, **read_json(path))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return cls(path=path, run=run)
 
     def begin(self) -> None:
