@@ -144,6 +144,16 @@ def test_only_the_parts_of_a_changed_tar_get_another_name(tmp_path):
     assert after[-1].name != before[-1].name
 
 
+def test_a_tar_that_cannot_be_opened_is_a_reject(tmp_path):
+    (tmp_path / "loop.tar").symlink_to("loop.tar")
+    (tmp_path / "folder.tar").mkdir()
+    rows, rejects = ingest(source(tmp_path, tar_of(*pair("a"))))
+    assert len(rows) == 1
+    assert sorted(row["reason"] for row in rejects) == [
+        "ingest-image-missing", "ingest-symlink-loop",
+    ]  # fmt: skip
+
+
 class DeadStore(MemoryFileSystem):
     protocol = "dead"
 
