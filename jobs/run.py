@@ -68,7 +68,7 @@ def fill(
             when a part could not be done.
     """
     flow = steps(recipe)
-    _check_names(flow, until, refit)
+    check_names(flow, until, refit)
     root = root.resolve()
     with holding(root):
         take_out_unfinished(root)
@@ -127,7 +127,12 @@ def read_parts(root: Path) -> list[Part]:
     return [Part(**{**row, "slice": json.loads(row["slice"])}) for row in rows]
 
 
-def _check_names(flow: list[Step], until: str | None, refit: Collection[str]) -> None:
+def check_names(flow: list[Step], until: str | None, refit: Collection[str]) -> None:
+    """See that `until` is a step of the flow, and that each name in `refit` is a model's.
+
+    Raises:
+        UserError: naming what is there.
+    """
     names = [step.name for step in flow]
     if until is not None and until not in names:
         raise UserError(f"there is no stage {until!r}", f"The stages are {', '.join(names)}.")

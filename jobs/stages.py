@@ -30,6 +30,9 @@ from tokenizer_cache.vocabulary import Vocabulary, build_vocabulary
 Extras = Mapping[str, Mapping[str, Any]]
 """For each part, JSON values that only this part has."""
 
+VOCABULARY_MODELS = ("text", "vq")
+"""The fitted models whose ids make the vocabulary, and so the folder of the shards."""
+
 ALL_CORES = Resources(num_cpus=2)
 """A fit has the machine to itself: nothing else runs while it does."""
 
@@ -173,7 +176,7 @@ def vocabulary(corpus: Corpus) -> Vocabulary:
     from tokenizer_cache.text import describe_text
     from tokenizer_cache.vq.description import describe_vq
 
-    text, vq = (local_copy(corpus.models[name]) for name in ("text", "vq"))
+    text, vq = (local_copy(corpus.models[name]) for name in VOCABULARY_MODELS)
     return build_vocabulary(describe_text(text), describe_vq(vq))
 
 
