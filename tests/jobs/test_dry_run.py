@@ -73,6 +73,13 @@ def test_a_dry_run_ends_where_the_run_would(load, tmp_path):
         plan(load(), tmp_path / "none", refit=["vqq"])
 
 
+def test_a_run_until_a_step_keeps_what_decided_the_steps_below(corpus, load):
+    changed = load("select.rules.caption_quality.min=0.5")
+    run(changed, corpus, until="score")
+    (reason,) = planned(changed, corpus)["select"][1]
+    assert reason == "settings.rules.caption_quality.min: 1.0 -> 0.5"
+
+
 def test_a_refit_makes_a_new_generation_and_stays(corpus, load):
     before = files_of(corpus)
     said = run(load("sources.0.num_records=200"), corpus, refit=["cuts"])
