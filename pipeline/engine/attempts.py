@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.storage import commit_json, is_local, read_json
+from pipeline.engine.storage import commit_json, is_local, read_json, temporary_beside
 from pipeline.errors import UserError
 
 MAX_TRIES = 3
@@ -128,7 +128,7 @@ class Attempts:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed, but not flushed: it has to outlive a process, not a machine.
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary = temporary_beside(self.path)
         temporary.write_text(json.dumps(value), encoding="utf-8")
         temporary.replace(self.path)
 

@@ -34,6 +34,14 @@ def test_a_reader_never_sees_a_file_before_it_is_whole(tmp_path):
     assert path.exists()
 
 
+def test_two_writers_of_one_file_do_not_share_a_half_written_one(tmp_path):
+    path = tmp_path / "file"
+    with committing(path) as first, committing(path) as second:
+        first.write_bytes(b"one")
+        second.write_bytes(b"another")
+    assert path.read_bytes() == b"one"
+
+
 def test_a_folder_is_committed_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "models" / "vq"
     with committing_folder(folder) as temporary:
