@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -227,12 +227,15 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can say
 def read_json_lines(path: Path) -> list[Any]:
     """The values of a JSON-lines file, none where it is missing.
 
-    A last line that a crash cut short is left out.
+    A line that a crash or a full disk cut short is left out, and with it what was appended to it.
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    values = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        with suppress(ValueError):
+            values.append(json.loads(line))
+    return values
 
 
 def remove(path: Path) -> None:

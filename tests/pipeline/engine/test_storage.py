@@ -6,6 +6,7 @@ from pipeline.engine.storage import (
     committing,
     committing_folder,
     read_json,
+    read_json_lines,
 )
 
 
@@ -57,3 +58,9 @@ def test_json_keeps_other_scripts_readable(tmp_path):
     commit_json(tmp_path / "a.json", {"name": "Äpfel 🍎"})
     assert read_json(tmp_path / "a.json") == {"name": "Äpfel 🍎"}
     assert "🍎" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_a_line_that_was_cut_short_hides_no_later_ones(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"n": 1}\n{"n": 2{"n": 3}\n{"n": 4}\n{"n"')
+    assert read_json_lines(path) == [{"n": 1}, {"n": 4}]
