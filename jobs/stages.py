@@ -33,8 +33,8 @@ Extras = Mapping[str, Mapping[str, Any]]
 VOCABULARY_MODELS = ("text", "vq")
 """The fitted models whose ids make the vocabulary, and so the folder of the shards."""
 
-ALL_CORES = Resources(num_cpus=2)
-"""A fit has the machine to itself: nothing else runs while it does."""
+FIT = Resources(num_cpus=2)
+"""What Ray is told that a fit needs. It uses all cores: nothing else runs while it does."""
 
 
 def steps(recipe: Recipe) -> list[Step]:
@@ -76,7 +76,7 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records",),
             settings=recipe.score.clip,
             fit="filters.clip_bootstrap:fit",
-            resources=ALL_CORES,
+            resources=FIT,
         ),
         FitSpec(
             name="vq",
@@ -84,7 +84,7 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records",),
             settings=recipe.image_tokenizer,
             fit="tokenizer_cache.vq.train:fit",
-            resources=ALL_CORES,
+            resources=FIT,
         ),
         StageSpec(
             name="score",
