@@ -30,8 +30,11 @@ from tokenizer_cache.vocabulary import Vocabulary, build_vocabulary
 Extras = Mapping[str, Mapping[str, Any]]
 """For each part, JSON values that only this part has."""
 
-ALL_CORES = Resources(num_cpus=2)
-"""A fit has the machine to itself: nothing else runs while it does."""
+VOCABULARY_MODELS = ("text", "vq")
+"""The fitted models whose ids make the vocabulary, and so the folder of the shards."""
+
+FIT = Resources(num_cpus=2)
+"""What Ray is told that a fit needs. It uses all cores: nothing else runs while it does."""
 
 
 def steps(recipe: Recipe) -> list[Step]:
@@ -73,7 +76,7 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records",),
             settings=recipe.score.clip,
             fit="filters.clip_bootstrap:fit",
-            resources=ALL_CORES,
+            resources=FIT,
         ),
         FitSpec(
             name="vq",
@@ -81,7 +84,7 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records",),
             settings=recipe.image_tokenizer,
             fit="tokenizer_cache.vq.train:fit",
-            resources=ALL_CORES,
+            resources=FIT,
         ),
         StageSpec(
             name="score",
@@ -173,7 +176,7 @@ def vocabulary(corpus: Corpus) -> Vocabulary:
     from tokenizer_cache.text import describe_text
     from tokenizer_cache.vq.description import describe_vq
 
-    text, vq = (local_copy(corpus.models[name]) for name in ("text", "vq"))
+    text, vq = (local_copy(corpus.models[name]) for name in VOCABULARY_MODELS)
     return build_vocabulary(describe_text(text), describe_vq(vq))
 
 

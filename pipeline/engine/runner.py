@@ -100,7 +100,7 @@ class RayRunner:
         """Do the parts with up to `num_workers` processes for each stage."""
         import ray
 
-        few = len(_rows(links)) <= self.num_workers
+        few = len({part for link in links for part in link.tasks}) <= self.num_workers
         for segment in _segments(links, ray.cluster_resources(), cut_at_dataflow=few):
             first, *others = segment
             yield from self._run_segment([_without_idle_dataflow(first, models), *others], models)
