@@ -1,7 +1,8 @@
 """The command line: `anymix`. Messages go to stderr, results to stdout.
 
 Exit codes: 0 done, 1 the work failed or an audit found a fault, 2 the command or the recipe is
-wrong, 3 stopped before the end (Ctrl-C, SIGTERM); the same command goes on from there.
+wrong, 3 stopped before the end (Ctrl-C, SIGTERM, --stop-after); the same command goes on from
+there.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ def run(
     loaded = load_recipe(recipe, changes or [])
     root = corpus or Path(loaded.name)
     if dry_run:
-        _show_plan(loaded, root, refit or [])
+        if repair or stop_after is not None:
+            message = "--dry-run does nothing, so that --repair and --stop-after have no effect"
+            raise UserError(message, "Leave them out; `anymix audit` finds damaged files.")
+        _show_plan(loaded, root, until, refit or [])
         return
     if stop_after is not None:
         signal.setitimer(signal.ITIMER_REAL, _seconds(stop_after))
@@ -308,7 +312,7 @@ def _print_error(error: UserError) -> None:
 
 
 class _Stopped(BaseException):
-    """Ctrl-C or SIGTERM; not `KeyboardInterrupt`, which Typer takes for itself."""
+    """Ctrl-C, SIGTERM or `--stop-after`; not `KeyboardInterrupt`, which Typer takes for itself."""
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
@@ -326,10 +330,10 @@ def _seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _show_plan(recipe: Recipe, root: Path, refit: list[str]) -> None:
+def _show_plan(recipe: Recipe, root: Path, until: str | None, refit: list[str]) -> None:
     from jobs.dry_run import plan
 
-    for step in plan(recipe, root, refit=refit):
+    for step in plan(recipe, root, until=until, refit=refit):
         todo = f"{step.parts} of {step.of} parts" if step.kind == "stage" else f"the {step.kind}"
         if not step.reasons:
             _out(f"{step.step:<14} nothing to do")

@@ -9,8 +9,8 @@ from typing import Any
 
 from jobs.filling import DECIDED_FILE
 from jobs.recipe import Recipe
-from jobs.run import read_parts
-from jobs.stages import list_parts, part_extras, steps
+from jobs.run import check_names, read_parts
+from jobs.stages import VOCABULARY_MODELS, list_parts, part_extras, steps
 from pipeline.engine.corpus import Corpus, PartFiles
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
@@ -37,8 +37,16 @@ class PlannedStep:
     reasons: tuple[str, ...] = ()
 
 
-def plan(recipe: Recipe, root: Path, *, refit: Collection[str] = ()) -> list[PlannedStep]:
-    """What `fill` would do with the same arguments; touches nothing."""
+def plan(
+    recipe: Recipe, root: Path, *, until: str | None = None, refit: Collection[str] = ()
+) -> list[PlannedStep]:
+    """What `fill` would do with the same arguments; touches nothing.
+
+    Raises:
+        UserError: when `until` or `refit` names no step.
+    """
+    flow = steps(recipe)
+    check_names(flow, until, refit)
     before = read_parts(root)
     parts = list_parts(recipe, {part.look: part for part in before if part.look})
     corpus = Corpus(root=root, recipe=recipe.model_dump(mode="json"), parts=parts)
@@ -53,7 +61,9 @@ def plan(recipe: Recipe, root: Path, *, refit: Collection[str] = ()) -> list[Pla
         unknown={},
         missing={},
     )
-    return [planner.look_at(step) for step in steps(recipe)]
+    names = [step.name for step in flow]
+    last = len(flow) if until is None else names.index(until) + 1
+    return [planner.look_at(step) for step in flow[:last]]
 
 
 @dataclass(kw_only=True)
@@ -90,7 +100,8 @@ class _Planner:
                 return self._corpus_step(step)
 
     def _stage(self, spec: StageSpec) -> PlannedStep:
-        above = self._unknown_above((*spec.reads, *spec.models))
+        models = VOCABULARY_MODELS if spec.name == "shards" else spec.models
+        above = self._unknown_above((*spec.reads, *models))
         if above:
             self.unknown[spec.writes] = f"`{spec.writes}` is written anew"
             return self._planned(spec.name, "stage", len(self.corpus.parts), above)
@@ -138,7 +149,7 @@ class _Planner:
             return self._planned(spec.name, "corpus step", 0, ())
         self.unknown[spec.writes] = f"`{spec.writes}` is found anew (most parts keep theirs)"
         self.corpus.tables[spec.writes] = PartFiles(self.corpus.root / "tables" / spec.writes)
-        reasons = above or ("the records that it reads have changed",)
+        reasons = above or ("the records that it reads have changed, or its files are gone",)
         return self._planned(spec.name, "corpus step", 0, reasons)
 
     def _unknown_above(self, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -80,8 +80,10 @@ class Filling:
         for path in (self.corpus.root / _ATTEMPTS).glob("*/*.json"):
             path.unlink()  # of a part that was committed just before its worker was killed
         path = self.corpus.root / DECIDED_FILE
-        if not path.exists() or read_json(path) != self.corpus.decided:
-            commit_json(path, self.corpus.decided)
+        before = read_json(path) if path.exists() else {}
+        decided = before | self.corpus.decided  # `--until` has not come to the steps below
+        if decided != before:
+            commit_json(path, decided)
 
     def do(self, step: Step, *, refit: bool = False) -> None:
         """Take the next step: do it, or let it wait in the chain."""

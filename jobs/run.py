@@ -24,8 +24,9 @@ from pipeline.engine.lock import holding
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_text
-from pipeline.engine.tables import read_table, write_table
+from pipeline.engine.tables import DamagedFile, read_table, write_table
 from pipeline.errors import UserError
+from pipeline.ledger.damage import Damage, repair_descriptions
 from pipeline.ledger.damage import repair as repair_damage
 
 RECIPE_FILE = "recipe.yaml"
@@ -68,12 +69,12 @@ def fill(
             when a part could not be done.
     """
     flow = steps(recipe)
-    _check_names(flow, until, refit)
+    check_names(flow, until, refit)
     root = root.resolve()
     with holding(root):
         take_out_unfinished(root)
         if repair:
-            reporter.repaired(repair_damage(open_corpus(root)[1]))
+            reporter.repaired([*_repair_parts(recipe, root), *_repair(root)])
         if parts is None:
             parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
         corpus = _corpus(recipe, root, parts)
@@ -127,7 +128,12 @@ def read_parts(root: Path) -> list[Part]:
     return [Part(**{**row, "slice": json.loads(row["slice"])}) for row in rows]
 
 
-def _check_names(flow: list[Step], until: str | None, refit: Collection[str]) -> None:
+def check_names(flow: list[Step], until: str | None, refit: Collection[str]) -> None:
+    """See that `until` is a step of the flow, and that each name in `refit` is a model's.
+
+    Raises:
+        UserError: naming what is there.
+    """
     names = [step.name for step in flow]
     if until is not None and until not in names:
         raise UserError(f"there is no stage {until!r}", f"The stages are {', '.join(names)}.")
@@ -141,6 +147,22 @@ def _check_names(flow: list[Step], until: str | None, refit: Collection[str]) ->
 
 def _corpus(recipe: Recipe, root: Path, parts: Sequence[Part]) -> Corpus:
     return Corpus(root=root, recipe=recipe.model_dump(mode="json"), parts=parts)
+
+
+def _repair_parts(recipe: Recipe, root: Path) -> list[Damage]:
+    """Ask the sources for the parts again, where the list of the last run is damaged."""
+    path = root / PARTS_FILE
+    try:
+        read_parts(root)
+    except DamagedFile as damaged:
+        path.unlink()
+        _remember(recipe, _corpus(recipe, root, list_parts(recipe, {})))
+        return [Damage(path=path, kind="table", what=damaged.message, remove=(path,))]
+    return []
+
+
+def _repair(root: Path) -> list[Damage]:
+    return [*repair_descriptions(root), *repair_damage(open_corpus(root)[1])]
 
 
 def _remember(recipe: Recipe, corpus: Corpus) -> None:

@@ -33,8 +33,11 @@ Extras = Mapping[str, Mapping[str, Any]]
 
 _LLM = "pipeline.synthesis.engine:EngineDataflow"
 
-ALL_CORES = Resources(num_cpus=2)
-"""A fit has the machine to itself: nothing else runs while it does."""
+VOCABULARY_MODELS = ("text", "vq")
+"""The fitted models whose ids make the vocabulary, and so the folder of the shards."""
+
+FIT = Resources(num_cpus=2)
+"""What Ray is told that a fit needs. It uses all cores: nothing else runs while it does."""
 
 
 def steps(recipe: Recipe) -> list[Step]:
@@ -83,7 +86,7 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records",),
             settings=recipe.score.clip,
             fit="filters.clip_bootstrap:fit",
-            resources=ALL_CORES,
+            resources=FIT,
         ),
         FitSpec(
             name="vq",
@@ -91,7 +94,7 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records",),
             settings=recipe.image_tokenizer,
             fit="tokenizer_cache.vq.train:fit",
-            resources=ALL_CORES,
+            resources=FIT,
         ),
         StageSpec(
             name="score",
@@ -183,7 +186,7 @@ def vocabulary(corpus: Corpus) -> Vocabulary:
     from tokenizer_cache.text import describe_text
     from tokenizer_cache.vq.description import describe_vq
 
-    text, vq = (local_copy(corpus.models[name]) for name in ("text", "vq"))
+    text, vq = (local_copy(corpus.models[name]) for name in VOCABULARY_MODELS)
     return build_vocabulary(describe_text(text), describe_vq(vq))
 
 

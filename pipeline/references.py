@@ -47,6 +47,7 @@ def image_bytes(rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
 
     Raises:
         UserError: when a referenced image is gone, or is not the one that was ingested.
+        OSError: when the store that it lies on fails.
     """
     contents: list[bytes] = [row["image"] for row in rows]
     by_file: dict[str, list[tuple[int, re.Match[str] | None]]] = defaultdict(list)
@@ -59,12 +60,21 @@ def image_bytes(rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
             with _open(path) as file:
                 found = _read(file, [place for _, place in wanted])
         except (OSError, ValueError, LookupError) as error:
+            if _is_of_store(error, path):
+                raise  # it does not answer: the picture may well be there
             raise _lost(path, str(error)) from error
         for (index, _), content in zip(wanted, found, strict=True):
             if content is None or hash_bytes(content) != rows[index]["image_id"]:
                 raise _lost(rows[index]["image_ref"], "it is not the image that was ingested")
             contents[index] = content
     return contents
+
+
+def _is_of_store(error: Exception, path: str) -> bool:
+    """Whether a store has failed; Arrow's errors on a damaged file are plain, without a number."""
+    if "://" not in path or not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+        return False
+    return error.errno is not None or type(error) is not OSError
 
 
 def _lost(place: str, why: str) -> UserError:

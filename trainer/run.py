@@ -115,5 +115,5 @@ def load_run(folder: Path) -> Run:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; a last line that a crash cut short is left out."""
+    """The lines of a run's `metrics.jsonl`; lines that were cut short are left out."""
     return read_json_lines(folder / METRICS)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.storage import commit_json, is_local, read_json
+from pipeline.engine.storage import commit_json, is_local, read_json, temporary_beside
 from pipeline.errors import UserError
 
 MAX_TRIES = 3
@@ -51,10 +51,14 @@ class Attempts:
 
     @classmethod
     def at(cls, path: Path, run: str) -> Attempts:
-        """What the file at `path` says; nothing where there is none."""
+        """What the file at `path` says; nothing where there is none.
+
+        One that cannot be read says nothing either: a machine that lost its power may leave it
+        empty, since it is not flushed.
+        """
         try:
             return cls(path=path, run=run, **read_json(path))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return cls(path=path, run=run)
 
     def begin(self) -> None:
@@ -124,7 +128,7 @@ class Attempts:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed, but not flushed: it has to outlive a process, not a machine.
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary = temporary_beside(self.path)
         temporary.write_text(json.dumps(value), encoding="utf-8")
         temporary.replace(self.path)
 

@@ -22,7 +22,7 @@ from pipeline.engine.parts import Part
 from pipeline.engine.schemas import TABLES
 from pipeline.engine.stage import FitInputs, FitSpec, StageSpec, Work
 from pipeline.engine.storage import files_by_folder, names_in, read_json, to_path
-from pipeline.engine.tables import connect, part_path
+from pipeline.engine.tables import DamagedFile, connect, part_path
 
 MODEL_FILE = "model.json"
 REMOVED_FILE = "removed.json"
@@ -209,8 +209,16 @@ class Corpus:
         )
 
     def model_hash(self, name: str) -> str:
-        """The hash of a fitted model's files."""
-        value: str = read_json(self.models[name] / MODEL_FILE)["content"]
+        """The hash of a fitted model's files.
+
+        Raises:
+            DamagedFile: when its description cannot be read.
+        """
+        path = self.models[name] / MODEL_FILE
+        try:
+            value: str = read_json(path)["content"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(str(path)) from error
         return value
 
     def files(self, table: str) -> list[Path]:

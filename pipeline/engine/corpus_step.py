@@ -2,7 +2,7 @@
 
 What each part is given is named by its own content, so that the stages below redo only the parts
 for which the answer has changed. An index file, named by all that the step reads, says which print
-each part got: if it is there, the step is done.
+each part got: if it is there, and the files that it names are, the step is done.
 """
 
 from __future__ import annotations
@@ -44,19 +44,23 @@ def resolve_corpus_step(corpus: Corpus, spec: CorpusStepSpec) -> CorpusStepTask 
     corpus.decided[spec.name] = decides
     folder = corpus.root / "tables" / spec.writes
     index = folder / f"index-{fingerprint(step=spec.name, inputs=inputs, **decides)}.json"
-    if not index.exists():
-        return CorpusStepTask(
-            spec=spec,
-            inputs={table: corpus.files(table) for table in spec.reads},
-            parts=[part.name for part in corpus.parts],
-            folder=folder,
-            index=index,
-        )
-    corpus.tables[spec.writes] = PartFiles(folder)
-    prints = read_json(index)
-    for part in corpus.parts:
-        corpus.tables[spec.writes].place(part.name, prints[part.name])
-    return None
+    names = [part.name for part in corpus.parts]
+    placed = PartFiles(folder)
+    prints = _read_index(index)
+    if prints.keys() >= set(names):
+        for name in names:
+            placed.place(name, prints[name])
+        # A file may be gone: damaged and removed by a repair, or lost.
+        if placed.committed() == set(names):
+            corpus.tables[spec.writes] = placed
+            return None
+    return CorpusStepTask(
+        spec=spec,
+        inputs={table: corpus.files(table) for table in spec.reads},
+        parts=names,
+        folder=folder,
+        index=index,
+    )
 
 
 def do_corpus_step(task: CorpusStepTask) -> int:
@@ -86,3 +90,12 @@ def do_corpus_step(task: CorpusStepTask) -> int:
             write_table(placed[part], [], schema)
     commit_json(task.index, dict(sorted(placed.prints.items())))
     return num_rows
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """Which print each part got; empty where there is no index, or a damaged one."""
+    try:
+        prints: dict[str, str] = read_json(path)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return prints

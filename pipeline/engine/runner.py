@@ -107,7 +107,7 @@ class RayRunner:
         """Do the parts with up to `num_workers` processes for each stage."""
         import ray
 
-        few = len(_rows(links)) <= self.num_workers
+        few = len({part for link in links for part in link.tasks}) <= self.num_workers
         for segment in _segments(links, ray.cluster_resources(), cut_at_dataflow=few):
             first, *others = segment
             yield from self._run_segment([_without_idle_dataflow(first, models), *others], models)
@@ -211,14 +211,12 @@ class RayRunner:
         import ray
 
         settings = _ray_options(resources)
-        # Ray starts tasks with as many threads as CPUs they reserve, unless told.
-        environment = settings.pop("runtime_env", {}) | {
-            "env_vars": {"OMP_NUM_THREADS": str(os.cpu_count())}
-        }
+        if "RAY_ADDRESS" in os.environ:
+            # A cluster's workers get as many threads as CPUs they reserve, unless told.
+            threads = {"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count())}}
+            settings["runtime_env"] = settings.get("runtime_env", {}) | threads
         # No retries unless told: a fit's progress would start again; the next run does it anew.
-        return ray.remote(function).options(
-            **{"max_retries": 0, "runtime_env": environment, **settings, **options}
-        )
+        return ray.remote(function).options(**{"max_retries": 0, **settings, **options})
 
 
 def _rows(links: Sequence[Link]) -> list[dict[str, str]]:
@@ -325,6 +323,8 @@ def connect_to_ray() -> bool:
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     else:
+        # Ray's workers inherit it; told task by task, no process that is idle could be taken over.
+        os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
         # Ray's C++ side writes warnings about its own actors to stderr, between our lines.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(

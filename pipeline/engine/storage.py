@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -67,6 +68,15 @@ def on_store(path: Path) -> tuple[Any, str]:
     return there.fs, there.path
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name that nobody else has, for what is to take the place of `path`.
+
+    Drawn by chance: in two containers that share a folder two writers of one target can have the
+    same process id, when a node that Ray has given up goes on writing.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+
+
 @contextmanager
 def committing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` when the block ends well."""
@@ -76,8 +86,7 @@ def committing(path: Path) -> Iterator[Path]:
             _put(Path(folder) / path.name, path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id keeps two writers of one target from sharing a half-written file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         flush(temporary)
@@ -102,8 +111,7 @@ def committing_folder(folder: Path, *, last: str | None = None) -> Iterator[Path
             _put_folder(Path(made), folder, last)
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_beside(folder)
     temporary.mkdir()
     try:
         yield temporary
@@ -219,12 +227,15 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can say
 def read_json_lines(path: Path) -> list[Any]:
     """The values of a JSON-lines file, none where it is missing.
 
-    A last line that a crash cut short is left out.
+    A line that a crash or a full disk cut short is left out, and with it what was appended to it.
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    values = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        with suppress(ValueError):
+            values.append(json.loads(line))
+    return values
 
 
 def remove(path: Path) -> None:

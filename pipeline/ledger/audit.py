@@ -9,6 +9,8 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from duckdb import DuckDBPyConnection
@@ -18,6 +20,7 @@ from pipeline.ledger.damage import Damage, damaged
 from pipeline.ledger.live import missing
 
 _NUM_EXAMPLES = 5
+_ROWS_PER_BATCH = 10_000
 _REPAIR = "Run `anymix run RECIPE --repair`: it removes them and does just these again."
 
 _Counted = tuple[int, int, list[tuple[str, int]]]
@@ -175,23 +178,26 @@ def _shard_files(corpus: Corpus, damaged_shards: list[str]) -> Iterator[Finding]
 def _shard_members(
     corpus: Corpus, connection: DuckDBPyConnection, damaged_shards: list[str]
 ) -> Iterator[Finding]:
-    """What the tars hold against the table of samples."""
+    """What the tars hold against the table of samples, one shard's keys in memory at a time."""
     shards = corpus.published_shards()
     if corpus.shards is None or shards is None:
         return
-    expected = {
-        (shard, key)
-        for shard, key in connection.sql("SELECT shard, key FROM samples").fetchall()
-        if shard not in damaged_shards
-    }
-    found = {
-        (shard["file"], key)
-        for shard in shards
-        if shard["file"] not in damaged_shards
-        for key in _keys(corpus.shards / shard["file"])
-    }
-    wrong = [f"{shard}: {key}" for shard, key in sorted(expected ^ found)]
-    yield _finding("the shards hold the samples of the table, no more", len(expected), wrong)
+    unseen = {shard["file"] for shard in shards} - set(damaged_shards)
+    samples = connection.sql("SELECT shard, key FROM samples ORDER BY shard")
+    batches = samples.to_arrow_reader(_ROWS_PER_BATCH)
+    rows = (row for batch in batches for row in batch.to_pylist())
+    num_expected = 0
+    wrong: list[str] = []
+    for shard, given in groupby(rows, key=itemgetter("shard")):
+        if shard in damaged_shards:
+            continue
+        expected = {row["key"] for row in given}
+        found = set(_keys(corpus.shards / shard)) if shard in unseen else set()
+        unseen.discard(shard)
+        num_expected += len(expected)
+        wrong += [f"{shard}: {key}" for key in sorted(expected ^ found)]
+    wrong += [f"{shard}: {key}" for shard in sorted(unseen) for key in _keys(corpus.shards / shard)]
+    yield _finding("the shards hold the samples of the table, no more", num_expected, wrong)
 
 
 def _keys(path: Path) -> Iterator[str]:

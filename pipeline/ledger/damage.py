@@ -33,7 +33,7 @@ class Damage:
     """
 
     path: Path
-    kind: Literal["table", "model", "shard"]
+    kind: Literal["table", "model", "shard", "description"]
     what: str
     remove: tuple[Path, ...]
 
@@ -49,6 +49,22 @@ def repair(corpus: Corpus) -> list[Damage]:
     for path in {path for damage in found for path in damage.remove}:
         remove(path)
     return found
+
+
+def repair_descriptions(root: Path) -> list[Damage]:
+    """Remove descriptions that cannot be read, with what they describe; returns what they were.
+
+    A corpus with such a file cannot even be opened, so that `damaged` would not come to it.
+    """
+    models, shards = root.glob(f"models/*/*/{MODEL_FILE}"), root.glob("shards/*/*.json")
+    found = [
+        *(_unreadable(path, path.parent) for path in sorted(models)),
+        *(_unreadable(path, *path.parent.glob("*.json")) for path in sorted(shards)),
+    ]
+    damages = [damage for damage in found if damage is not None]
+    for path in {path for damage in damages for path in damage.remove}:
+        remove(path)
+    return damages
 
 
 def table_fault(path: Path, schema: pa.Schema) -> str | None:
@@ -69,6 +85,14 @@ def table_fault(path: Path, schema: pa.Schema) -> str | None:
         return f"it should hold {promised} rows and holds {table.num_rows}"
     if not table.schema.equals(schema, check_metadata=False):
         return "its columns are not the table's"
+    return None
+
+
+def _unreadable(path: Path, *described: Path) -> Damage | None:
+    try:
+        read_json(path)
+    except ValueError as error:
+        return Damage(path=path, kind="description", what=f"no JSON: {error}", remove=described)
     return None
 
 

@@ -41,13 +41,18 @@ Row = dict[str, Any]
 
 
 def drift(corpus: Corpus, connection: DuckDBPyConnection) -> list[Row]:
-    """For each pinned model: share of new records, what has moved, and a sentence that advises."""
+    """For each pinned model: share of new records, what has moved, and a sentence that advises.
+
+    A model that was fitted on no table is left out: no record is new to it.
+    """
     parts = {part.name: part.num_records for part in corpus.parts}
     total = sum(parts.values())
     found = []
     for name, folder in corpus.models.items():
-        fitted_on = _parts_of(read_json(folder / MODEL_FILE)["fitted_on"])
-        new = parts.keys() - fitted_on
+        fitted_on = read_json(folder / MODEL_FILE)["fitted_on"]
+        if not fitted_on:
+            continue
+        new = parts.keys() - _parts_of(fitted_on)
         num_new = sum(parts[part] for part in new)
         moved = [
             _compare(connection, table, column, new, total)

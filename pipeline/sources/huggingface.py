@@ -25,7 +25,7 @@ from pipeline.engine.parts import (
     looks_of_parts,
     remembered_parts,
 )
-from pipeline.engine.storage import read_json
+from pipeline.engine.storage import is_local, read_json
 from pipeline.errors import UserError
 from pipeline.references import image_of, parquet_reference
 from pipeline.settings import RecipePath, Settings
@@ -43,7 +43,7 @@ class HuggingFaceSettings(Settings):
     """Its name on the hub, such as `nlphuji/flickr30k`; the hub's own Parquet conversion is at
     `revision: refs/convert/parquet`."""
     path: RecipePath | None = None
-    """Or a folder: from `save_to_disk`, or of Parquet files as `load_dataset` reads them."""
+    """Or a local folder: from `save_to_disk`, or of Parquet files as `load_dataset` reads them."""
     config: str | None = None
     """The dataset's configuration, where it has several."""
     split: str = "train"
@@ -64,6 +64,9 @@ class HuggingFaceSettings(Settings):
     def _is_one_place(self) -> Self:
         if (self.dataset is None) == (self.path is None):
             message = "give either `dataset` (a hub name) or `path` (a folder)"
+            raise ValueError(message)
+        if self.path is not None and not is_local(self.path):
+            message = f"{self.path} must be a local folder; `kind: table` reads Parquet on a store"
             raise ValueError(message)
         if self.path is not None and not self.path.is_dir():
             message = f"there is no folder {self.path}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -28,6 +29,7 @@ from pipeline.engine.parts import (
 from pipeline.references import tar_reference
 from pipeline.settings import RecipePath, Settings
 from pipeline.sources.columns import NUM_FIRST_ROWS, check_columns
+from pipeline.sources.files import problem_of
 from pipeline.sources.tar_members import Fault, Sample, repetitions, samples
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "svg")
@@ -80,16 +82,25 @@ class WebDatasetSource:
                 rows_per_part=rows_per_part,
                 settings=self._settings.model_dump(mode="json"),
             )
-            remembered = remembered_parts(look, known)
-            if not remembered and not is_checked:
+            parts = remembered_parts(look, known)
+            if not parts and not is_checked:
                 self._check_columns()
                 is_checked = True
-            yield from remembered or self._cut(name, path, look, rows_per_part)
+            try:
+                yield from parts or list(self._cut(name, path, look, rows_per_part))
+            except OSError as error:
+                # Without a look: a changed permission does not show in the size and the time.
+                problem = asdict(problem_of(error, path))
+                yield Part.of(self._settings.name, {"tar": name, "problem": problem}, num_records=1)
 
     def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
         """The samples of one run, then what its tar's downloader had failed at."""
         slice_ = part.slice
-        path = _tars(self._settings.path)[slice_["tar"]]
+        if "problem" in slice_:
+            yield UnreadableRecord(key=slice_["tar"], **slice_["problem"])
+            return
+        root = self._settings.path
+        path = root if root.is_file() else root / slice_["tar"]
         with path.open("rb") as file:
             found = list(samples(file, slice_["start"], slice_["end"]))
             for index, sample in enumerate(found):
@@ -230,14 +241,20 @@ def _tars(path: Path) -> dict[str, Path]:
 
 
 def _columns(tar: Path, with_json: bool) -> Iterator[list[str]]:
-    """What each of a tar's first samples has: extensions, and the keys of its JSON."""
-    with tar.open("rb") as file:
-        end = tar.stat().st_size
-        found = (each for each in samples(file, 0, end) if isinstance(each, Sample))
-        for sample in islice(found, NUM_FIRST_ROWS):
-            small = sample.files.get("json", (0, 0))[1] <= _MAX_TEXT_BYTES
-            keys = _metadata(file, sample)[0] if with_json and small else {}
-            yield [*sample.files, *(f"{_JSON}{key}" for key in keys)]
+    """What each of a tar's first samples has: extensions, and the keys of its JSON.
+
+    Nothing where the tar cannot be read, which its part says.
+    """
+    try:
+        with tar.open("rb") as file:
+            end = tar.stat().st_size
+            found = (each for each in samples(file, 0, end) if isinstance(each, Sample))
+            for sample in islice(found, NUM_FIRST_ROWS):
+                small = sample.files.get("json", (0, 0))[1] <= _MAX_TEXT_BYTES
+                keys = _metadata(file, sample)[0] if with_json and small else {}
+                yield [*sample.files, *(f"{_JSON}{key}" for key in keys)]
+    except OSError as error:
+        problem_of(error, tar)  # a store that does not answer is raised
 
 
 def _status(path: Path) -> list[int] | None:

@@ -43,7 +43,7 @@ def wait_for(folder, pattern, process):
 def said(error, root):
     """A message without the places and numbers of this run."""
     text = " ".join(error.split()).replace(str(root), "CORPUS")
-    text = re.sub(r"\.[\w-]+\.parquet\.\d+\.tmp", "FILE", text)
+    text = re.sub(r"\.[\w-]+\.parquet\.\w+\.tmp", "FILE", text)
     text = re.sub(r"CORPUS/(tables|shards|models|parts)[\w/.-]*", "CORPUS/FILE", text)
     return re.sub(r"process \d+ on \S+ since \S+", "process N on HOST since TIME", text)
 

@@ -58,6 +58,28 @@ def test_a_refit_is_told_with_what_it_moves(corpus, load):
     assert steps["select"] == (4, ("model `cuts` is fitted anew",))
 
 
+def test_a_changed_text_tokenizer_writes_all_shards_anew(corpus, load):
+    steps = planned(load("text_tokenizer.vocab_size=420"), corpus)
+    assert steps["text"] == (0, ("settings.vocab_size: 400 -> 420",))
+    assert steps["shards"] == (4, ("model `text` is fitted anew",))
+
+
+def test_a_dry_run_ends_where_the_run_would(load, tmp_path):
+    steps = plan(load(), tmp_path / "none", until="synthesize")
+    assert [step.step for step in steps] == ["ingest", "synthesis", "synthesize"]
+    with pytest.raises(UserError, match="there is no stage 'synthesise'"):
+        plan(load(), tmp_path / "none", until="synthesise")
+    with pytest.raises(UserError, match="no fitted model 'vqq'"):
+        plan(load(), tmp_path / "none", refit=["vqq"])
+
+
+def test_a_run_until_a_step_keeps_what_decided_the_steps_below(corpus, load):
+    changed = load("select.rules.caption_quality.min=0.5")
+    run(changed, corpus, until="score")
+    (reason,) = planned(changed, corpus)["select"][1]
+    assert reason == "settings.rules.caption_quality.min: 1.0 -> 0.5"
+
+
 def test_a_refit_makes_a_new_generation_and_stays(corpus, load):
     before = files_of(corpus)
     said = run(load("sources.0.num_records=200"), corpus, refit=["cuts"])

@@ -119,6 +119,18 @@ def test_a_damaged_and_a_missing_shard_are_found(corpus):
     assert set(damaged.examples) == {"image-000000.tar", "text-000000.tar"}
 
 
+def test_a_sample_that_the_table_does_not_have_is_found(corpus):
+    from pipeline.engine.schemas import SAMPLES
+    from pipeline.engine.tables import read_table, write_table
+
+    path = max(open_corpus(corpus)[1].files("samples"), key=lambda path: read_table(path).num_rows)
+    rows = read_table(path)
+    write_table(path, rows.slice(1), SAMPLES)
+    checks = {finding.check: finding for finding in faults(corpus)}
+    found = checks["the shards hold the samples of the table, no more"]
+    assert found.examples == (f"{rows['shard'][0]}: {rows['key'][0]}",)
+
+
 def test_a_lost_part_is_found(corpus):
     next((corpus / "tables" / "selection").rglob("*.parquet")).unlink()
     assert "every part of every table is committed" in {f.check for f in faults(corpus)}

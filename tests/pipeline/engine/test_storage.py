@@ -6,6 +6,7 @@ from pipeline.engine.storage import (
     committing,
     committing_folder,
     read_json,
+    read_json_lines,
 )
 
 
@@ -34,6 +35,14 @@ def test_a_reader_never_sees_a_file_before_it_is_whole(tmp_path):
     assert path.exists()
 
 
+def test_two_writers_of_one_file_do_not_share_a_half_written_one(tmp_path):
+    path = tmp_path / "file"
+    with committing(path) as first, committing(path) as second:
+        first.write_bytes(b"one")
+        second.write_bytes(b"another")
+    assert path.read_bytes() == b"one"
+
+
 def test_a_folder_is_committed_whole_or_not_at_all(tmp_path):
     folder = tmp_path / "models" / "vq"
     with committing_folder(folder) as temporary:
@@ -49,3 +58,9 @@ def test_json_keeps_other_scripts_readable(tmp_path):
     commit_json(tmp_path / "a.json", {"name": "Äpfel 🍎"})
     assert read_json(tmp_path / "a.json") == {"name": "Äpfel 🍎"}
     assert "🍎" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_a_line_that_was_cut_short_hides_no_later_ones(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"n": 1}\n{"n": 2{"n": 3}\n{"n": 4}\n{"n"')
+    assert read_json_lines(path) == [{"n": 1}, {"n": 4}]

@@ -91,3 +91,32 @@ def test_a_damaged_model_is_fitted_again(root, recipe, quiet):
     assert [damage.path for damage in repair(corpus)] == [folder]
     fill(recipe, root, until=None, reporter=quiet)
     assert hash_file(folder / "cuts.json") == before
+
+
+def test_a_damaged_file_of_duplicates_is_made_again(root, made, recipe, quiet):
+    _, corpus = open_corpus(root)
+    path = max(corpus.files("duplicates"), key=lambda file: read_table(file).num_rows)
+    path.write_bytes(path.read_bytes()[:-9])
+    fill(recipe, root, until=None, repair=True, reporter=quiet)
+    assert hash_file(path) == hash_file(made / path.relative_to(root))
+    assert not [each for each in audit(open_corpus(root)[1]) if each.faults]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "parts.parquet",
+        "models/cuts/*/model.json",
+        "shards/*/manifest.json",
+        "shards/*/vocabulary.json",
+        "tables/duplicates/index-*.json",
+    ],
+)
+def test_a_file_without_which_the_corpus_cannot_be_opened_is_made_again(
+    root, made, recipe, quiet, name
+):
+    (path,) = root.glob(name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    fill(recipe, root, until=None, repair=True, reporter=quiet)
+    assert not [each for each in audit(open_corpus(root)[1]) if each.faults]
+    assert hash_file(path) == hash_file(made / path.relative_to(root))

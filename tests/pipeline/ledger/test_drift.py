@@ -53,6 +53,13 @@ def test_a_model_that_has_seen_everything_needs_no_refit(made):
     assert not any(row["refit"] or row["new_records"] for row in drift.values())
 
 
+def test_a_model_that_was_fitted_on_nothing_needs_no_refit(root):
+    _, corpus = open_corpus(root)
+    path = corpus.models["synthesis"] / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fitted_on": {}}))
+    assert "synthesis" not in drift_of(root)
+
+
 def test_mostly_new_records_justify_a_refit(root, made):
     _, corpus = open_corpus(made)
     fitted_without(root, "text", [part.name for part in corpus.parts[:-1]])

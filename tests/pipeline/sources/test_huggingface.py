@@ -82,3 +82,8 @@ def test_texts_are_stripped_by_language_or_refused_as_in_a_table(tmp_path):
 def test_either_a_name_or_a_folder_is_given():
     with pytest.raises(ValidationError, match="either"):
         HuggingFaceSettings(kind="huggingface")
+
+
+def test_a_folder_on_a_store_is_refused_by_the_recipe():
+    with pytest.raises(ValueError, match="must be a local folder"):
+        HuggingFaceSettings(kind="huggingface", path="memory://bucket/folder")

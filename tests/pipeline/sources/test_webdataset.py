@@ -1,8 +1,11 @@
+import errno
 from dataclasses import asdict
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.engine.schemas import RECORDS
 from pipeline.engine.stage import Work
@@ -139,3 +142,27 @@ def test_only_the_parts_of_a_changed_tar_get_another_name(tmp_path):
     assert len(before) > 3
     assert [part.name for part in after[:-1]] == [part.name for part in before[:-1]]
     assert after[-1].name != before[-1].name
+
+
+def test_a_tar_that_cannot_be_opened_is_a_reject(tmp_path):
+    (tmp_path / "loop.tar").symlink_to("loop.tar")
+    (tmp_path / "folder.tar").mkdir()
+    rows, rejects = ingest(source(tmp_path, tar_of(*pair("a"))))
+    assert len(rows) == 1
+    assert sorted(row["reason"] for row in rejects) == [
+        "ingest-image-missing", "ingest-symlink-loop",
+    ]  # fmt: skip
+
+
+class DeadStore(MemoryFileSystem):
+    protocol = "dead"
+
+    def _open(self, path, *_, **__):
+        raise OSError(errno.EIO, "503 Slow Down", path)
+
+
+def test_a_store_that_fails_is_not_taken_for_a_lost_picture():
+    fsspec.register_implementation("dead", DeadStore, clobber=True)
+    row = {"image_id": "0", "image": None, "image_ref": "dead://bucket/a.tar#offset=0&size=9"}
+    with pytest.raises(OSError, match="503 Slow Down"):
+        image_bytes([row])
