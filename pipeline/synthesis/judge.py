@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.synthesis.critics import critique
-from pipeline.synthesis.critics.candidate import Candidate, Verdict
+from pipeline.synthesis.critics.candidate import Candidate, Kind, Verdict
 from pipeline.synthesis.prompts import KINDS, Prompts, Rejected, load_prompts, parse, shorten
 from pipeline.synthesis.settings import SynthesisSettings
 
@@ -125,7 +125,7 @@ def _criticise(
     if settings.critics is None:
         return None
     candidate = Candidate(
-        kind=kind,
+        kind=cast("Kind", kind),
         text=text,
         captions=tuple(captions),
         style=f"{style}: {prompts.styles[style]}" if kind == "style" else "",

@@ -66,7 +66,7 @@ def test_a_changed_text_tokenizer_writes_all_shards_anew(corpus, load):
 
 def test_a_dry_run_ends_where_the_run_would(load, tmp_path):
     steps = plan(load(), tmp_path / "none", until="synthesize")
-    assert [step.step for step in steps] == ["ingest", "synthesis", "synthesize"]
+    assert [step.step for step in steps] == ["ingest", "synthesis", "ask", "synthesize"]
     with pytest.raises(UserError, match="there is no stage 'synthesise'"):
         plan(load(), tmp_path / "none", until="synthesise")
     with pytest.raises(UserError, match="no fitted model 'vqq'"):

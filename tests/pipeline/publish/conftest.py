@@ -45,7 +45,7 @@ def tiny_recipe(folder: Path, **changes: object) -> Recipe:
             {"kind": "pydoc", "limit": NUM_TEXTS},
         ],
         "ingest": {"rows_per_part": 40, "validation_share": 0.2},
-        "synthesis": {"limit": 16, "model": "replayed", "attempts": 1},
+        "synthesis": {"limit": 16, "model": "replayed", "attempts": 1, "critics": None},
         "score": {"clip": clip},
         "select": {"rules": {"caption_quality": {"min": 1}, "clip_score": {"quantile": 0.2}}},
         "image_tokenizer": {

@@ -37,8 +37,8 @@ def answer(attempt: int = 1, **changes: Any) -> Row:
     } | changes
 
 
-def judged(*answers: Row):
-    return judge(SETTINGS, PROMPTS, ["red apple"], answers)
+def judged(*answers: Row, settings: SynthesisSettings = SETTINGS):
+    return judge(settings, PROMPTS, ["red apple"], answers)
 
 
 def test_good_answer_leaves_nothing_open() -> None:
@@ -79,7 +79,7 @@ def test_answer_that_used_up_its_tokens_was_cut_off() -> None:
 def test_new_negative_may_not_name_what_the_caption_of_an_earlier_attempt_shows() -> None:
     first = answer(text=json.dumps(TEXTS | {"caption": "A green apple.", "negative": ""}))
     again = answer(2, kinds=["negative"], text=json.dumps({"negative": "green apple"}))
-    found = judged(first, again)
+    found = judged(first, again, settings=SynthesisSettings(critics=None))
     assert found.open["negative"].why.reason == "synthesis-repeats-record"
 
 
@@ -102,3 +102,16 @@ def test_variants_and_rejects_of_a_part(tmp_path: Path) -> None:
     reasons = [(row["record_id"], row["reason"]) for row in output.rejects]
     assert reasons == [("a", "synthesis-empty")] + [("b", "synthesis-malformed-json")] * 3
     assert len({row["variant_id"] for row in output.rejects}) == 4
+
+
+def test_what_a_critic_finds_keeps_a_text_out_with_its_words() -> None:
+    found = judged(answer(text=json.dumps(TEXTS | {"caption": "Three blue cars."})))
+    failure = found.open["caption"]
+    assert failure.why.reason == "synthesis-ungrounded"
+    assert failure.score is not None
+    assert "blue" in failure.why.detail
+    without = judged(
+        answer(text=json.dumps(TEXTS | {"caption": "Three blue cars."})),
+        settings=SynthesisSettings(critics=None),
+    )
+    assert without.open == {}
