@@ -81,7 +81,8 @@ class Collector:
         """A row of the table `answers`."""
         return {
             **{name: row[name] for name in ("record_id", "attempt", "kinds", "style", "seed")},
-            "text": row.get("generated_text"),
+            # `ray.data.llm` gives a refused request an empty text.
+            "text": None if row[ERROR_COLUMN] else row["generated_text"],
             "error": row[ERROR_COLUMN] or None,
             "model": self._model,
             "prompt": self._prompts.fingerprint,

@@ -132,7 +132,7 @@ def test_attempts_come_to_an_end(tmp_path: Path) -> None:
 def test_request_that_the_engine_refuses_is_not_sent_again(tmp_path: Path) -> None:
     task = make_task(tmp_path, "a", 1)
     (request,) = requests_of(chain_row(task))
-    nothing = dict.fromkeys(("generated_text", "num_generated_tokens", "num_input_tokens"))
+    nothing = {"generated_text": "", "num_generated_tokens": 0, "num_input_tokens": 0}
     error = {ERROR_COLUMN: "ValueError: too long"}
     sent, _ = gather(collector(), [answered(request, **nothing, **error)])
     assert again_of(sent) is None

@@ -30,6 +30,7 @@ SMALL = SynthesisSettings(
     max_model_len=640,
     max_num_seqs=8,
     cpu_kv_cache_gib=1,
+    attempts=2,
 )
 
 
@@ -206,12 +207,13 @@ def test_real_engine_writes_variants_and_rejects_what_it_cannot_read(
 def test_engine_does_not_wait_for_the_end_of_ingest(
     tmp_path: Path, models: dict[str, Path]
 ) -> None:
+    once = SMALL.model_copy(update={"attempts": 1})
     parts = [Part.of("slow", {"start": start}, num_records=16) for start in range(6)]
     corpus = Corpus(root=tmp_path / "corpus", recipe={}, parts=parts, models=models)
     commit_json(models["synthesis"] / "model.json", {"content": "cut"})
     links = [
         Link(spec=spec, tasks={task.work.part: task for task in corpus.resolve_stage(spec)})
-        for spec in (slow_ingest(seconds=10), ask_stage(SMALL))
+        for spec in (slow_ingest(seconds=10), ask_stage(once))
     ]
     context = RunContext(run="test", attempts=tmp_path / "attempts")
     results = list(RayRunner(num_workers=1, context=context).run_chain(links, models))
