@@ -1,7 +1,8 @@
 """From a recipe to its steps, in the order of the flow. Reads like the diagram in the README.
 
-source ─ingest─▶ records ─synthesize─▶ variants ─score─▶ scores ─select─▶ selection ─▶ shards
-                    └──────────────────tokenize─▶ tokens ──────────────────────────────┘
+source ─ingest─▶ records ─ask─▶ answers ─synthesize─▶ variants ─score─▶ scores ─select─▶ selection
+                    └───────tokenize─▶ tokens                                                │
+                                          └────────────────────────────────────────▶ shards ◀┘
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from tokenizer_cache.vocabulary import Vocabulary, build_vocabulary
 Extras = Mapping[str, Mapping[str, Any]]
 """For each part, JSON values that only this part has."""
 
+_LLM = "pipeline.synthesis.engine:EngineDataflow"
+
 VOCABULARY_MODELS = ("text", "vq")
 """The fitted models whose ids make the vocabulary, and so the folder of the shards."""
 
@@ -57,18 +60,25 @@ def steps(recipe: Recipe) -> list[Step]:
             fit="pipeline.synthesis.limit:fit",
         ),
         StageSpec(
-            name="synthesize",
+            name="ask",
             version=1,
             reads=("records",),
-            writes="variants",
-            schema=schemas.VARIANTS,
+            writes="answers",
+            schema=schemas.ANSWERS,
             settings=recipe.synthesis,
             models=("synthesis",),
             worker="pipeline.synthesis.engine:SilentWorker",
-            dataflow=None
-            if recipe.synthesis.limit == 0
-            else "pipeline.synthesis.engine:EngineDataflow",
+            dataflow=None if recipe.synthesis.limit == 0 else _LLM,
             resources=resources_of(recipe.synthesis),
+        ),
+        StageSpec(
+            name="synthesize",
+            version=2,
+            reads=("records", "answers"),
+            writes="variants",
+            schema=schemas.VARIANTS,
+            settings=recipe.synthesis,
+            worker="pipeline.synthesis.judge:JudgeWorker",
         ),
         FitSpec(
             name="clip",
@@ -157,7 +167,7 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
                 }
                 for part in corpus.parts
             }
-        case "synthesize":
+        case "ask":
             from pipeline.synthesis.prompts import prompt_fingerprint
             from pipeline.synthesis.weights import model_fingerprint
 

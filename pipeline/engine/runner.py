@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import dropwhile, groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +32,14 @@ from pipeline.engine.storage import (
     is_local,
     local_copy,
 )
-from pipeline.engine.worker import CommittingWorker, Result, RunContext, do_part, results_of
+from pipeline.engine.worker import (
+    CommittingWorker,
+    Result,
+    RunContext,
+    again_of,
+    do_part,
+    results_of,
+)
 from pipeline.errors import FAILED, UserError
 
 _MIN_LOGICAL_CPUS = 8
@@ -109,20 +116,27 @@ class RayRunner:
         import ray
 
         rows = _rows(links)
-        few = len(rows) <= self.num_workers and not any(link.spec.dataflow for link in links)
-        under_way = {row["part"] for row in rows}
-        try:
-            for row in self._few(links, rows, models) if few else self._many(links, rows, models):
-                under_way.discard(row["part"])
-                yield from results_of(row)
-        except ray.exceptions.RayError as error:
-            raise as_user_error(error) or _unexpected(links, error) from error
-        if under_way:
-            raise UserError(
-                f"Ray lost {len(under_way)} parts on their way, {min(under_way)} among them.",
-                "What is committed stays; run the same command again.",
-                exit_code=FAILED,
-            )
+        while rows:
+            under_way = {row["part"] for row in rows}
+            again = []
+            few = len(rows) <= self.num_workers and not any(link.spec.dataflow for link in links)
+            flow = self._few if few else self._many
+            try:
+                for row in flow(links, rows, models):
+                    under_way.discard(row["part"])
+                    yield from results_of(row)
+                    if more := again_of(row):
+                        again.append(more)
+            except ray.exceptions.RayError as error:
+                raise as_user_error(error) or _unexpected(links, error) from error
+            if under_way:
+                raise UserError(
+                    f"Ray lost {len(under_way)} parts on their way, {min(under_way)} among them.",
+                    "What is committed stays; run the same command again.",
+                    exit_code=FAILED,
+                )
+            rows = again
+            links = list(dropwhile(lambda link: not link.spec.dataflow, links))
 
     def _many(
         self, links: Sequence[Link], rows: list[dict[str, str]], models: Mapping[str, Path]

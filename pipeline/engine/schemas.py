@@ -110,6 +110,22 @@ VARIANTS = pa.schema(
     ]
 )
 
+ANSWERS = pa.schema(
+    [
+        _RECORD_ID,
+        _column("attempt", pa.int32(), "Which try this was, from 1"),
+        _column("kinds", pa.list_(pa.string()), "The kinds of text that were asked for"),
+        _column("style", pa.string(), "The visual style that was asked for"),
+        _column("text", pa.string(), "The answer as it came; null without one", nullable=True),
+        _column("error", pa.string(), "Why there is no answer; null with one", nullable=True),
+        _column("model", pa.string(), "Name and fingerprint of the LLM"),
+        _column("prompt", pa.string(), "Fingerprint of the prompt templates"),
+        _column("seed", pa.int64(), "Sampling seed, drawn from record id and attempt"),
+        _column("num_prompt_tokens", pa.int32(), "Tokens of the prompt", nullable=True),
+        _column("num_output_tokens", pa.int32(), "Tokens of the answer", nullable=True),
+    ]
+)
+
 SCORES = pa.schema(
     [
         _RECORD_ID,
@@ -198,6 +214,8 @@ REJECTS = pa.schema(
             "The text that was left out; null when the whole record was",
             nullable=True,
         ),
+        _column("kind", pa.string(), "What an LLM's text should have been", nullable=True),
+        _column("attempt", pa.int32(), "Which try gave that text, from 1", nullable=True),
         _column("stage", pa.string(), "The stage that decided"),
         _column("reason", pa.string(), "Stable reason code"),
         _column("detail", pa.string(), "The reason in words", nullable=True),
@@ -210,6 +228,7 @@ REJECTS = pa.schema(
 TABLES = {
     "records": RECORDS,
     "variants": VARIANTS,
+    "answers": ANSWERS,
     "scores": SCORES,
     "duplicates": DUPLICATES,
     "selection": SELECTION,
@@ -237,10 +256,12 @@ def reject(
     score: float | None = None,
     threshold: float | None = None,
 ) -> dict[str, object]:
-    """One row of a rejects table."""
+    """One row of a rejects table; what is left out here is null."""
     return {
         "record_id": record_id,
         "variant_id": variant_id,
+        "kind": None,
+        "attempt": None,
         "stage": stage,
         "reason": reason,
         "detail": detail,

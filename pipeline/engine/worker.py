@@ -79,7 +79,27 @@ class Advance:
         return {"part": "", "tasks": "{}", "done": json.dumps([asdict(self)])}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """A part that a dataflow wants to have once more before it is done.
+
+    Attributes:
+        stage: the stage.
+        tasks: the tasks of the part's row, as they came.
+    """
+
+    stage: str
+    tasks: str
+
+
 Result = PartDone | Advance
+"""What a run is told."""
+
+
+def send_again(row: Mapping[str, str], stage: str) -> dict[str, str]:
+    """A chain's row that the stages behind leave alone and that comes back to `stage`."""
+    again = Again(stage=stage, tasks=row["tasks"])
+    return {**row, "tasks": "{}", "done": json.dumps([*json.loads(row["done"]), asdict(again)])}
 
 
 def add_result(row: Mapping[str, str], done: PartDone) -> dict[str, str]:
@@ -105,7 +125,18 @@ def task_of(row: Mapping[str, str], stage: str) -> Task | None:
 def results_of(row: Mapping[str, str]) -> Iterator[Result]:
     """What the stages have reported on a chain's row."""
     for result in json.loads(row["done"]):
-        yield PartDone(**result) if "part" in result else Advance(**result)
+        if "part" in result:
+            yield PartDone(**result)
+        elif "tasks" not in result:
+            yield Advance(**result)
+
+
+def again_of(row: Mapping[str, str]) -> dict[str, str] | None:
+    """The row with which a part goes through its dataflow once more; None where it need not."""
+    for result in json.loads(row["done"]):
+        if "tasks" in result:
+            return {"part": row["part"], "tasks": result["tasks"], "done": "[]"}
+    return None
 
 
 class CommittingWorker:

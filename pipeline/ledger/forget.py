@@ -27,8 +27,9 @@ from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.forgotten import Forgotten
 from pipeline.engine.schemas import REJECTS, TABLES, reject
-from pipeline.engine.storage import commit_json, committing, read_json
+from pipeline.engine.storage import commit_json, committing, read_json, remove
 from pipeline.engine.tables import connect, part_path, read_table, write_table
+from pipeline.synthesis import answers
 
 REASON = "ingest-forgotten"
 Found = Mapping[str, Mapping[str, str | None]]
@@ -69,6 +70,9 @@ def take_out(root: Path, found: Found) -> None:
         _take_out_of_models(root / "models")
     files = _files_by_part(root / "tables", found.keys())
     for part, records in found.items():
+        for folder in _folders(root / answers.FOLDER):
+            if (folder / part).exists():  # of a part under way: it is asked anew
+                remove(folder / part)
         _take_out_of_part(files[part], records)
 
 

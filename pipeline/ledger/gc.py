@@ -14,6 +14,7 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.storage import read_json, remove
 from pipeline.errors import UserError
 from pipeline.ledger.live import missing
+from pipeline.synthesis import answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,8 @@ def find_garbage(corpus: Corpus) -> list[Garbage]:
     others = [folder for folder in _folders(corpus.root / "shards") if folder != corpus.shards]
     shards = [_garbage(folder, "shards of another recipe") for folder in others]
     return sorted(
-        [*_tables(corpus), *_models(corpus), *shards], key=lambda garbage: str(garbage.path)
+        [*_tables(corpus), *_answers(corpus), *_models(corpus), *shards],
+        key=lambda garbage: str(garbage.path),
     )
 
 
@@ -87,6 +89,18 @@ def _indexes(corpus: Corpus, table: Path) -> Iterator[Garbage]:
             is_live = False
         if not is_live:
             yield _garbage(path, f"index of earlier {table.name}")
+
+
+def _answers(corpus: Corpus) -> Iterator[Garbage]:
+    """Answers that were kept for parts which have since changed, or are asked otherwise."""
+    live = set(corpus.tables["answers"].values()) if "answers" in corpus.tables else set()
+    for folder in _folders(corpus.root / answers.FOLDER):
+        for part in _folders(folder):
+            if (
+                corpus.root / "tables" / "answers" / folder.name / f"{part.name}.parquet"
+                not in live
+            ):
+                yield _garbage(part, "answers for a part that has changed or gone")
 
 
 def _models(corpus: Corpus) -> Iterator[Garbage]:

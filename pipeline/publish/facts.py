@@ -149,9 +149,17 @@ def record_outcome(corpus: Corpus) -> Outcome:
 
 
 def text_outcome(corpus: Corpus) -> Outcome:
-    """Where the texts that the LLM was asked for ended, by kind."""
+    """Where the texts that the LLM was asked for ended, by kind.
+
+    A text that was written again and then taken has not failed; one that never was has failed for
+    the reason of its last attempt.
+    """
     ((num_written,),) = corpus.query("SELECT count(*) FROM variants").fetchall()
-    unwritten = _losses(corpus, "stage = 'synthesize'")
+    unwritten = _losses(
+        corpus,
+        "stage = 'synthesize' AND (record_id, kind) NOT IN (SELECT (record_id, kind) FROM variants)"
+        " QUALIFY row_number() OVER (PARTITION BY record_id, kind ORDER BY attempt DESC) = 1",
+    )
     of_variants = "(record_id, variant_id) IN (SELECT (record_id, variant_id) FROM variants)"
     ((with_record,),) = corpus.query(
         "SELECT count(*) FROM variants"
@@ -326,7 +334,8 @@ _STAGES = ("ingest", "synthesize", "score", "select", "tokenize", "shards")
 
 def _losses(corpus: Corpus, condition: str) -> list[Loss]:
     rows = corpus.query(
-        f"SELECT stage, reason, count(*) FROM rejects WHERE {condition} GROUP BY ALL"
+        "SELECT stage, reason, count(*) FROM"
+        f" (SELECT stage, reason FROM rejects WHERE {condition}) GROUP BY ALL"
     ).fetchall()
     losses = [Loss(stage=stage, reason=reason, count=count) for stage, reason, count in rows]
     place = {stage: number for number, stage in enumerate(_STAGES)}

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -24,10 +25,11 @@ from pipeline.engine.fingerprint import fingerprint, unit_interval
 from pipeline.errors import UserError
 from pipeline.synthesis.settings import SynthesisSettings
 
-VERSION = 1
+VERSION = 2
 """Raised when the code below changes a prompt or what is made of an answer."""
 
 TEMPLATE = "rewrite.jinja2"
+REROLL = "reroll.jinja2"
 STYLES = "styles.yaml"
 PACKAGED = Path(__file__).parent / "templates"
 
@@ -37,6 +39,8 @@ MAX_CAPTION = 400
 MAX_LENGTHS = {"caption": 160, "style": 180, "negative": 80}
 """The kinds of text, and how many characters each may have. Ours: a small model that has not come
 to an end by then has lost its thread."""
+
+KINDS = tuple(MAX_LENGTHS)
 
 _HEADER = re.compile(r"^\[(system|user|assistant)\]\n", re.MULTILINE)
 _CHAT_TOKEN = re.compile(r"<\|[^|<>]{0,40}\|>|</?s>|\[/?INST\]|<</?SYS>>", re.IGNORECASE)
@@ -52,16 +56,19 @@ class Prompts:
 
     Attributes:
         template: Jinja source: messages under `[system]`, `[user]` and `[assistant]` lines.
+        reroll: the same for a text that is to be written again, with what was wrong with it.
         styles: for each style, how a text about a picture in it begins.
     """
 
     template: str
+    reroll: str
     styles: Mapping[str, str]
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the template, the taxonomy and the version of the code that uses them."""
-        return fingerprint(template=self.template, styles=dict(self.styles), version=VERSION)
+        """Hash of the templates, the taxonomy and the version of the code that uses them."""
+        templates = [self.template, self.reroll]
+        return fingerprint(templates=templates, styles=dict(self.styles), version=VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +81,26 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What an answer gave: texts that were taken, and the others with their reasons, by kind."""
+    """What an answer gave, by kind.
+
+    Attributes:
+        texts: the texts that were taken.
+        rejected: why the others were not.
+        written: the others, where there is a text at all.
+    """
 
     texts: Mapping[str, str]
     rejected: Mapping[str, Rejected]
+    written: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A text that is to be written again, as the prompt words it."""
+
+    kind: str
+    text: str
+    why: str
 
 
 def load_prompts(settings: SynthesisSettings) -> Prompts:
@@ -86,22 +109,30 @@ def load_prompts(settings: SynthesisSettings) -> Prompts:
     Raises:
         UserError: when a file is missing or is not what it should be.
     """
-    path = (settings.templates or PACKAGED) / TEMPLATE
+    folder = settings.templates or PACKAGED
     prompts = Prompts(
-        template=_read(path), styles=_read_styles(settings.styles or PACKAGED / STYLES)
+        template=_read(folder / TEMPLATE),
+        reroll=_read(folder / REROLL if (folder / REROLL).exists() else PACKAGED / REROLL),
+        styles=_read_styles(settings.styles or PACKAGED / STYLES),
     )
+    style = next(iter(prompts.styles))
+    probe = Fault(kind="caption", text="probe", why="probe")
+    _check(folder / TEMPLATE, lambda: build_messages(prompts, "probe", style))
+    _check(folder / REROLL, lambda: build_messages(prompts, "probe", style, [probe]))
+    return prompts
+
+
+def _check(path: Path, build: Callable[[], list[Message]]) -> None:
     try:
-        messages = build_messages(prompts, "probe", next(iter(prompts.styles)))
+        messages = build()
     except jinja2.TemplateError as error:
-        raise UserError(
-            f"{path}: {error}", "The template may use: caption, style, opening."
-        ) from error
+        known = "The template may use: caption, style, opening; and faults when it is a reroll."
+        raise UserError(f"{path}: {error}", known) from error
     if not messages or messages[-1]["role"] != "user":
         raise UserError(
             f"{path}: the last message is not the user's.",
             "Put each message under a line of its own: [system], [user] or [assistant].",
         )
-    return prompts
 
 
 def prompt_fingerprint(settings: SynthesisSettings) -> str:
@@ -115,20 +146,30 @@ def choose_style(prompts: Prompts, record_id: str, seed: int) -> str:
     return names[int(unit_interval("style", str(seed), record_id) * len(names))]
 
 
-def build_messages(prompts: Prompts, caption: str, style: str) -> list[Message]:
-    """The chat that asks for the rewrites of one caption.
+def build_messages(
+    prompts: Prompts, caption: str, style: str, faults: Sequence[Fault] = ()
+) -> list[Message]:
+    """The chat that asks for the rewrites of one caption, or for those that were faulty again.
 
     The template is cut into messages before the caption is put in.
     """
-    known = {"caption": clean(caption), "style": style, "opening": prompts.styles[style]}
+    known = {
+        "caption": clean(caption),
+        "style": style,
+        "opening": prompts.styles[style],
+        "faults": [
+            {"kind": fault.kind, "text": clean(fault.text), "why": clean(fault.why)}
+            for fault in faults
+        ],
+    }
     return [
         {"role": role, "content": template.render(known)}
-        for role, template in _compile(prompts.template)
+        for role, template in _compile(prompts.reroll if faults else prompts.template)
     ]
 
 
-def json_schema(prompts: Prompts, style: str) -> dict[str, object]:
-    """The JSON schema of an answer: two sentences, and up to three things for `negative`.
+def json_schema(prompts: Prompts, style: str, kinds: Sequence[str] = KINDS) -> dict[str, object]:
+    """The JSON schema of an answer: a sentence a kind, and up to three things for `negative`.
 
     The text in the style must begin as the taxonomy says. Lengths are left to the parser: a bounded
     repetition costs xgrammar 2.5 s to compile for each style, an open one 0.05 s (measured).
@@ -141,45 +182,56 @@ def json_schema(prompts: Prompts, style: str) -> dict[str, object]:
     }
     return {
         "type": "object",
-        "properties": {
-            kind: {"type": "string", "pattern": pattern} for kind, pattern in patterns.items()
-        },
-        "required": list(patterns),
+        "properties": {kind: {"type": "string", "pattern": patterns[kind]} for kind in kinds},
+        "required": list(kinds),
         "additionalProperties": False,
     }
 
 
-def parse(prompts: Prompts, text: str, *, caption: str, style: str, complete: bool) -> Answer:
+def parse(
+    prompts: Prompts,
+    text: str,
+    *,
+    kinds: Sequence[str] = KINDS,
+    caption: str,
+    style: str,
+    own: Mapping[str, str] = MappingProxyType({}),
+    complete: bool,
+) -> Answer:
     """What the LLM's answer to one caption is worth.
 
     Args:
         prompts: the prompts that the answer belongs to.
         text: the answer.
+        kinds: what was asked for.
         caption: the record's caption.
         style: the style that was asked for.
+        own: the record's texts that have been taken before, by kind.
         complete: False when the answer ended because it had used up its tokens.
     """
     try:
         answer = json.loads(text)
     except ValueError:
         reason = "synthesis-malformed-json" if complete else "synthesis-cut-off"
-        return _nothing(reason if text.strip() else "synthesis-empty", text)
+        return _nothing(reason if text.strip() else "synthesis-empty", text, kinds)
     if not isinstance(answer, dict):
-        return _nothing("synthesis-malformed-json", text)
+        return _nothing("synthesis-malformed-json", text, kinds)
     texts: dict[str, str] = {}
     rejected: dict[str, Rejected] = {}
-    for kind in MAX_LENGTHS:
+    faulty: dict[str, str] = {}
+    for kind in kinds:
         value = answer.get(kind)
         written = clean(value) if isinstance(value, str) else ""
         # What the picture must not show may stand neither in the record nor in its new caption.
-        named = f"{caption} {texts.get('caption', '')}"
+        named = f"{caption} {texts.get('caption') or own.get('caption', '')}"
         kept = _unnamed(written, named) if kind == "negative" else written
         fault = _fault(kind, written, kept, caption, opening=prompts.styles[style])
         if fault is not None:
             rejected[kind] = Rejected(fault, shorten(written or text))
+            faulty[kind] = written
         else:
             texts[kind] = kept
-    return Answer(texts=texts, rejected=rejected)
+    return Answer(texts=texts, rejected=rejected, written=faulty)
 
 
 def clean(text: str) -> str:
@@ -265,6 +317,6 @@ def _words(text: str) -> list[str]:
     return [word.removesuffix("s") for word in words if word not in {"a", "an", "the"}]
 
 
-def _nothing(reason: str, text: str) -> Answer:
+def _nothing(reason: str, text: str, kinds: Sequence[str]) -> Answer:
     fault = Rejected(reason, shorten(text))
-    return Answer(texts={}, rejected=dict.fromkeys(MAX_LENGTHS, fault))
+    return Answer(texts={}, rejected=dict.fromkeys(kinds, fault), written={})

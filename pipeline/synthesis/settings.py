@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.engine.stage import Resources
 from pipeline.settings import RecipePath, Settings
+from pipeline.synthesis.critics.settings import CriticSettings
 
 
 class SynthesisSettings(Settings):
@@ -43,6 +44,14 @@ class SynthesisSettings(Settings):
     max_model_len: int = Field(default=1024, ge=128)
     """Tokens of prompt and answer at most; a longer prompt is rejected."""
 
+    attempts: int = Field(default=3, ge=1)
+    """How often a text is asked for: what fails is written again with the reason in the prompt.
+    Each further attempt starts the engines once more, for all records that need it."""
+
+    critics: CriticSettings | None = CriticSettings()
+    """From where on the critics take a text; null leaves them out, and a text passes when its form
+    is right."""
+
     seed: int = 0
     """Every record draws its sampling seed and its style from this number and its own id."""
 
@@ -57,7 +66,7 @@ class SynthesisSettings(Settings):
     """Where the engines run: vLLM's CPU build, or one GPU for each of the two sizes' product."""
 
     max_num_seqs: int = Field(default=64, ge=1, exclude=True)
-    """Sequences that an engine works on at the same time. Default: ours, see `engine.py`."""
+    """Sequences that an engine works on at the same time. Default: ours, see `backends/vllm.py`."""
 
     num_replicas: int = Field(default=1, ge=1, exclude=True)
     """Engines side by side, each with its own copy of the weights."""

@@ -66,7 +66,7 @@ def test_a_changed_text_tokenizer_writes_all_shards_anew(corpus, load):
 
 def test_a_dry_run_ends_where_the_run_would(load, tmp_path):
     steps = plan(load(), tmp_path / "none", until="synthesize")
-    assert [step.step for step in steps] == ["ingest", "synthesis", "synthesize"]
+    assert [step.step for step in steps] == ["ingest", "synthesis", "ask", "synthesize"]
     with pytest.raises(UserError, match="there is no stage 'synthesise'"):
         plan(load(), tmp_path / "none", until="synthesise")
     with pytest.raises(UserError, match="no fitted model 'vqq'"):
@@ -88,7 +88,7 @@ def test_a_refit_makes_a_new_generation_and_stays(corpus, load):
     assert len(generations) == 2
     assert generations[1] == f"{generations[0]}-2"
     again = run(load("sources.0.num_records=200"), corpus)
-    assert again.count("nothing has changed") == 12
+    assert again.count("nothing has changed") == 13
     after = files_of(corpus)
     assert all(after[name] == before[name] for name in before if name.startswith("models/"))
     assert not faults(corpus)

@@ -14,7 +14,7 @@ from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import commit_text, read_json
 from pipeline.publish import facts
 from pipeline.publish.rendering import duration, environment, number, percent
-from pipeline.publish.report import figures, pictures, queries, training, words
+from pipeline.publish.report import figures, pictures, queries, synthesis, training, words
 
 REPORT_FILE = "report.html"
 
@@ -58,7 +58,9 @@ def _context(corpus: Corpus, run: Path | None) -> dict[str, Any]:
         "num_more_rights": num_more_rights,
         "texts": texts,
         "texts_river": _river(texts, "texts", words.KINDS),
-        "synthesis": queries.synthesis_counts(corpus),
+        "synthesis": synthesis.counts(corpus),
+        "rates": synthesis.rates(corpus) if texts.given else {},
+        "gains": synthesis.gains(corpus),
         "writers": facts.writer_facts(corpus),
         "examples": queries.examples(corpus, _NUM_EXAMPLES) if texts.given else [],
         "rules": rules,

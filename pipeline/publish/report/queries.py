@@ -28,6 +28,7 @@ class Text:
         kind: one of `KINDS`.
         text: the text; where none came about, what the LLM answered.
         style: the style that was asked for; None for other kinds.
+        attempt: which try gave it; None for the source's own.
         stream: where it is in the shards; None where it is not.
         reason: why it was left out; None where it was not, or where nothing is decided yet.
         score: the score that decided, or None.
@@ -37,6 +38,7 @@ class Text:
     kind: str
     text: str
     style: str | None = None
+    attempt: int | None = None
     stream: str | None = None
     reason: str | None = None
     score: float | None = None
@@ -106,30 +108,13 @@ class StageTime:
     last: str
 
 
-def synthesis_counts(corpus: Corpus) -> dict[str, int]:
-    """Records that the LLM was asked about, those whose answer gave a text, and tokens written."""
-    ((asked, answered, tokens),) = corpus.query(
-        """
-        WITH answers AS (
-            SELECT record_id, any_value(num_output_tokens) AS tokens FROM variants GROUP BY ALL
-        ), asked AS (
-            SELECT record_id FROM answers
-            UNION SELECT record_id FROM rejects WHERE stage = 'synthesize'
-        )
-        SELECT (SELECT count(*) FROM asked), count(*), coalesce(sum(tokens), 0)::BIGINT FROM answers
-        """
-    ).fetchall()
-    return {"asked": asked, "answered": answered, "tokens": tokens}
-
-
 def examples(corpus: Corpus, count: int) -> list[Example]:
     """The first records by id that the LLM was asked about: a random choice, as ids are hashes."""
     rows = corpus.query(
         f"""
         SELECT record_id, caption, image_id, image, image_ref FROM records
         WHERE image_id IS NOT NULL AND record_id IN (
-            SELECT record_id FROM variants
-            UNION SELECT record_id FROM rejects WHERE stage = 'synthesize'
+            SELECT record_id FROM answers
         ) ORDER BY record_id LIMIT {count}
         """
     ).fetchall()
@@ -230,7 +215,14 @@ def _texts(
         ).fetchall()
     }
 
-    def judged(record: str, variant: str, kind: str, text: str, style: str | None = None) -> Text:
+    def judged(
+        record: str,
+        variant: str,
+        kind: str,
+        text: str,
+        style: str | None = None,
+        attempt: int | None = None,
+    ) -> Text:
         why = rejects.get((record, variant), (None, None, None))
         if (record, None) in rejects:  # its score is the original's, and no other text's
             lost = (LEFT_OUT_WITH_RECORD, None, None)
@@ -239,24 +231,22 @@ def _texts(
             )
         stream = streams.get((record, variant))
         return Text(
-            kind=kind, text=text, style=style, stream=stream,
+            kind=kind, text=text, style=style, attempt=attempt, stream=stream,
             reason=why[0], score=why[1], threshold=why[2],
         )  # fmt: skip
 
     written = corpus.query(
-        f"SELECT record_id, variant_id, kind, text, style FROM variants WHERE {chosen}"
+        "SELECT record_id, variant_id, kind, text, style, attempt FROM variants"
+        f" WHERE {chosen} ORDER BY attempt"
     ).fetchall()
     unwritten = corpus.query(
-        f"SELECT record_id, variant_id, detail FROM rejects WHERE stage = 'synthesize' AND {chosen}"
+        "SELECT record_id, variant_id, kind, detail, NULL, attempt FROM rejects"
+        f" WHERE stage = 'synthesize' AND {chosen} ORDER BY attempt"
     ).fetchall()
     return [
         *((record, judged(record, ORIGINAL, ORIGINAL, captions[record])) for record in ids),
-        *((row[0], judged(*row)) for row in written),
-        *(
-            # The collector starts the detail with the kind of the text that did not come about.
-            (record, judged(record, variant, *detail.split(": ", 1)))
-            for record, variant, detail in unwritten
-        ),
+        # Attempt by attempt, as the LLM wrote them.
+        *((row[0], judged(*row)) for row in sorted([*unwritten, *written], key=lambda row: row[5])),
     ]
 
 

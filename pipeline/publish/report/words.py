@@ -1,8 +1,9 @@
 """The reject codes, scores and kinds in words, for readers who have never seen the code."""
 
 from pipeline.publish.facts import LEFT_OUT_WITH_RECORD
+from pipeline.synthesis import critics
 
-REASONS = {
+REASONS = {code: f"the text {what}" for code, what in critics.REASONS.items()} | {
     "decode-failed": "the image could not be read",
     "decode-too-many-pixels": "the image is larger than the recipe allows",
     "decode-empty": "the image has no bytes",

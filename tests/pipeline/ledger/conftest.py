@@ -10,8 +10,11 @@ from jobs.progress import Reporter
 from jobs.recipe import Recipe
 from jobs.run import fill, open_corpus
 from jobs.stages import part_extras, steps
-from pipeline.engine.schemas import REJECTS, VARIANTS
+from pipeline.engine.corpus import Task
+from pipeline.engine.schemas import ANSWERS, REJECTS, VARIANTS
+from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table, write_table
+from pipeline.synthesis import answers
 
 NUM_PICTURES = 20
 
@@ -90,7 +93,11 @@ def add_variants():
 def write_variants(root):
     """Commit a caption by the LLM for some records of each part."""
     recipe, corpus = open_corpus(root)
-    (spec,) = (step for step in steps(recipe) if step.name == "synthesize")
+    by_name = {step.name: step for step in steps(recipe)}
+    for task in corpus.resolve_stage(by_name["ask"], part_extras(by_name["ask"], recipe, corpus)):
+        write_table(task.rejects, [], REJECTS)
+        write_table(task.output, [], ANSWERS)
+    spec = by_name["synthesize"]
     for task in corpus.resolve_stage(spec, part_extras(spec, recipe, corpus)):
         records = read_table(task.work.inputs["records"]).to_pylist()
         rows = [
@@ -112,3 +119,21 @@ def write_variants(root):
         ]
         write_table(task.rejects, [], REJECTS)
         write_table(task.output, rows, VARIANTS)
+
+
+@pytest.fixture
+def keep_answers():
+    """Keeps an answer about a record as a run that is under way does; gives its file."""
+
+    def keep(root, part, record_id, print_="earlier"):
+        table = root / "tables" / "answers" / print_ / f"{part}.parquet"
+        task = Task(work=Work(part=part), output=table, rejects=table)
+        row = dict.fromkeys(ANSWERS.names, "-") | {
+            "record_id": record_id, "kinds": [], "attempt": 1, "seed": 1,
+            "num_prompt_tokens": 1, "num_output_tokens": 1,
+        }  # fmt: skip
+        answers.keep(task, [row])
+        (path,) = (root / "answers" / print_ / part).iterdir()
+        return path
+
+    return keep

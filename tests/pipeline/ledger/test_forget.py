@@ -277,3 +277,14 @@ def test_a_forget_that_is_killed_is_completed_by_the_next_command(
     forget(tmp_path / "undisturbed", [Entry(kind="record", value=record)], reporter=quiet)
     assert bytes_of(root) == bytes_of(tmp_path / "undisturbed")
     assert not faults(root)
+
+
+def test_answers_that_were_kept_for_a_part_under_way_go_with_its_record(root, keep_answers, quiet):
+    _, corpus = open_corpus(root)
+    first, last = corpus.parts[0], corpus.parts[-1]
+    (gone,) = read_table(corpus.tables["records"][first.name])["record_id"].to_pylist()[:1]
+    affected = keep_answers(root, first.name, gone)
+    other = keep_answers(root, last.name, "another")
+    forget(root, [Entry(kind="record", value=gone)], reporter=quiet)
+    assert not affected.exists()
+    assert other.exists()

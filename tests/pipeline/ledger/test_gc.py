@@ -63,3 +63,12 @@ def test_a_corpus_that_is_not_filled_keeps_everything(root):
 def test_a_corpus_that_is_being_filled_is_left_alone(root):
     with holding(root), pytest.raises(UserError, match="is being filled"):
         collect_garbage(root, lambda _: True)
+
+
+def test_answers_for_a_part_that_is_asked_otherwise_go(root, keep_answers):
+    _, corpus = open_corpus(root)
+    path = keep_answers(root, corpus.parts[0].name, "r")
+    (garbage,) = find_garbage(corpus)
+    assert garbage.path == path.parent
+    collect_garbage(root, lambda _: True)
+    assert not path.exists()

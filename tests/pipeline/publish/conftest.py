@@ -16,10 +16,10 @@ from jobs.stages import part_extras, steps
 from jobs.training import train_model
 from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.stage import StageSpec
-from pipeline.synthesis.collector import ERROR_COLUMN, STAGE, Collector
-from pipeline.synthesis.engine import read_requests
+from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.limit import read_cut
-from pipeline.synthesis.prompts import load_prompts
+from pipeline.synthesis.prompts import Prompts, load_prompts
+from pipeline.synthesis.requests import ERROR_COLUMN, STAGE, read_requests, select_records
 
 HOSTILE = '<script>alert("1")</script> | a *cup*'
 NUM_SHAPES, NUM_TEXTS, NUM_FILES = 70, 24, 10
@@ -45,7 +45,7 @@ def tiny_recipe(folder: Path, **changes: object) -> Recipe:
             {"kind": "pydoc", "limit": NUM_TEXTS},
         ],
         "ingest": {"rows_per_part": 40, "validation_share": 0.2},
-        "synthesis": {"limit": 16, "model": "replayed"},
+        "synthesis": {"limit": 16, "model": "replayed", "attempts": 1, "critics": None},
         "score": {"clip": clip},
         "select": {"rules": {"caption_quality": {"min": 1}, "clip_score": {"quantile": 0.2}}},
         "image_tokenizer": {
@@ -125,24 +125,28 @@ def replay(root: Path) -> None:
                 "num_generated_tokens": 40,
                 ERROR_COLUMN: "",
             }
-            for request, text in zip(requests, _answers(requests, prompts.styles), strict=True)
+            for request, text in zip(
+                requests, _answers(requests, select_records(task.work, cut), prompts), strict=True
+            )
         ]
-        collector = Collector(prompts=prompts, model="replayed@0", max_tokens=112)
+        collector = Collector(settings=settings, prompts=prompts, cut=cut, model="replayed@0")
         collector(pa.Table.from_pylist(answers))
 
 
 def _tasks(recipe: Recipe, corpus: Corpus) -> list[Task]:
-    (spec,) = (step for step in steps(recipe) if step.name == "synthesize")
+    (spec,) = (step for step in steps(recipe) if step.name == "ask")
     assert isinstance(spec, StageSpec)
     return corpus.resolve_stage(spec, part_extras(spec, recipe, corpus))
 
 
-def _answers(requests: list[dict[str, str]], openings: dict[str, str]) -> Iterator[str]:
+def _answers(
+    requests: list[dict[str, str]], captions: dict[str, tuple[str, ...]], prompts: Prompts
+) -> Iterator[str]:
     for number, request in enumerate(requests):
-        caption = request["caption"]
+        caption = captions[request["record_id"]][0]
         answer = {
             "caption": f"A picture of {caption}.",
-            "style": f"{openings[request['style']]} {caption}.",
+            "style": f"{prompts.styles[request['style']]} {caption}.",
             "negative": "dog, <img src=x onerror=alert(1)>",
         }
         match number % 5:

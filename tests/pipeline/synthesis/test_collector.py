@@ -3,124 +3,190 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from pipeline.engine.corpus import Task
-from pipeline.engine.schemas import REJECTS, VARIANTS
+from pipeline.engine.schemas import ANSWERS, RECORDS
 from pipeline.engine.stage import Work
-from pipeline.engine.tables import read_table
-from pipeline.engine.worker import Advance, PartDone, Result, results_of
-from pipeline.synthesis.collector import ERROR_COLUMN, STAGE, Collector
+from pipeline.engine.tables import read_table, write_table
+from pipeline.engine.worker import Advance, PartDone, again_of, results_of
+from pipeline.synthesis import answers
+from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.prompts import load_prompts
+from pipeline.synthesis.requests import ERROR_COLUMN, PASSED_BY, STAGE, read_requests
 from pipeline.synthesis.settings import SynthesisSettings
+from tests.pipeline.synthesis.slow_ingest import record
 
-PROMPTS = load_prompts(SynthesisSettings())
-ANSWER = json.dumps(
-    {
-        "caption": "A picture of an apple.",
-        "style": "A pencil sketch of an apple.",
-        "negative": "pear, plum",
-    }
-)
+SETTINGS = SynthesisSettings(attempts=2)
+PROMPTS = load_prompts(SETTINGS)
+GOOD = {"caption": "A picture of an apple.", "negative": "pear, plum"}
+
+Row = dict[str, Any]
+
+
+def make_task(folder: Path, part: str, num_records: int) -> Task:
+    records = folder / "tables" / "records" / "print" / f"{part}.parquet"
+    rows = [record(f"{part}-{index}", "red apple") for index in range(num_records)]
+    write_table(records, rows, RECORDS)
+    return Task(
+        work=Work(part=part, inputs={"records": records}),
+        output=folder / "tables" / "answers" / "print" / f"{part}.parquet",
+        rejects=folder / "tables" / "rejects-ask" / "print" / f"{part}.parquet",
+    )
+
+
+def chain_row(task: Task) -> dict[str, str]:
+    tasks = {STAGE: task.to_json(), "score": "later"}
+    return {"part": task.work.part, "tasks": json.dumps(tasks), "done": "[]"}
+
+
+def requests_of(row: dict[str, str]) -> list[Row]:
+    return read_requests(row, settings=SETTINGS, prompts=PROMPTS, cut=1.0)
 
 
 def collector() -> Collector:
-    return Collector(prompts=PROMPTS, model="tiny@0", max_tokens=100)
+    return Collector(settings=SETTINGS, prompts=PROMPTS, cut=1.0, model="tiny@0")
 
 
-def row(
-    folder: Path, part: str, position: int, num_requests: int, **changes: Any
-) -> dict[str, Any]:
-    task = Task(
-        work=Work(part=part),
-        output=folder / f"{part}.parquet",
-        rejects=folder / f"{part}-rejects.parquet",
+def answered(request: Row, **changes: Any) -> Row:
+    """A request with an answer that is taken."""
+    opening = PROMPTS.styles[request["style"]]
+    texts = {**GOOD, "style": f"{opening} an apple."}
+    text = json.dumps({kind: texts[kind] for kind in request["kinds"]})
+    return (
+        request
+        | {
+            "generated_text": text,
+            "num_input_tokens": 300,
+            "num_generated_tokens": 30,
+            ERROR_COLUMN: "",
+        }
+        | changes
     )
-    tasks = json.dumps({STAGE: task.to_json(), "score": "later"})
-    return {
-        "row": json.dumps({"part": part, "tasks": tasks, "done": "[]"}),
-        "num_requests": num_requests,
-        "started": 0.0,
-        "position": position,
-        "record_id": f"{part}-{position}",
-        "caption": "red apple",
-        "style": "pencil sketch",
-        "seed": 1,
-        "attempt": 1,
-        "generated_text": ANSWER,
-        "num_input_tokens": 300,
-        "num_generated_tokens": 30,
-        ERROR_COLUMN: "",
-    } | changes
 
 
-def results(gathered: pa.Table) -> list[Result]:
-    return [result for row in gathered.to_pylist() for result in results_of(row)]
+def gather(into: Collector, rows: list[Row]) -> list[dict[str, str]]:
+    return into(pa.Table.from_pylist(rows)).to_pylist()
 
 
-def variants(folder: Path, part: str) -> list[dict[str, Any]]:
-    table = read_table(folder / f"{part}.parquet")
-    assert table.schema.equals(VARIANTS)
+def committed(task: Task) -> list[Row]:
+    table = read_table(task.output)
+    assert table.schema.equals(ANSWERS)
     return table.to_pylist()
 
 
-def rejects(folder: Path, part: str) -> list[dict[str, Any]]:
-    table = read_table(folder / f"{part}-rejects.parquet")
-    assert table.schema.equals(REJECTS)
-    return table.to_pylist()
-
-
-def test_part_is_committed_with_its_last_answer(tmp_path: Path) -> None:
-    gather = collector()
-    first = gather(pa.Table.from_pylist([row(tmp_path, "a", 1, 2), row(tmp_path, "b", 0, 2)]))
-    assert results(first) == [Advance(stage=STAGE, num_records=2, num_tokens=60)]
-    assert not list(tmp_path.iterdir())
-    passed_on, _ = gather(pa.Table.from_pylist([row(tmp_path, "a", 0, 2)])).to_pylist()
+def test_part_goes_on_with_its_last_answer(tmp_path: Path) -> None:
+    task, other = make_task(tmp_path, "a", 2), make_task(tmp_path, "b", 2)
+    first, second = requests_of(chain_row(task))
+    into = collector()
+    (told,) = gather(into, [answered(second), answered(requests_of(chain_row(other))[0])])
+    assert list(results_of(told)) == [Advance(stage=STAGE, num_records=2, num_tokens=60)]
+    assert not task.output.exists()
+    passed_on, _ = gather(into, [answered(first)])
     (done,) = results_of(passed_on)
     assert isinstance(done, PartDone)
-    assert (done.part, done.num_rows, done.num_rejects) == ("a", 6, 0)
+    assert (done.part, done.num_rows, done.error) == ("a", 2, "")
     assert json.loads(passed_on["tasks"])["score"] == "later"
-    assert [found["record_id"] for found in variants(tmp_path, "a")] == ["a-0"] * 3 + ["a-1"] * 3
-    assert rejects(tmp_path, "a") == []
-    assert not (tmp_path / "b.parquet").exists()
+    assert [row["record_id"] for row in committed(task)] == ["a-0", "a-1"]
+    assert not other.output.exists()
+    assert not (tmp_path / "answers" / "print" / "a").exists()
 
 
-def test_order_of_answers_does_not_change_the_file(tmp_path: Path) -> None:
-    for order, folder in ((range(5), tmp_path / "up"), (reversed(range(5)), tmp_path / "down")):
-        rows = [row(folder, "a", position, 5) for position in order]
-        collector()(pa.Table.from_pylist(rows))
-    assert (tmp_path / "up/a.parquet").read_bytes() == (tmp_path / "down/a.parquet").read_bytes()
+def test_failed_text_is_asked_for_again_with_the_reason(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 2)
+    row = chain_row(task)
+    first, second = requests_of(row)
+    wrong = json.dumps({"caption": "Red apple", "style": "Nothing.", "negative": "pear"})
+    sent, _ = gather(collector(), [answered(first), answered(second, generated_text=wrong)])
+    assert json.loads(sent["tasks"]) == {}  # the stages behind leave it alone
+    again = again_of(sent)
+    assert again is not None
+    (retry,) = requests_of(again)
+    assert (retry["record_id"], retry["attempt"], retry["num_requests"]) == ("a-1", 2, 1)
+    assert retry["kinds"] == ["caption", "style"]
+    assert retry["seed"] != second["seed"]
+    asked = json.loads(retry["messages"][-1]["content"])
+    assert asked["wrong"] == {"caption": "Red apple", "style": "Nothing."}
+    assert asked["because"]["caption"] == "it only repeats the text"
+    done, _ = gather(collector(), [answered(retry)])
+    assert again_of(done) is None
+    assert [(row["record_id"], row["attempt"]) for row in committed(task)] == [
+        ("a-0", 1), ("a-1", 1), ("a-1", 2),
+    ]  # fmt: skip
+
+
+def test_attempts_come_to_an_end(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 1)
+    row = chain_row(task)
+    for _ in range(SETTINGS.attempts):
+        (request,) = requests_of(row)
+        sent, _ = gather(collector(), [answered(request, generated_text="no JSON")])
+        row = again_of(sent) or row
+    assert again_of(sent) is None
+    assert len(committed(task)) == 2
+
+
+def test_request_that_the_engine_refuses_is_not_sent_again(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 1)
+    (request,) = requests_of(chain_row(task))
+    nothing = {"generated_text": "", "num_generated_tokens": 0, "num_input_tokens": 0}
+    error = {ERROR_COLUMN: "ValueError: too long"}
+    sent, _ = gather(collector(), [answered(request, **nothing, **error)])
+    assert again_of(sent) is None
+    (row,) = committed(task)
+    assert (row["text"], row["error"]) == (None, "ValueError: too long")
 
 
 def test_answer_that_comes_twice_counts_once(tmp_path: Path) -> None:
-    gather = collector()
-    again = pa.Table.from_pylist([row(tmp_path, "a", 0, 2)])
+    task = make_task(tmp_path, "a", 2)
+    first, second = requests_of(chain_row(task))
+    into = collector()
     for _ in range(2):
-        assert not any(isinstance(each, PartDone) for each in results(gather(again)))
-    gather(pa.Table.from_pylist([row(tmp_path, "a", 1, 2)]))
-    assert len(variants(tmp_path, "a")) == 6
+        (told,) = gather(into, [answered(first)])
+        assert all(isinstance(each, Advance) for each in results_of(told))
+    gather(into, [answered(second)])
+    assert len(committed(task)) == 2
 
 
-def test_failed_request_becomes_rejects_and_leaves_the_record_in(tmp_path: Path) -> None:
-    nothing = dict.fromkeys(("generated_text", "num_generated_tokens", "num_input_tokens"))
-    failed = row(tmp_path, "a", 0, 2, **nothing, **{ERROR_COLUMN: "ValueError: too long"})
-    cut_off = {"generated_text": '{"caption":"A', "num_generated_tokens": 100}
-    collector()(pa.Table.from_pylist([failed, row(tmp_path, "a", 1, 2, **cut_off)]))
-    assert variants(tmp_path, "a") == []
-    found = rejects(tmp_path, "a")
-    assert [reject["reason"] for reject in found] == ["synthesis-engine-error"] * 3 + [
-        "synthesis-cut-off"
-    ] * 3
-    assert all(reject["variant_id"] is not None for reject in found)
-    assert len({reject["variant_id"] for reject in found}) == 6
-    assert "too long" in found[0]["detail"]
+def test_killed_run_asks_only_for_what_has_no_answer(tmp_path: Path) -> None:
+    row = chain_row(make_task(tmp_path, "a", 5))
+    requests = requests_of(row)
+    gather(collector(), [answered(request) for request in requests[:3]])
+    left = requests_of(row)  # another process, which knows nothing but the corpus
+    assert [request["record_id"] for request in left] == ["a-3", "a-4"]
+    assert {request["num_requests"] for request in left} == {2}
 
 
-def test_variant_says_where_it_comes_from(tmp_path: Path) -> None:
-    collector()(pa.Table.from_pylist([row(tmp_path, "a", 0, 1)]))
-    by_kind = {found["kind"]: found for found in variants(tmp_path, "a")}
-    assert by_kind["style"]["style"] == "pencil sketch"
-    assert by_kind["caption"]["style"] is None
-    assert by_kind["caption"]["model"] == "tiny@0"
-    assert by_kind["caption"]["prompt"] == PROMPTS.fingerprint
-    assert (by_kind["negative"]["num_prompt_tokens"], by_kind["negative"]["seed"]) == (300, 1)
-    assert len({found["variant_id"] for found in by_kind.values()}) == 3
+def test_part_whose_answers_are_all_there_is_committed_without_an_engine(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 1)
+    row = chain_row(task)
+    (request,) = requests_of(row)
+    (row_of_answers,) = [collector()._answer(answered(request))]
+    answers.keep(task, [row_of_answers])  # killed between this and the commit
+    (passing,) = requests_of(row)
+    assert passing[ERROR_COLUMN] == PASSED_BY
+    assert len(committed(task)) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+@hypothesis_settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_bytes_do_not_depend_on_order_batches_or_kills(tmp_path_factory, seed, data) -> None:
+    whole = make_task(tmp_path_factory.mktemp("whole"), "a", 6)
+    gather(collector(), [answered(request) for request in requests_of(chain_row(whole))])
+    broken = make_task(tmp_path_factory.mktemp("broken"), "a", 6)
+    into = collector()
+    while not broken.output.exists():
+        requests = requests_of(chain_row(broken))
+        if requests[0][ERROR_COLUMN] == PASSED_BY:
+            break
+        order = data.draw(st.permutations(requests))
+        size = data.draw(st.integers(1, 6))
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        for batch in batches[: data.draw(st.integers(1, len(batches)))]:
+            gather(into, [answered(request) for request in batch])
+        into = collector()  # killed
+    assert whole.output.read_bytes() == broken.output.read_bytes()

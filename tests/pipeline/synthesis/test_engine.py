@@ -10,16 +10,16 @@ from jobs.stages import steps
 from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.parts import Part
 from pipeline.engine.runner import Link, RayRunner, connect_to_ray
-from pipeline.engine.schemas import RECORDS, VARIANTS
+from pipeline.engine.schemas import ANSWERS, RECORDS
 from pipeline.engine.stage import StageSpec, Work
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.worker import Advance, PartDone, Result, RunContext, results_of
-from pipeline.errors import UserError
-from pipeline.synthesis.collector import ERROR_COLUMN, PASSED_BY, Collector
-from pipeline.synthesis.engine import EngineDataflow, read_requests, select_records
+from pipeline.synthesis.collector import Collector
+from pipeline.synthesis.engine import EngineDataflow
 from pipeline.synthesis.limit import chance
 from pipeline.synthesis.prompts import load_prompts
+from pipeline.synthesis.requests import ERROR_COLUMN, PASSED_BY, read_requests, select_records
 from pipeline.synthesis.settings import SynthesisSettings
 from tests.pipeline.synthesis.slow_ingest import record, slow_ingest
 
@@ -30,6 +30,7 @@ SMALL = SynthesisSettings(
     max_model_len=640,
     max_num_seqs=8,
     cpu_kv_cache_gib=1,
+    attempts=2,
 )
 
 
@@ -38,12 +39,13 @@ def make_task(folder: Path, part: str, captions: list[str], *, with_image: bool 
         record(f"{part}-{index}", caption, with_image=with_image)
         for index, caption in enumerate(captions)
     ]
-    records = folder / "records" / f"{part}.parquet"
+    tables = folder / "tables"
+    records = tables / "records" / "print" / f"{part}.parquet"
     write_table(records, rows, RECORDS)
     return Task(
         work=Work(part=part, inputs={"records": records}),
-        output=folder / "variants" / f"{part}.parquet",
-        rejects=folder / "rejects" / f"{part}.parquet",
+        output=tables / "answers" / "print" / f"{part}.parquet",
+        rejects=tables / "rejects-ask" / "print" / f"{part}.parquet",
     )
 
 
@@ -51,12 +53,12 @@ def committed(path: Path) -> list[dict[str, object]]:
     return read_table(path).to_pylist()
 
 
-def chain_row(task: Task, stage: str = "synthesize") -> dict[str, str]:
+def chain_row(task: Task, stage: str = "ask") -> dict[str, str]:
     tasks = {stage: task.to_json()}
     return {"part": task.work.part, "tasks": json.dumps(tasks), "done": "[]"}
 
 
-def synthesize_stage(settings: SynthesisSettings) -> StageSpec:
+def ask_stage(settings: SynthesisSettings) -> StageSpec:
     """The stage as a recipe with these settings makes it."""
     recipe = Recipe.model_validate(
         {
@@ -65,7 +67,7 @@ def synthesize_stage(settings: SynthesisSettings) -> StageSpec:
             "synthesis": settings,
         }
     )
-    (found,) = [step for step in steps(recipe) if step.name == "synthesize"]
+    (found,) = [step for step in steps(recipe) if step.name == "ask"]
     assert isinstance(found, StageSpec)
     return found
 
@@ -88,7 +90,7 @@ def test_part_without_records_to_synthesize_is_committed_and_passes_the_engine(
         make_task(tmp_path, "texts", ["a story", "another"], with_image=False),
         make_task(tmp_path, "empty", []),
     ]
-    gather = Collector(prompts=prompts, model="tiny@0", max_tokens=100)
+    gather = Collector(settings=settings, prompts=prompts, cut=1.0, model="tiny@0")
     for task in tasks:
         (request,) = read_requests(chain_row(task), settings=settings, prompts=prompts, cut=1.0)
         assert request[ERROR_COLUMN] == PASSED_BY
@@ -96,7 +98,7 @@ def test_part_without_records_to_synthesize_is_committed_and_passes_the_engine(
         (done,) = results_of(row)
         assert isinstance(done, PartDone)
         assert (done.part, done.num_rows, done.error) == (task.work.part, 0, "")
-        assert read_table(task.output).schema.equals(VARIANTS)
+        assert read_table(task.output).schema.equals(ANSWERS)
         assert committed(task.rejects) == []
 
 
@@ -105,16 +107,16 @@ def test_row_of_another_stage_passes_the_engine_unchanged(tmp_path: Path) -> Non
     prompts = load_prompts(settings)
     row = chain_row(make_task(tmp_path, "part", ["red apple"]), stage="score")
     (request,) = read_requests(row, settings=settings, prompts=prompts, cut=1.0)
-    gather = Collector(prompts=prompts, model="tiny@0", max_tokens=100)
+    gather = Collector(settings=settings, prompts=prompts, cut=1.0, model="tiny@0")
     assert gather(pa.Table.from_pylist([request])).to_pylist()[0] == row
 
 
 def test_records_below_the_cut_take_part(tmp_path: Path) -> None:
     task = make_task(tmp_path, "part", [f"picture {index}" for index in range(100)])
-    chosen = select_records(task.work, 0.3)
+    chosen = list(select_records(task.work, 0.3))
     assert chosen == [f"part-{index}" for index in range(100) if chance(f"part-{index}") < 0.3]
     assert 10 < len(chosen) < 50
-    assert select_records(task.work, 0.0) == []
+    assert select_records(task.work, 0.0) == {}
 
 
 def test_requests_carry_what_the_engine_and_the_collector_need(tmp_path: Path) -> None:
@@ -123,17 +125,12 @@ def test_requests_carry_what_the_engine_and_the_collector_need(tmp_path: Path) -
     requests = read_requests(
         chain_row(task), settings=settings, prompts=load_prompts(settings), cut=1.0
     )
-    assert [request["caption"] for request in requests] == ["red apple", "two dogs"]
+    assert "red apple" in requests[0]["messages"][-1]["content"]
+    assert [request["record_id"] for request in requests] == ["part-0", "part-1"]
     assert {request["num_requests"] for request in requests} == {2}
     assert len({request["seed"] for request in requests}) == 2
     assert requests[0]["sampling_params"]["max_tokens"] == 50
     assert pa.Table.from_pylist(requests).num_rows == 2
-
-
-def test_missing_interpreter_stops_before_any_work(tmp_path: Path, models: dict[str, Path]) -> None:
-    settings = SynthesisSettings(python=tmp_path / "python")
-    with pytest.raises(UserError, match=r"synthesis\.python"):
-        EngineDataflow(settings, models)(None)
 
 
 def test_engine_is_needed_where_a_record_takes_part(
@@ -157,7 +154,7 @@ def run(
     tmp_path: Path, tasks: list[Task], settings: SynthesisSettings, models: dict[str, Path]
 ) -> list[Result]:
     """What the runner reports of the stage over these parts."""
-    link = Link(spec=synthesize_stage(settings), tasks={task.work.part: task for task in tasks})
+    link = Link(spec=ask_stage(settings), tasks={task.work.part: task for task in tasks})
     runner = RayRunner(
         num_workers=2, context=RunContext(run="test", attempts=tmp_path / "attempts")
     )
@@ -188,19 +185,21 @@ def test_real_engine_writes_variants_and_rejects_what_it_cannot_read(
         make_task(tmp_path, "texts", ["a story"], with_image=False),
     ]
     results = run(tmp_path, tasks, SMALL, models)
-    assert sum(each.num_records for each in results if isinstance(each, Advance)) == 4
     done = [each.part for each in results if isinstance(each, PartDone)]
     assert sorted(done) == ["first", "second", "texts"]
-    # Which of its negatives are usable is up to so small a model.
-    assert {"caption", "style"} <= {row["kind"] for row in committed(tasks[0].output)}
-    for task in tasks[:2]:
-        found = committed(task.output) + committed(task.rejects)
-        per_record = [row["record_id"] for row in found]
-        assert sorted(per_record) == sorted(
-            f"{task.work.part}-{i}" for i in (0, 1) for _ in range(3)
-        )
-    refused = [row for row in committed(tasks[1].rejects) if row["record_id"] == "second-1"]
-    assert {row["reason"] for row in refused} == {"synthesis-engine-error"}
+    given = {task.work.part: committed(task.output) for task in tasks}
+    assert sum(each.num_records for each in results if isinstance(each, Advance)) == sum(
+        map(len, given.values())
+    )
+    assert given["texts"] == []
+    firsts = [row for rows in given.values() for row in rows if row["attempt"] == 1]
+    assert {row["record_id"] for row in firsts} == {"first-0", "first-1", "second-0", "second-1"}
+    for row in firsts:
+        if row["record_id"] != "second-1":
+            assert set(json.loads(str(row["text"]))) == {"caption", "style", "negative"}
+    (refused,) = [row for row in given["second"] if row["record_id"] == "second-1"]
+    assert refused["text"] is None
+    assert "1024" in str(refused["error"]) or "640" in str(refused["error"])
 
 
 @pytest.mark.e2e
@@ -208,17 +207,18 @@ def test_real_engine_writes_variants_and_rejects_what_it_cannot_read(
 def test_engine_does_not_wait_for_the_end_of_ingest(
     tmp_path: Path, models: dict[str, Path]
 ) -> None:
+    once = SMALL.model_copy(update={"attempts": 1})
     parts = [Part.of("slow", {"start": start}, num_records=16) for start in range(6)]
     corpus = Corpus(root=tmp_path / "corpus", recipe={}, parts=parts, models=models)
     commit_json(models["synthesis"] / "model.json", {"content": "cut"})
     links = [
         Link(spec=spec, tasks={task.work.part: task for task in corpus.resolve_stage(spec)})
-        for spec in (slow_ingest(seconds=10), synthesize_stage(SMALL))
+        for spec in (slow_ingest(seconds=10), ask_stage(once))
     ]
     context = RunContext(run="test", attempts=tmp_path / "attempts")
     results = list(RayRunner(num_workers=1, context=context).run_chain(links, models))
     done = [each for each in results if isinstance(each, PartDone)]
-    assert sorted(each.stage for each in done) == ["ingest"] * 6 + ["synthesize"] * 6
+    assert sorted(each.stage for each in done) == ["ask"] * 6 + ["ingest"] * 6
     last_ingested = max(path.stat().st_mtime for path in corpus.files("records"))
-    first_written = min(path.stat().st_mtime for path in corpus.files("variants"))
+    first_written = min(path.stat().st_mtime for path in corpus.files("answers"))
     assert first_written < last_ingested
