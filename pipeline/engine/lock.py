@@ -194,7 +194,7 @@ class _Lease:
         while time.monotonic() - since < wait_s:
             time.sleep(self._times.look_every)
             now = read_version(self._path)
-            if now is None or json.loads(now.content)["is_free"]:
+            if now is None or json.loads(now.content)["is_free"] or _is_dead(holder):
                 return
             if now.version != found.version:
                 raise _is_held(corpus, _describe(json.loads(now.content)))
@@ -246,7 +246,14 @@ def _machine() -> str:
 
 def _is_dead(holder: Mapping[str, Any]) -> bool:
     """Whether the holder is known to run no more; False where that cannot be seen from here."""
-    return holder["machine"] == _machine() != "" and not psutil.pid_exists(holder["pid"])
+    if not holder["machine"] == _machine() != "":
+        return False
+    try:
+        # One that was killed keeps its number until its parent asks for its end.
+        status: str = psutil.Process(holder["pid"]).status()
+    except psutil.NoSuchProcess:
+        return True
+    return status == psutil.STATUS_ZOMBIE
 
 
 def _describe(holder: Mapping[str, Any]) -> str:

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -55,6 +58,30 @@ def test_a_name_that_is_a_pattern_is_refused_on_a_store(store, tmp_path, name):
         pass
     with holding(tmp_path / name):
         pass
+
+
+def test_the_lease_of_a_process_that_was_killed_is_free_at_once(store):
+    """Even before its parent has asked for its end, and one that dies while it is waited for."""
+    root = store.path("killed")
+    code = (
+        "import sys, time\n"
+        "from pipeline.engine.lock import LeaseTimes, holding\n"
+        "from pipeline.engine.storage import to_path\n"
+        "with holding(to_path(sys.argv[1]), LeaseTimes(renew_every=1000)):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(1000)\n"
+    )
+    never = LeaseTimes(expires_after=1000, look_every=0.02)
+    for waits in (False, True):
+        command = [sys.executable, "-c", code, str(root)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout.readline() == b"held\n"
+            death = threading.Timer(0.5 if waits else 0, holder.kill)
+            death.start()
+            if not waits:
+                death.join()
+            with holding(root, never):  # the process is still a zombie
+                assert json.loads((root / LOCK_FILE).read_bytes())["pid"] == os.getpid()
 
 
 def test_a_holder_whose_lease_was_taken_is_interrupted_and_says_so(store):
