@@ -17,7 +17,7 @@ _INTRODUCTION = """\
 About 15 minutes on 2 cores:
   1  ingest      4,000 OpenMoji drawings with their names, and prose from Python's reference
   2  synthesize  SmolLM2-135M, run by vLLM, writes captions, styles and negatives for 320 of them,
-                 and again, twice at most, what the critics do not take
+                 and once more what the critics do not take
   3  filter      resolution, caption quality, duplicates, and a small CLIP trained on the corpus
   4  tokenize    a VQ tokenizer trained on the drawings, byte-level BPE for the texts
   5  shards      WebDataset tars for the streams text, image and mixed
