@@ -71,8 +71,7 @@ def take_out(root: Path, found: Found) -> None:
     files = _files_by_part(root / "tables", found.keys())
     for part, records in found.items():
         for folder in _folders(root / answers.FOLDER):
-            if (folder / part).exists():  # of a part under way: it is asked anew
-                remove(folder / part)
+            remove(folder / part)  # of a part under way: it is asked anew
         _take_out_of_part(files[part], records)
 
 

@@ -41,7 +41,9 @@ def kept(task: Task) -> dict[str, list[Row]]:
     return dict(answers)
 
 
-def commit(task: Task, record_ids: Sequence[str], answers: Mapping[str, Sequence[Row]]) -> int:
+def commit(
+    task: Task, record_ids: Sequence[str], answers: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> int:
     """Commit a part of the table `answers`, in the order of its records; returns its rows."""
     rows = [row for record_id in record_ids for row in answers.get(record_id, ())]
     write_table(task.rejects, [], REJECTS)

@@ -17,7 +17,14 @@ from pipeline.engine.corpus import Task
 from pipeline.engine.worker import Advance, send_again, task_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.prompts import Prompts
-from pipeline.synthesis.requests import ERROR_COLUMN, PASSED_BY, STAGE, conclude, open_requests
+from pipeline.synthesis.requests import (
+    ERROR_COLUMN,
+    PASSED_BY,
+    STAGE,
+    conclude,
+    open_requests,
+    select_records,
+)
 from pipeline.synthesis.settings import SynthesisSettings
 
 Row = dict[str, Any]
@@ -72,10 +79,11 @@ class Collector:
         return [self._send_on(row, task, given[0]["started"])]
 
     def _send_on(self, row: dict[str, str], task: Task, started: float) -> dict[str, str]:
-        more = open_requests(task, settings=self._settings, prompts=self._prompts, cut=self._cut)
+        captions, given = select_records(task.work, self._cut), answers.kept(task)
+        more = open_requests(captions, given, settings=self._settings, prompts=self._prompts)
         if next(more, None) is not None:
             return send_again(row, STAGE)
-        return conclude(row, task, self._cut, started)
+        return conclude(row, task, captions, given, started)
 
     def _answer(self, row: Row) -> Row:
         """A row of the table `answers`."""

@@ -17,7 +17,7 @@ from pipeline.synthesis.backends import answer
 from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.limit import read_cut
 from pipeline.synthesis.prompts import load_prompts
-from pipeline.synthesis.requests import CARRIED, read_requests, select_records
+from pipeline.synthesis.requests import CARRIED, read_requests, takes_part
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import model_fingerprint
 
@@ -45,7 +45,8 @@ class EngineDataflow:
 
     def needs(self, work: Work) -> bool:
         """Whether the part has a record that takes part."""
-        return bool(select_records(work, self._cut))
+        records = work.read("records", ["record_id", "image_id"]).to_pylist()
+        return any(takes_part(record, self._cut) for record in records)
 
     def __call__(self, dataset: Dataset) -> Dataset:
         """Requests, answers, and parts again.

@@ -51,14 +51,15 @@ _WHY = {
 Row = dict[str, Any]
 
 
+def takes_part(record: Mapping[str, Any], cut: float) -> bool:
+    """Whether a row of `records` is asked about: it has a picture and lies below the cut."""
+    return record["image_id"] is not None and chance(record["record_id"]) < cut
+
+
 def select_records(work: Work, cut: float) -> dict[str, tuple[str, ...]]:
     """The captions of the records of a part that take part, by record id, in the part's order."""
     table = work.read("records", ["record_id", "image_id", "caption", "more_captions"])
-    return {
-        row["record_id"]: captions_of(row)
-        for row in table.to_pylist()
-        if row["image_id"] is not None and chance(row["record_id"]) < cut
-    }
+    return {row["record_id"]: captions_of(row) for row in table.to_pylist() if takes_part(row, cut)}
 
 
 def read_requests(
@@ -73,28 +74,45 @@ def read_requests(
     if task is None:
         return [_passing(row, settings, prompts)]
     started = time.time()
-    requests = list(open_requests(task, settings=settings, prompts=prompts, cut=cut))
+    captions, given = select_records(task.work, cut), answers.kept(task)
+    requests = list(open_requests(captions, given, settings=settings, prompts=prompts))
     if not requests:
-        return [_passing(conclude(row, task, cut, started), settings, prompts)]
+        return [_passing(conclude(row, task, captions, given, started), settings, prompts)]
     common = {"row": json.dumps(row), "num_requests": len(requests), "started": started}
     return [request | common for request in requests]
 
 
 def open_requests(
-    task: Task, *, settings: SynthesisSettings, prompts: Prompts, cut: float
+    captions: Mapping[str, Sequence[str]],
+    given: Mapping[str, Sequence[Answer]],
+    *,
+    settings: SynthesisSettings,
+    prompts: Prompts,
 ) -> Iterator[Row]:
-    """The next request of each record of a part that wants one, after the answers it has."""
-    given = answers.kept(task)
-    for record_id, captions in select_records(task.work, cut).items():
+    """The next request of each record of a part that wants one, after the answers it has.
+
+    Args:
+        captions: what each record states, as `select_records` gives it.
+        given: the answers so far, as `answers.kept` gives them.
+        settings: what is asked for, and how often.
+        prompts: how.
+    """
+    for record_id, stated in captions.items():
         own = given.get(record_id, [])
-        failed = judge(settings, prompts, captions, own).open if own else {}
+        failed = judge(settings, prompts, stated, own).open if own else {}
         if not own or (failed and len(own) < settings.attempts):
-            yield _request(settings, prompts, record_id, captions[0], own, failed)
+            yield _request(settings, prompts, record_id, stated[0], own, failed)
 
 
-def conclude(row: dict[str, str], task: Task, cut: float, started: float) -> dict[str, str]:
+def conclude(
+    row: dict[str, str],
+    task: Task,
+    captions: Mapping[str, Sequence[str]],
+    given: Mapping[str, Sequence[Answer]],
+    started: float,
+) -> dict[str, str]:
     """Commit a part whose records want nothing more; the chain's row with the result."""
-    num_rows = answers.commit(task, list(select_records(task.work, cut)), answers.kept(task))
+    num_rows = answers.commit(task, list(captions), given)
     done = PartDone(
         stage=STAGE,
         part=task.work.part,
