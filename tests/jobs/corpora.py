@@ -9,6 +9,15 @@ from jobs.run import fill, open_corpus
 from pipeline.engine.fingerprint import hash_file
 from pipeline.ledger.audit import audit
 
+SMALL_MODELS = """\
+score:
+  clip: {image_size: 32, width: 32, vision_layers: 1, text_layers: 1, steps: 2, batch_size: 16}
+image_tokenizer:
+  {image_size: 32, stride: 4, codebook_size: 32, width: 32, depth: 1, steps: 2, batch_size: 16}
+text_tokenizer: {vocab_size: 400}
+"""
+"""Lines of a recipe: models that are fitted in a moment, and give every stage something to do."""
+
 
 def run(recipe, root, until=None, **how):
     """Fill a corpus and return what was said."""

@@ -12,22 +12,20 @@ from jobs.run import open_corpus, read_parts
 from pipeline.engine.fingerprint import hash_bytes
 from pipeline.errors import FAILED, UserError
 from pipeline.sources.shapes import draw
-from tests.jobs.corpora import faults, run
+from tests.jobs.corpora import SMALL_MODELS, faults, run
 
-RECIPE = """
+RECIPE = (
+    SMALL_MODELS
+    + """
 name: referenced
 sources:
   - {kind: folder, path: pictures}
   - {kind: webdataset, path: tars}
   - {kind: huggingface, path: rows}
 ingest: {rows_per_part: 6, validation_share: 0.2, images: reference}
-score:
-  clip: {image_size: 32, width: 32, vision_layers: 1, text_layers: 1, steps: 2, batch_size: 16}
-image_tokenizer:
-  {image_size: 32, stride: 4, codebook_size: 32, width: 32, depth: 1, steps: 2, batch_size: 16}
-text_tokenizer: {vocab_size: 400}
 run: {num_workers: 0}
 """
+)
 
 
 def picture(number):

@@ -17,24 +17,23 @@ from jobs.run import fill, open_corpus
 from pipeline.engine.fingerprint import hash_bytes
 from pipeline.engine.lock import holding
 from pipeline.ledger.audit import audit
+from tests.jobs.corpora import SMALL_MODELS
 
 # Small: no CLIP step and no picture more than what every stage needs to have something to do.
-RECIPE = """
+RECIPE = (
+    SMALL_MODELS
+    + """
 name: on-a-store
 sources:
   - {kind: shapes, num_records: 40, size: 32}
   - {kind: pydoc, limit: 10}
 ingest: {rows_per_part: 25, validation_share: 0.2}
-score:
-  clip: {image_size: 32, width: 32, vision_layers: 1, text_layers: 1, steps: 2, batch_size: 16}
-image_tokenizer:
-  {image_size: 32, stride: 4, codebook_size: 32, width: 32, depth: 1, steps: 2, batch_size: 16}
-text_tokenizer: {vocab_size: 400}
 train:
   {model: {layers: 1, width: 32, heads: 2}, steps: 2, rows_per_step: 2, evaluate_every_steps: 2}
 evaluate: {max_pairs: 2, num_resamples: 100}
 run: {num_workers: 0}
 """
+)
 
 
 def run(recipe, root, *changes, until=None):

@@ -18,20 +18,19 @@ from pipeline.engine.storage import on_store
 from pipeline.engine.tables import read_table
 from pipeline.ledger.audit import audit
 from pipeline.publish.card import write_card
+from tests.jobs.corpora import SMALL_MODELS
 
-RECIPE = """
+RECIPE = (
+    SMALL_MODELS
+    + """
 name: forgetting
 sources:
   - {kind: shapes, num_records: 40, size: 32}
   - {kind: pydoc, limit: 10}
 ingest: {rows_per_part: 12, validation_share: 0.2}
-score:
-  clip: {image_size: 32, width: 32, vision_layers: 1, text_layers: 1, steps: 2, batch_size: 16}
-image_tokenizer:
-  {image_size: 32, stride: 4, codebook_size: 32, width: 32, depth: 1, steps: 2, batch_size: 16}
-text_tokenizer: {vocab_size: 400}
 run: {num_workers: 0}
 """
+)
 QUIET = Reporter(Console(quiet=True))
 CHANGING = {"events.jsonl", ".lock", "recipe.yaml", "forgotten.parquet"}
 
