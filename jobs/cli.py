@@ -46,7 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     recipe: RecipePath,
     corpus: Annotated[
         Path | None,
@@ -60,6 +60,10 @@ def run(
     stop_after: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop cleanly after 90s, 55m or 2h.")
     ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(metavar="TOKENS", help="Stop cleanly before the LLM has written more."),
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Find damaged files and make them again.")
     ] = False,
@@ -72,7 +76,11 @@ def run(
     from jobs.recipe import load_recipe
     from jobs.run import fill
 
-    loaded = load_recipe(recipe, changes or [])
+    spending = [] if budget is None else [f"synthesis.budget={budget}"]
+    loaded = load_recipe(recipe, [*(changes or []), *spending])
+    if loaded.synthesis.budget is not None and loaded.synthesis.limit == 0:
+        message = "--budget (synthesis.budget) has no effect: the recipe asks no LLM"
+        raise UserError(message, "Give the recipe a section synthesis, or leave it out.")
     root = corpus or Path(loaded.name)
     if dry_run:
         if repair or stop_after is not None:

@@ -27,8 +27,8 @@ from pipeline.engine.runner import (
 )
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_json, read_json
-from pipeline.engine.worker import Advance, PartDone, Result, RunContext
-from pipeline.errors import FAILED, UserError
+from pipeline.engine.worker import Advance, Left, PartDone, Result, RunContext
+from pipeline.errors import FAILED, STOPPED, UserError
 from tokenizer_cache.manifest import find_manifest, is_written, withdraw, write_manifest
 
 DECIDED_FILE = "decided.json"
@@ -64,7 +64,7 @@ class Filling:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Say how the run ended, and give back what it took."""
         outcome = "done" if error is None else "stopped"
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and getattr(error, "exit_code", FAILED) != STOPPED:
             outcome = "failed"
         if self._has_started:
             self.log.write("run-ended", outcome=outcome, error=str(error or ""))
@@ -110,19 +110,29 @@ class Filling:
             if not busy:
                 return
             runner = self._runner(needs_ray=any(link.spec.dataflow for link in busy))
-            failed = self._follow(busy, runner.run_chain(busy, self.corpus.models), show)
+            failed, left = self._follow(busy, runner.run_chain(busy, self.corpus.models), show)
         if failed:
             raise _failure(failed)
+        if left:
+            raise UserError(
+                f"{left[0].stage}: {left[0].why}; {len(left)} parts are not done.",
+                "What is committed stays; the same command goes on from there.",
+                exit_code=STOPPED,
+            )
 
     def _follow(
         self, links: list[Link], results: Iterator[Result], show: ChainProgress
-    ) -> list[PartDone]:
-        """Log and show the parts of some stages as they are done; returns those that failed."""
+    ) -> tuple[list[PartDone], list[Left]]:
+        """Log and show the parts of some stages; returns those that failed or are left undone."""
         self._log_start(links)
-        failed = []
+        failed: list[PartDone] = []
+        left: list[Left] = []
         for result in results:
             if isinstance(result, Advance):
                 show.advance(result)
+                continue
+            if isinstance(result, Left):
+                left.append(result)
                 continue
             self._log_part(result)
             if result.error:
@@ -130,7 +140,7 @@ class Filling:
             else:
                 show.part(result)
         self._log_end(show)
-        return failed
+        return failed, left
 
     def _fit(self, spec: FitSpec, *, refit: bool) -> None:
         if not self.corpus.resolve_fit(spec, refit=refit):

@@ -61,7 +61,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="ask",
-            version=1,
+            version=2,
             reads=("records",),
             writes="answers",
             schema=schemas.ANSWERS,
@@ -73,7 +73,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="synthesize",
-            version=2,
+            version=3,
             reads=("records", "answers"),
             writes="variants",
             schema=schemas.VARIANTS,
@@ -126,8 +126,8 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="select",
-            version=2,
-            reads=("records", "scores", "duplicates"),
+            version=3,
+            reads=("records", "variants", "scores", "duplicates"),
             writes="selection",
             schema=schemas.SELECTION,
             settings=recipe.select,
@@ -143,7 +143,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="shards",
-            version=2,
+            version=3,
             reads=("selection", "records", "variants", "scores", "tokens"),
             writes="samples",
             schema=schemas.SAMPLES,

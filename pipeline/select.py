@@ -6,7 +6,7 @@ quantiles become numbers once (`fit_cuts`) and stay, so that new data does not m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,7 +57,12 @@ class SelectSettings(Settings):
     drop_duplicates: bool = True
     """Leave out all but one of records with equal content."""
     mixed_share: float = Field(default=1 / 3, ge=0, le=1)
-    """Share of the image records for the mixed stream; 1/3 follows from image:mixed = 2:1."""
+    """Share of the image records for the mixed stream; 1/3 follows from image:mixed = 2:1. Records
+    that the LLM has bridged come first, and may be more."""
+    keep_original: float = Field(default=0.2, ge=0, le=1)
+    """How often a reader takes a record's own caption where it has captions of an LLM, too.
+    Default: the best mix in Betker et al., Improving Image Generation with Better Captions (2023),
+    section 3.4 and Nguyen et al., arXiv 2307.10350, keeps a part of the original ones."""
 
 
 class CutsSettings(Settings):
@@ -124,13 +129,16 @@ def calibrate(true: np.ndarray, shuffled: np.ndarray) -> dict[str, Any]:
 class SelectWorker:
     """Applies the rules to each text, and gives each record that keeps a caption its stream.
 
-    The pieces of an interleaved document go into the mixed stream together.
+    The pieces of an interleaved document go into the mixed stream together, and so do the records
+    that a text of the LLM leads from and to. What it wrote about a subject goes into the text
+    stream.
 
-    Reads: `records` without pixels, `scores`, `duplicates`.
+    Reads: `records` without pixels, `variants` without texts, `scores`, `duplicates`.
     Writes: `selection`, one row a text that stays.
     Rejects: `SCORE-below-threshold`, `SCORE-above-threshold` (with `-` for `_`) for a text, or for
         the whole record (variant_id null) when its own caption failed and no other is left;
-        `duplicate-image`, `duplicate-text` for a record.
+        `duplicate-image`, `duplicate-text` for a record; `bridge-without-end` for a text that leads
+        to a record that is left out, or is in another split.
     Source: thresholds on stored scores as in DataComp, arXiv 2304.14108, section 3.4.
     """
 
@@ -152,7 +160,7 @@ class SelectWorker:
         texts: dict[str, list[Mapping[str, Any]]] = {}
         for score in work.read("scores").to_pylist():
             texts.setdefault(score["record_id"], []).append(score)
-        kept: list[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]] = []
+        kept: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]] = []
         rejects: list[Row] = []
         for record in records:
             keeper = duplicates.get(record["record_id"])
@@ -164,21 +172,26 @@ class SelectWorker:
                 good, refused = self._decide(texts[record["record_id"]])
                 kept.append((record, good))
                 rejects += refused
-        # A document of which no picture is left is so many texts.
-        illustrated = {
-            record["document"] for record, good in kept if good and record["image_id"] is not None
-        }
-        selected: list[Row] = [
-            {
-                "record_id": record["record_id"],
-                "variant_id": text["variant_id"],
-                "kind": text["kind"],
-                "stream": self._stream(record, illustrated),
-                "split": record["split"],
-            }
-            for record, good in kept
-            for text in good
-        ]
+        bridges = _bridges(kept, work.read("variants", ["variant_id", "next_id"]).to_pylist())
+        streams = self._streams([record for record, good in kept if good], bridges)
+        selected: list[Row] = []
+        for record, good in kept:
+            weights = _weights(good, self._settings.keep_original)
+            for text in good:
+                if text["kind"] == "interleave" and text["variant_id"] not in bridges:
+                    rejects.append(_without_end(text))
+                    continue
+                is_prose = text["kind"] == "text"
+                selected.append(
+                    {
+                        "record_id": record["record_id"],
+                        "variant_id": text["variant_id"],
+                        "kind": text["kind"],
+                        "stream": "text" if is_prose else streams[record["record_id"]],
+                        "split": record["split"],
+                        "weight": weights.get(text["variant_id"]),
+                    }
+                )
         return Output(rows=selected, rejects=rejects)
 
     def _decide(
@@ -191,13 +204,26 @@ class SelectWorker:
             return [], [{**(refused[ORIGINAL] or {}), "variant_id": None}]
         return good, [row for row in refused.values() if row is not None]
 
-    def _stream(self, record: Mapping[str, Any], illustrated: Set[str]) -> str:
-        if record["document"] is not None and record["document"] in illustrated:
-            return "mixed"
-        if record["image_id"] is None:
-            return "text"
-        chance = unit_interval("stream", record["record_id"])
-        return "mixed" if chance < self._settings.mixed_share else "image"
+    def _streams(
+        self, records: Sequence[Mapping[str, Any]], bridges: Mapping[str, tuple[str, str]]
+    ) -> dict[str, str]:
+        """The stream of each record that is kept."""
+        pictures = [record for record in records if record["image_id"] is not None]
+        # A document of which no picture is left is so many texts.
+        illustrated = {record["document"] for record in pictures} - {None}
+        single = {record["record_id"] for record in pictures if record["document"] is None}
+        bridged = {end for ends in bridges.values() for end in ends}
+        left = self._settings.mixed_share * len(single) - len(bridged)
+        share = max(0.0, left) / max(1, len(single) - len(bridged))
+        streams = {}
+        for record in records:
+            record_id = record["record_id"]
+            if record_id in single:
+                is_mixed = record_id in bridged or unit_interval("stream", record_id) < share
+                streams[record_id] = "mixed" if is_mixed else "image"
+            else:
+                streams[record_id] = "mixed" if record["document"] in illustrated else "text"
+        return streams
 
     def _fault(self, text: Mapping[str, Any]) -> Row | None:
         """The reject of a text by the first rule that it fails, or None."""
@@ -220,6 +246,45 @@ class SelectWorker:
                         threshold=limit,
                     )
         return None
+
+
+def _bridges(
+    kept: Sequence[tuple[Mapping[str, Any], list[Mapping[str, Any]]]],
+    variants: Sequence[Mapping[str, Any]],
+) -> dict[str, tuple[str, str]]:
+    """The records that a text leads from and to, by its id, where both are there for a document."""
+    nexts = {row["variant_id"]: row["next_id"] for row in variants if row["next_id"] is not None}
+    places = {
+        record["record_id"]: record["split"]
+        for record, good in kept
+        if good and record["image_id"] is not None and record["document"] is None
+    }
+    found = {}
+    for record, good in kept:
+        for text in good:
+            ends = (record["record_id"], nexts.get(text["variant_id"], ""))
+            if all(end in places for end in ends) and places[ends[0]] == places[ends[1]]:
+                found[text["variant_id"]] = ends
+    return found
+
+
+def _weights(texts: Sequence[Mapping[str, Any]], keep_original: float) -> dict[str, float]:
+    """How often each caption of a record is taken, by its id."""
+    own = [text["variant_id"] for text in texts if text["kind"] == "original"]
+    rewritten = [text["variant_id"] for text in texts if text["kind"] == "caption"]
+    of_own = keep_original if own and rewritten else float(bool(own))
+    weights = {variant_id: of_own / len(own) for variant_id in own}
+    return weights | {variant_id: (1 - of_own) / len(rewritten) for variant_id in rewritten}
+
+
+def _without_end(text: Mapping[str, Any]) -> Row:
+    return reject(
+        record_id=text["record_id"],
+        variant_id=text["variant_id"],
+        stage="select",
+        reason="bridge-without-end",
+        detail="the record that it leads to is left out, or is in another split",
+    )
 
 
 def _duplicate(record: Mapping[str, Any], keeper: str) -> Row:

@@ -15,17 +15,28 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """A text; `clip_score` is None where the text has no image or nothing scored the pair."""
+    """A text of a segment.
+
+    Attributes:
+        text: what it says.
+        variant_id: its id; None where the sample has no other text.
+        kind: `original`, `caption` or `interleave`.
+        form: the form of an LLM's text.
+        weight: how often a reader takes it; None where there is no other.
+        clip_score: None where the text has no image or nothing scored the pair.
+    """
 
     text: str
     variant_id: str | None = None
     kind: str | None = None
+    form: str | None = None
+    weight: float | None = None
     clip_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSegment:
-    """Texts that all say the same; a reader takes one of them. There is at least one."""
+    """Texts that all say the same; a reader takes one, by weight. There is at least one."""
 
     captions: tuple[Caption, ...]
 

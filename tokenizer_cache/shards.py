@@ -2,11 +2,11 @@
 
 A shard is a plain tar that stock `webdataset` and `datasets` read. Its samples are
 
-- text:  `KEY.json` `KEY.txt`
+- text:  `KEY.json` `KEY.txt`; a text of an LLM about a record's subject has the key RECORD-VARIANT
 - image: `KEY.codes.npy` (h, w) `KEY.json` `KEY.variants.jsonl`
 - mixed: `KEY.codes.npy` (n, h, w) `KEY.json` `KEY.variants.jsonl`, an interleaved document in which
   each image is followed by its captions: a source's own document, with its texts that have no
-  image, or a few records put together.
+  image; a chain of records with a text of an LLM between two; or a few records put together.
 
 `KEY.json` holds only texts that describe the picture. Styles and negatives stand apart in
 `KEY.variants.jsonl`, so that no reader takes one for a caption. They are raw bytes to stock readers
@@ -21,14 +21,14 @@ import json
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.engine.fingerprint import hash_file
-from pipeline.engine.schemas import CAPTION_KINDS, original_texts
+from pipeline.engine.schemas import CAPTION_KINDS, original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import committing, to_path
 from tokenizer_cache.settings import ShardSettings
@@ -38,17 +38,33 @@ _RECORD_COLUMNS = (
     "more_captions", "document", "position",
 )  # fmt: skip
 
+_APART = ("style", "negative")
+"""Kinds that no reader may take for a caption."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
-    """A selected record with the texts that were selected for it."""
+    """A selected record with the texts that were selected for it.
+
+    Attributes:
+        row: its row of `records`.
+        stream: where it goes.
+        split: which split it belongs to.
+        captions: what describes it as it is.
+        variants: styles and negatives.
+        prose: texts about its subject, for the text stream.
+        bridge: the text that leads to the record `next_id`; None without one.
+        codes: (h, w) uint16; None without an image.
+    """
 
     row: Mapping[str, Any]
     stream: str
     split: str
     captions: Sequence[Mapping[str, Any]]
     variants: Sequence[Mapping[str, Any]]
-    codes: np.ndarray | None  # (h, w) uint16; None without an image
+    prose: Sequence[Mapping[str, Any]]
+    bridge: Mapping[str, Any] | None
+    codes: np.ndarray | None
 
     @property
     def id(self) -> str:
@@ -64,14 +80,19 @@ class _Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Document:
-    """One sample: its records, and its files by extension."""
+    """One sample.
 
-    records: Sequence[_Record]
+    Attributes:
+        key: its key in the shard.
+        record_ids: its records, in order.
+        variant_ids: its texts, as `record_id/variant_id`.
+        files: its files by extension.
+    """
+
+    key: str
+    record_ids: Sequence[str]
+    variant_ids: Sequence[str]
     files: Mapping[str, bytes]
-
-    @property
-    def key(self) -> str:
-        return self.records[0].id
 
 
 class ShardWorker:
@@ -80,8 +101,9 @@ class ShardWorker:
     Reads: `selection`, `records`, `variants`, `scores`, `tokens`; from `work.extra` the `folder`
         of the shards and the `names` that `allot_names` gave the part.
     Writes: the tars into the folder, and one row of `samples` per sample.
-    Rejects: none; a selected record without text or shard is a fault of the program. One without
-        codes is left out: `tokenize` has rejected it.
+    Rejects: `bridge-without-end` for a text that leads to a record without codes. The record
+        itself is left out: `tokenize` has rejected it. One without text or shard is a fault of the
+        program.
     Source: WebDataset (github.com/webdataset/webdataset).
     """
 
@@ -90,13 +112,21 @@ class ShardWorker:
 
     def __call__(self, work: Work) -> Output:
         """Write the part's shards; the same work gives the same bytes."""
-        shards: dict[tuple[str, str], list[_Record]] = defaultdict(list)
-        for record in _selected_records(work):
-            shards[record.stream, record.split].append(record)
+        records: dict[tuple[str, str], list[_Record]] = defaultdict(list)
+        shards: dict[tuple[str, str], list[_Document]] = defaultdict(list)
+        selected, rejects = _without_loose_bridges(list(_selected_records(work)))
+        for record in selected:
+            records[record.stream, record.split].append(record)
+        for (stream, split), own in sorted(records.items()):
+            shards[stream, split] += _documents(stream, own, self.settings.records_per_document)
+            shards["text", split] += [
+                _prose(record, text) for record in own for text in record.prose
+            ]
         rows: list[Row] = []
-        for (stream, split), records in sorted(shards.items()):
+        for (stream, split), documents in sorted(shards.items()):
+            if not documents:
+                continue
             name = work.extra["names"][f"{stream}/{split}"]
-            documents = _documents(stream, records, self.settings.records_per_document)
             tar = to_path(work.extra["folder"]) / name
             write_tar(
                 tar,
@@ -109,7 +139,7 @@ class ShardWorker:
                 "shard_size_bytes": tar.stat().st_size,
             }
             rows += [_sample_row(each, stream, split) | shard for each in documents]
-        return Output(rows=rows)
+        return Output(rows=rows, rejects=rejects)
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
@@ -134,7 +164,7 @@ def _selected_records(work: Work) -> Iterator[_Record]:
         for row in work.read("records", _RECORD_COLUMNS).to_pylist()
         if row["record_id"] in by_record
     }
-    columns = ["record_id", "variant_id", "text", "style"]
+    columns = ["record_id", "variant_id", "form", "text", "style", "next_id"]
     written = {
         (row["record_id"], row["variant_id"]): row
         for row in work.read("variants", columns).to_pylist()
@@ -152,26 +182,66 @@ def _selected_records(work: Work) -> Iterator[_Record]:
         row = records.get(record_id)
         if row is None or (row["image_id"] is not None and row["image_id"] not in codes):
             continue  # in quarantine, with its reason, here or in `tokenize`
-        given = dict(original_texts(row))
-        captions, variants = [], []
-        for each in chosen:
-            text_id = (record_id, each["variant_id"])
-            is_given = each["kind"] == "original"
-            text = given[each["variant_id"]] if is_given else written[text_id]["text"]
-            known = {"variant_id": each["variant_id"], "kind": each["kind"], "text": text}
-            if each["kind"] in CAPTION_KINDS:
-                captions.append({**known, "clip_score": scores.get(text_id)})
-            else:
-                style = written[text_id]["style"]
-                variants.append({"record_id": record_id, **known, "style": style})
+        texts = [
+            _text(each, row, written.get((record_id, each["variant_id"])), scores)
+            for each in chosen
+        ]
+        captions = [text for text in texts if text["kind"] in CAPTION_KINDS]
+        streams = {each["stream"] for each in chosen if each["kind"] in CAPTION_KINDS}
         yield _Record(
             row=row,
-            stream=chosen[0]["stream"],
+            stream=streams.pop(),
             split=chosen[0]["split"],
             captions=captions,
-            variants=variants,
+            variants=[text for text in texts if text["kind"] in _APART],
+            prose=[text for text in texts if text["kind"] == "text"],
+            bridge=next((text for text in texts if text["kind"] == "interleave"), None),
             codes=codes.get(row["image_id"]),
         )
+
+
+def _without_loose_bridges(records: Sequence[_Record]) -> tuple[list[_Record], list[Row]]:
+    """The records, and the rejects of the texts that lead to none of them."""
+    there = {record.id for record in records}
+    kept: list[_Record] = []
+    rejects: list[Row] = []
+    for record in records:
+        if record.bridge is None or record.bridge["next_id"] in there:
+            kept.append(record)
+            continue
+        kept.append(replace(record, bridge=None))
+        rejects.append(
+            reject(
+                record_id=record.id,
+                variant_id=record.bridge["variant_id"],
+                stage="shards",
+                reason="bridge-without-end",
+                detail="the record that it leads to is left out",
+            )
+        )
+    return kept, rejects
+
+
+def _text(
+    chosen: Mapping[str, Any],
+    record: Mapping[str, Any],
+    variant: Mapping[str, Any] | None,
+    scores: Mapping[tuple[str, str], float | None],
+) -> dict[str, Any]:
+    """A selected text as a sample's JSON has it."""
+    variant_id, kind = chosen["variant_id"], chosen["kind"]
+    known = {"variant_id": variant_id, "kind": kind}
+    if variant is None:
+        known |= {"form": "", "text": dict(original_texts(record))[variant_id]}
+    else:
+        known |= {"form": variant["form"], "text": variant["text"]}
+    if kind in CAPTION_KINDS:
+        clip_score = scores.get((record["record_id"], variant_id))
+        return {**known, "weight": chosen["weight"], "clip_score": clip_score}
+    assert variant is not None, "what is no caption was written by the LLM"  # noqa: S101
+    if kind == "interleave":
+        return {**known, "next_id": variant["next_id"]}
+    return {"record_id": record["record_id"], **known, "style": variant["style"]}
 
 
 def _documents(
@@ -184,25 +254,66 @@ def _documents(
             raise ValueError(message)
     match stream:
         case "text":
-            return [_Document(records=[each], files=_text_files(each)) for each in records]
+            return [_document([each], _text_files(each)) for each in records]
         case "image":
-            return [_Document(records=[each], files=_image_files(each)) for each in records]
+            return [_document([each], _image_files(each)) for each in records]
         case "mixed":
             groups = _mixed_groups(records, records_per_document)
-            return [_Document(records=each, files=_mixed_files(each)) for each in groups]
+            return [_document(each, _mixed_files(each)) for each in groups]
     message = f"no stream is called {stream}"
     raise ValueError(message)
 
 
+def _document(records: Sequence[_Record], files: Mapping[str, bytes]) -> _Document:
+    """A sample of some records, named by the first one."""
+    texts = [
+        (record.id, text)
+        for record in records
+        for text in (*record.captions, *record.variants, *filter(None, [record.bridge]))
+    ]
+    return _Document(
+        key=records[0].id,
+        record_ids=[record.id for record in records],
+        variant_ids=[f"{record_id}/{text['variant_id']}" for record_id, text in texts],
+        files=files,
+    )
+
+
+def _prose(record: _Record, text: Mapping[str, Any]) -> _Document:
+    """A sample of the text stream about the subject of a record, which is a sample elsewhere."""
+    return _Document(
+        key=f"{record.id}-{text['variant_id']}",
+        record_ids=[],
+        variant_ids=[f"{record.id}/{text['variant_id']}"],
+        files={"txt": text["text"].encode(), "json": _text_json(record, text)},
+    )
+
+
 def _mixed_groups(records: Sequence[_Record], records_per_document: int) -> list[list[_Record]]:
-    """Single records a few at a time, then each of the source's documents in its own order."""
-    single = [record for record in records if record.row["document"] is None]
+    """Chains of bridged records, single ones a few at a time, then each of the source's documents.
+
+    Each is in its own order.
+    """
+    by_id = {record.id: record for record in records}
+    nexts = {record.id: record.bridge["next_id"] for record in records if record.bridge}
+    chains = []
+    for record in records:
+        if record.id in nexts and record.id not in nexts.values():
+            chain = [record.id]
+            while chain[-1] in nexts:
+                chain.append(nexts[chain[-1]])
+            chains.append([by_id[each] for each in chain])
+    chained = {record.id for chain in chains for record in chain}
+    single = [
+        record for record in records if record.row["document"] is None and record.id not in chained
+    ]
     starts = range(0, len(single), records_per_document)
     documents: dict[str, list[_Record]] = defaultdict(list)
     for record in records:
         if record.row["document"] is not None:
             documents[record.row["document"]].append(record)
     return [
+        *chains,
         *(single[start : start + records_per_document] for start in starts),
         *(sorted(each, key=lambda record: record.row["position"]) for each in documents.values()),
     ]
@@ -214,7 +325,14 @@ def _text_files(record: _Record) -> dict[str, bytes]:
         raise ValueError(message)
     # A record has one text here; should it have several, none of them is lost.
     text = "\n".join(caption["text"] for caption in record.captions)
-    return {"txt": text.encode(), "json": _to_json(_provenance([record]))}
+    return {"txt": text.encode(), "json": _text_json(record, record.captions[0])}
+
+
+def _text_json(record: _Record, text: Mapping[str, Any]) -> bytes:
+    """What a text is; `original`, or one about the subject of the record that it names."""
+    return _to_json(
+        {**_provenance([record]), **{name: text[name] for name in ("variant_id", "kind", "form")}}
+    )
 
 
 def _image_files(record: _Record) -> dict[str, bytes]:
@@ -233,6 +351,11 @@ def _mixed_files(records: Sequence[_Record]) -> dict[str, bytes]:
             segments.append({"type": "image", "index": len(grids)})
             grids.append(record.grid)
         segments.append({"type": "text", "captions": record.captions})
+        if record.bridge:
+            # The keys of a caption: `datasets` wants the same in all.
+            bridge = {key: value for key, value in record.bridge.items() if key != "next_id"}
+            alone = {**bridge, "weight": 1.0, "clip_score": None}
+            segments.append({"type": "text", "captions": [alone]})
     return {
         "codes.npy": _to_npy(np.stack(grids)),  # (n, h, w)
         "json": _to_json({**_provenance(records), "segments": segments}),
@@ -254,12 +377,8 @@ def _sample_row(document: _Document, stream: str, split: str) -> Row:
         "key": document.key,
         "stream": stream,
         "split": split,
-        "record_ids": [record.id for record in document.records],
-        "variant_ids": [
-            f"{record.id}/{text['variant_id']}"
-            for record in document.records
-            for text in (*record.captions, *record.variants)
-        ],
+        "record_ids": document.record_ids,
+        "variant_ids": document.variant_ids,
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.errors import UserError
-from tokenizer_cache.shard_reading import ImageSegment, Sample, TextSegment
+from tokenizer_cache.shard_reading import Caption, ImageSegment, Sample, TextSegment
 from tokenizer_cache.text import TextTokenizer
 from tokenizer_cache.vocabulary import Vocabulary
 
@@ -97,8 +97,7 @@ class Encoder:
                 case TextSegment() if is_dropped:
                     units[-1] += self.text_segment("")
                 case TextSegment():
-                    index = int(choose(f"caption-{number}") * len(segment.captions))
-                    text = segment.captions[index].text
+                    text = _by_weight(segment.captions, choose(f"caption-{number}")).text
                     is_prose = sample.stream == "text"
                     units[-1] += self.text_segment(text) if is_prose else self.caption_segment(text)
         if sample.stream == "text":
@@ -132,3 +131,17 @@ class Encoder:
                 f"the vocabulary says {grid}",
                 "Run `anymix run` again to write the shards anew.",
             )
+
+
+def _by_weight(captions: Sequence[Caption], drawn: float) -> Caption:
+    """The caption on which a number in [0, 1) falls, each as broad as its weight.
+
+    Without weights all are alike.
+    """
+    weights = [1.0 if caption.weight is None else caption.weight for caption in captions]
+    left = drawn * sum(weights)
+    for caption, weight in zip(captions, weights, strict=True):
+        left -= weight
+        if left < 0:
+            return caption
+    return captions[-1]

@@ -116,13 +116,23 @@ class RayRunner:
         import ray
 
         rows = _rows(links)
+        # One for all rounds: it may hold what a run has spent.
+        flows = {
+            link.spec.name: load(link.spec.dataflow)(link.spec.settings, models)
+            for link in links
+            if link.spec.dataflow
+        }
         while rows:
             under_way = {row["part"] for row in rows}
             again = []
-            few = len(rows) <= self.num_workers and not any(link.spec.dataflow for link in links)
-            flow = self._few if few else self._many
+            few = len(rows) <= self.num_workers and not flows
             try:
-                for row in flow(links, rows, models):
+                ahead = (
+                    self._few(links, rows, models)
+                    if few
+                    else self._many(links, rows, models, flows)
+                )
+                for row in ahead:
                     under_way.discard(row["part"])
                     yield from results_of(row)
                     if more := again_of(row):
@@ -139,17 +149,20 @@ class RayRunner:
             links = list(dropwhile(lambda link: not link.spec.dataflow, links))
 
     def _many(
-        self, links: Sequence[Link], rows: list[dict[str, str]], models: Mapping[str, Path]
+        self,
+        links: Sequence[Link],
+        rows: list[dict[str, str]],
+        models: Mapping[str, Path],
+        flows: Mapping[str, Dataflow],
     ) -> Iterator[dict[str, str]]:
         """Each stage has a pool of actors that grows and shrinks."""
         import ray
 
         dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
         # A pool that starts small leaves room for a dataflow, which cannot do with less than all.
-        small = any(link.spec.dataflow for link in links)
         for link in links:
-            if link.spec.dataflow:
-                dataset = load(link.spec.dataflow)(link.spec.settings, models)(dataset)
+            if flow := flows.get(link.spec.name):
+                dataset = flow(dataset)
                 continue
             most = min(self.num_workers, len(link.tasks))
             with warnings.catch_warnings():
@@ -161,7 +174,7 @@ class RayRunner:
                         "spec": link.spec, "models": dict(models), "context": self.context,
                     },
                     compute=ray.data.ActorPoolStrategy(
-                        min_size=1, max_size=most, initial_size=1 if small else most
+                        min_size=1, max_size=most, initial_size=1 if flows else most
                     ),
                     ray_remote_args_fn=lambda: {"max_restarts": _MAX_RESTARTS},
                     **_ray_options(link.spec.resources),

@@ -89,11 +89,34 @@ RECORDS = pa.schema(
     ]
 )
 
+_FORM = _column(
+    "form",
+    pa.string(),
+    "The form of that kind: `tags`, `sentence`, `dense`; `style`; `absent`, `contrast`; "
+    "`question`, `description`, `dialogue`; `bridge`",
+)
+_NEXT_ID = _column(
+    "next_id",
+    pa.string(),
+    "For `interleave`: the record that the text leads to; null for other kinds",
+    nullable=True,
+)
+
+_SAMPLING = (
+    _column("model", pa.string(), "Name and fingerprint of the LLM"),
+    _column("prompt", pa.string(), "Fingerprint of the prompt's template"),
+    _column("temperature", pa.float32(), "Sampling temperature; 0 is greedy"),
+    _column("top_p", pa.float32(), "Nucleus of the sampling"),
+    _column("max_tokens", pa.int32(), "Tokens that the answer could have at most"),
+    _column("seed", pa.int64(), "Sampling seed, drawn from record id, kind and attempt"),
+)
+
 VARIANTS = pa.schema(
     [
         _RECORD_ID,
         _VARIANT_ID,
-        _column("kind", pa.string(), "`caption`, `style` or `negative`"),
+        _column("kind", pa.string(), "`caption`, `style`, `negative`, `text` or `interleave`"),
+        _FORM,
         _column("text", pa.string(), "What the LLM wrote"),
         _column(
             "style",
@@ -101,10 +124,9 @@ VARIANTS = pa.schema(
             "The visual style that was asked for; null for other kinds",
             nullable=True,
         ),
+        _NEXT_ID,
         _column("attempt", pa.int32(), "Which try gave this text, from 1"),
-        _column("model", pa.string(), "Name and fingerprint of the LLM"),
-        _column("prompt", pa.string(), "Fingerprint of the prompt template"),
-        _column("seed", pa.int64(), "Sampling seed, drawn from the record id"),
+        *_SAMPLING,
         _column("num_prompt_tokens", pa.int32(), "Tokens of the prompt that the text came from"),
         _column("num_output_tokens", pa.int32(), "Tokens of the answer that the text came from"),
     ]
@@ -113,14 +135,14 @@ VARIANTS = pa.schema(
 ANSWERS = pa.schema(
     [
         _RECORD_ID,
+        _column("kind", pa.string(), "The kind of text that was asked for"),
         _column("attempt", pa.int32(), "Which try this was, from 1"),
-        _column("kinds", pa.list_(pa.string()), "The kinds of text that were asked for"),
-        _column("style", pa.string(), "The visual style that was asked for"),
+        _column("forms", pa.list_(pa.string()), "The forms of it that were asked for"),
+        _column("style", pa.string(), "The visual style that the record has drawn"),
+        _NEXT_ID,
         _column("text", pa.string(), "The answer as it came; null without one", nullable=True),
         _column("error", pa.string(), "Why there is no answer; null with one", nullable=True),
-        _column("model", pa.string(), "Name and fingerprint of the LLM"),
-        _column("prompt", pa.string(), "Fingerprint of the prompt templates"),
-        _column("seed", pa.int64(), "Sampling seed, drawn from record id and attempt"),
+        *_SAMPLING,
         _column("num_prompt_tokens", pa.int32(), "Tokens of the prompt", nullable=True),
         _column("num_output_tokens", pa.int32(), "Tokens of the answer", nullable=True),
     ]
@@ -130,7 +152,7 @@ SCORES = pa.schema(
     [
         _RECORD_ID,
         _VARIANT_ID,
-        _column("kind", pa.string(), "`original`, `caption`, `style` or `negative`"),
+        _column("kind", pa.string(), "`original`, or the kind of an LLM's text"),
         _column("short_side", pa.float32(), "Shorter side of the image in pixels", nullable=True),
         _column(
             "entropy", pa.float32(), "Shannon entropy of the grey levels in bits", nullable=True
@@ -167,9 +189,16 @@ SELECTION = pa.schema(
     [
         _RECORD_ID,
         _VARIANT_ID,
-        _column("kind", pa.string(), "`original`, `caption`, `style` or `negative`"),
+        _column("kind", pa.string(), "`original`, or the kind of an LLM's text"),
         _column("stream", pa.string(), "`text`, `image` or `mixed`"),
         _column("split", pa.string(), "`train` or `validation`"),
+        _column(
+            "weight",
+            pa.float32(),
+            "How often a reader takes this caption of the record, those of a record sum up to 1; "
+            "null for a text that is no caption",
+            nullable=True,
+        ),
     ]
 )
 
@@ -196,7 +225,11 @@ SAMPLES = pa.schema(
         _column("shard", pa.string(), "File name of the shard that holds the sample"),
         _column("shard_sha256", pa.string(), "SHA-256 of that shard's bytes"),
         _column("shard_size_bytes", pa.int64(), "Size of that shard"),
-        _column("record_ids", pa.list_(pa.string()), "The records in the sample, in order"),
+        _column(
+            "record_ids",
+            pa.list_(pa.string()),
+            "The records in the sample, in order; none in an LLM's text about a record's subject",
+        ),
         _column(
             "variant_ids",
             pa.list_(pa.string()),
@@ -215,6 +248,7 @@ REJECTS = pa.schema(
             nullable=True,
         ),
         _column("kind", pa.string(), "What an LLM's text should have been", nullable=True),
+        _column("form", pa.string(), "The form of it", nullable=True),
         _column("attempt", pa.int32(), "Which try gave that text, from 1", nullable=True),
         _column("stage", pa.string(), "The stage that decided"),
         _column("reason", pa.string(), "Stable reason code"),
@@ -261,6 +295,7 @@ def reject(
         "record_id": record_id,
         "variant_id": variant_id,
         "kind": None,
+        "form": None,
         "attempt": None,
         "stage": stage,
         "reason": reason,

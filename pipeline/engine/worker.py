@@ -92,8 +92,27 @@ class Again:
     tasks: str
 
 
-Result = PartDone | Advance
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A part that its stage leaves undone, because it was told to spend no more on this run.
+
+    Attributes:
+        stage: the stage.
+        why: what it has run out of.
+    """
+
+    stage: str
+    why: str
+
+
+Result = PartDone | Advance | Left
 """What a run is told."""
+
+
+def leave(row: Mapping[str, str], stage: str, why: str) -> dict[str, str]:
+    """A chain's row that no stage does anything with any more in this run."""
+    left = Left(stage=stage, why=why)
+    return {**row, "tasks": "{}", "done": json.dumps([*json.loads(row["done"]), asdict(left)])}
 
 
 def send_again(row: Mapping[str, str], stage: str) -> dict[str, str]:
@@ -127,6 +146,8 @@ def results_of(row: Mapping[str, str]) -> Iterator[Result]:
     for result in json.loads(row["done"]):
         if "part" in result:
             yield PartDone(**result)
+        elif "why" in result:
+            yield Left(**result)
         elif "tasks" not in result:
             yield Advance(**result)
 

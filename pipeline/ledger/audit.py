@@ -132,7 +132,8 @@ def _texts(connection: DuckDBPyConnection) -> Finding:
                 substr(text, strpos(text, '/') + 1) AS variant_id
             FROM (SELECT unnest(variant_ids) AS text FROM samples)
             UNION ALL
-            SELECT record_id, variant_id FROM rejects WHERE stage = 'select' AND variant_id NOT NULL
+            SELECT record_id, variant_id FROM rejects
+            WHERE stage IN ('select', 'shards') AND variant_id NOT NULL
         )
         SELECT record_id || '/' || variant_id AS name, count(ends.record_id) AS num
         FROM texts LEFT JOIN ends USING (record_id, variant_id)

@@ -75,7 +75,9 @@ def explain(corpus: Corpus, name: str) -> Row:
             corpus,
             "samples",
             "SELECT key, stream, split, shard FROM samples"
-            f" WHERE list_contains(record_ids, '{record}')",
+            f" WHERE list_contains(record_ids, '{record}')"
+            f" OR len(list_filter(variant_ids, lambda text: starts_with(text, '{record}/'))) > 0"
+            f" ORDER BY NOT list_contains(record_ids, '{record}'), key",
         ),
         "rejects": _dicts(own.sql(f"SELECT * EXCLUDE (part) FROM rejects WHERE {mine}")),
         "events": list(of_part(corpus.root, part)),

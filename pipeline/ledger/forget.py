@@ -164,17 +164,46 @@ def _take_out_of_part(
     files: Mapping[str, Sequence[Path]], records: Mapping[str, str | None]
 ) -> None:
     """Take the records of one part out of all its files; those of `records` go last."""
-    gone = set(records.values()) - {None} - set(_other_images(files.get("records", ()), records))
+    images = set(records.values()) - {None} - set(_other_images(files.get("records", ()), records))
+    gone: dict[str, Set[str | None]] = {
+        "record_id": set(records),
+        "next_id": set(records),
+        "image_id": images,
+        "variant_id": set(_leading_to(files, records)),
+    }
     for table, paths in files.items():
         for path in paths:
             if table == "samples":
                 path.unlink()
             elif table == "rejects-ingest":
                 _reject(path, files.get("records", ()), records)
-            elif table not in {"records", "duplicates"}:
-                _filter(path, table, records, gone)
-    for path in files.get("records", ()):
-        _filter(path, "records", records, gone)
+            elif table not in {"records", "variants", "answers", "duplicates"}:
+                _filter(path, table, gone)
+    # Last what tells which rows of the others there are.
+    for table in ("variants", "answers", "records"):
+        for path in files.get(table, ()):
+            _filter(path, table, gone)
+
+
+def _leading_to(
+    files: Mapping[str, Sequence[Path]], records: Mapping[str, str | None]
+) -> Iterator[str]:
+    """The texts of other records that lead to one of these, and so name it; taken or refused."""
+    for path in files.get("variants", ()):
+        for row in read_table(path).to_pylist():
+            if row.get("next_id") in records:  # a table of an earlier version has no such column
+                yield row["variant_id"]
+    leading = {
+        (row["record_id"], row["attempt"])
+        for path in files.get("answers", ())
+        for row in read_table(path).to_pylist()
+        if row.get("next_id") in records
+    }
+    for path in files.get("rejects-synthesize", ()):
+        columns = ["record_id", "attempt", "kind", "variant_id"]
+        for row in read_table(path, columns).to_pylist():
+            if row["kind"] == "interleave" and (row["record_id"], row["attempt"]) in leading:
+                yield row["variant_id"]
 
 
 def _other_images(paths: Sequence[Path], records: Mapping[str, str | None]) -> Iterator[str]:
@@ -185,16 +214,21 @@ def _other_images(paths: Sequence[Path], records: Mapping[str, str | None]) -> I
                 yield row["image_id"]
 
 
-def _filter(
-    path: Path, table: str, records: Mapping[str, str | None], images: Set[str | None]
-) -> None:
+def _filter(path: Path, table: str, gone: Mapping[str, Set[str | None]]) -> None:
+    """Take the rows out of a file that have one of these values, by column.
+
+    Pictures count by their image where no record is named.
+    """
     rows = read_table(path)
-    if "record_id" in rows.column_names:
-        hit = pc.is_in(rows["record_id"], pa.array(sorted(records), pa.string()))
-    elif "image_id" in rows.column_names:
-        hit = pc.is_in(rows["image_id"], pa.array(sorted(filter(None, images)), pa.string()))
-    else:
+    columns = [name for name in gone if name in rows.column_names]
+    if "record_id" in columns:
+        columns = [name for name in columns if name != "image_id"]
+    if not columns:
         return
+    hit = pa.array([False] * rows.num_rows, pa.bool_())
+    for name in columns:
+        values = pa.array(sorted(filter(None, gone[name])), pa.string())
+        hit = pc.or_(hit, pc.is_in(rows[name], values))
     _keep(path, "rejects" if table.startswith("rejects-") else table, rows, hit)
 
 

@@ -95,6 +95,9 @@ def _answers(corpus: Corpus) -> Iterator[Garbage]:
     """Answers that were kept for parts which have since changed, or are asked otherwise."""
     live = set(corpus.tables["answers"].values()) if "answers" in corpus.tables else set()
     for folder in _folders(corpus.root / answers.FOLDER):
+        if folder.name not in {path.parent.name for path in live}:
+            yield _garbage(folder, "answers to another recipe")
+            continue
         for part in _folders(folder):
             if (
                 corpus.root / "tables" / "answers" / folder.name / f"{part.name}.parquet"

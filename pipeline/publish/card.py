@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def _body(corpus: Corpus, streams: Sequence[facts.StreamFacts]) -> dict[str, Any
         "rules": facts.rule_facts(corpus),
         "calibration": facts.calibration(corpus),
         "writers": writers,
-        "prompts": _prompts(corpus, {writer.prompt for writer in writers}),
+        "prompts": _prompts(corpus, {writer.kind: writer.prompt for writer in writers}),
         "languages_known": {source["kind"] for source in recipe["sources"]} <= _ENGLISH,
     }  # fmt: skip
 
@@ -176,15 +176,24 @@ def _example(streams: Sequence[facts.StreamFacts]) -> dict[str, Any]:
     return {**dataclasses.asdict(chosen), "files": f"{prefix}-{numbers}.tar"}
 
 
-def _prompts(corpus: Corpus, used: set[str]) -> str | None:
-    """The template of the prompt that the texts came from; None where it is not known any more."""
+def _prompts(corpus: Corpus, used: Mapping[str, str]) -> dict[str, str]:
+    """By kind, the template that its texts came from; none that is not known any more.
+
+    Args:
+        corpus: its recipe names the templates.
+        used: by kind, the fingerprint of the prompt that its texts name.
+    """
     path = corpus.root / "recipe.yaml"
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))["synthesis"]
     try:
         prompts = load_prompts(SynthesisSettings.model_validate(settings))
     except UserError:  # a template of the user's own that has been moved or changed for the worse
-        return None
-    return prompts.template if used == {prompts.fingerprint} else None
+        return {}
+    return {
+        kind: prompts.templates[kind]
+        for kind, print_ in used.items()
+        if prompts.fingerprint_of(kind) == print_
+    }
 
 
 def _shards(corpus: Corpus) -> Path:

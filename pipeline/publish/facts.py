@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.engine.corpus import MODEL_FILE, Corpus
+from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import read_json
 from pipeline.select import CALIBRATION_FILE, CUTS_FILE
 
@@ -29,6 +30,16 @@ KEPT = """
     )
 """
 """The texts that stay, with their stream: what the shards hold, or the selection before them."""
+
+_KEPT_RECORDS = f"""
+    WITH kept AS (
+        SELECT stream, unnest(record_ids) AS record_id FROM samples
+        UNION ALL BY NAME
+        SELECT DISTINCT stream, record_id FROM selection
+        WHERE kind IN {CAPTION_KINDS} AND NOT EXISTS (FROM samples)
+    )
+"""
+"""The same for records: each is in one stream, whatever the LLM wrote about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,15 +152,14 @@ def record_outcome(corpus: Corpus) -> Outcome:
         losses=_losses(corpus, "variant_id IS NULL"),
         kept=dict(
             corpus.query(
-                f"{KEPT} SELECT stream, count(DISTINCT record_id) FROM kept"
-                " GROUP BY ALL ORDER BY ALL"
+                f"{_KEPT_RECORDS} SELECT stream, count(*) FROM kept GROUP BY ALL ORDER BY ALL"
             ).fetchall()
         ),
     )
 
 
 def text_outcome(corpus: Corpus) -> Outcome:
-    """Where the texts that the LLM was asked for ended, by kind.
+    """Where the texts that the LLM was asked for ended, by kind and form.
 
     A text that was written again and then taken has not failed; one that never was has failed for
     the reason of its last attempt.
@@ -157,8 +167,8 @@ def text_outcome(corpus: Corpus) -> Outcome:
     ((num_written,),) = corpus.query("SELECT count(*) FROM variants").fetchall()
     unwritten = _losses(
         corpus,
-        "stage = 'synthesize' AND (record_id, kind) NOT IN (SELECT (record_id, kind) FROM variants)"
-        " QUALIFY row_number() OVER (PARTITION BY record_id, kind ORDER BY attempt DESC) = 1",
+        "stage = 'synthesize' AND (record_id, form) NOT IN (SELECT (record_id, form) FROM variants)"
+        " QUALIFY row_number() OVER (PARTITION BY record_id, form ORDER BY attempt DESC) = 1",
     )
     of_variants = "(record_id, variant_id) IN (SELECT (record_id, variant_id) FROM variants)"
     ((with_record,),) = corpus.query(

@@ -2,6 +2,9 @@
 
 `CORPUS/answers/FINGERPRINT/PART/` holds one committed file for each batch of answers. When the last
 answer of a part is there, they become the part of the table `answers`, and the folder goes.
+
+`CORPUS/answers/FINGERPRINT/arms.json` counts what the critics took, for the allocation of a budget.
+It is a hint: a kill may lose a part's count.
 """
 
 from __future__ import annotations
@@ -14,30 +17,34 @@ from typing import Any
 from pipeline.engine.corpus import Task
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import ANSWERS, REJECTS
-from pipeline.engine.storage import names_in, remove
+from pipeline.engine.storage import commit_json, names_in, read_json, remove
 from pipeline.engine.tables import read_table, write_table
+from pipeline.synthesis.allocation import Chances, Counts, chances
+from pipeline.synthesis.judge import turn
+from pipeline.synthesis.settings import SynthesisSettings
 
 FOLDER = "answers"
+ARMS_FILE = "arms.json"
 
 Row = dict[str, Any]
 
 
 def keep(task: Task, answers: Sequence[Row]) -> None:
     """Commit a batch of a part's answers. One that comes a second time replaces itself."""
-    name = fingerprint(answers=[(row["record_id"], row["attempt"]) for row in answers])
+    name = fingerprint(answers=[_key(row) for row in answers])
     write_table(_folder(task) / f"{name}.parquet", answers, ANSWERS)
 
 
 def kept(task: Task) -> dict[str, list[Row]]:
-    """The answers that a part has so far: for each record, its attempts in their order."""
+    """The answers that a part has so far: for each record, in the order of their turns."""
     folder = _folder(task)
-    found: dict[tuple[str, int], Row] = {}
+    found: dict[tuple[str, str, int], Row] = {}
     for name in sorted(names_in(folder)):
-        for row in read_table(folder / name).to_pylist():
-            found[row["record_id"], row["attempt"]] = row
+        if name.endswith(".parquet"):
+            found |= {_key(row): row for row in read_table(folder / name).to_pylist()}
     answers = defaultdict(list)
-    for (record_id, _), row in sorted(found.items()):
-        answers[record_id].append(row)
+    for row in sorted(found.values(), key=turn):
+        answers[row["record_id"]].append(row)
     return dict(answers)
 
 
@@ -50,6 +57,39 @@ def commit(
     write_table(task.output, rows, ANSWERS)
     remove(_folder(task))
     return len(rows)
+
+
+def pinned_chances(task: Task, attempt: int, *, settings: SynthesisSettings) -> Chances:
+    """The chances by which the texts of an attempt are chosen in a part.
+
+    They are written down when they are first asked for, so that a run that goes on chooses the
+    same. Without a budget every text is asked for.
+    """
+    if not settings.has_budget:
+        return {}
+    path = _folder(task) / f"chances-{attempt}.json"
+    if not path.exists():
+        commit_json(path, chances(_counts(task), settings.min_chance))
+    found: Chances = read_json(path)
+    return found
+
+
+def count(task: Task, more: Counts) -> None:
+    """Add to what has been asked for and taken."""
+    counts = dict(_counts(task))
+    for arm, (asked, taken) in more.items():
+        before = counts.get(arm, (0, 0))
+        counts[arm] = (before[0] + asked, before[1] + taken)
+    commit_json(_folder(task).parent / ARMS_FILE, counts)
+
+
+def _counts(task: Task) -> Counts:
+    path = _folder(task).parent / ARMS_FILE
+    return read_json(path) if path.exists() else {}
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, int]:
+    return row["record_id"], row["kind"], row["attempt"]
 
 
 def _folder(task: Task) -> Path:

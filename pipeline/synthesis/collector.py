@@ -7,15 +7,19 @@ so that the driver holds no rows. What it has taken in is committed; in memory a
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.engine.corpus import Task
-from pipeline.engine.worker import Advance, send_again, task_of
+from pipeline.engine.worker import Advance, leave, send_again, task_of
 from pipeline.synthesis import answers
+from pipeline.synthesis.allocation import form_arm, style_arm
+from pipeline.synthesis.budget import SPENT, key_of
+from pipeline.synthesis.judge import judge
 from pipeline.synthesis.prompts import Prompts
 from pipeline.synthesis.requests import (
     ERROR_COLUMN,
@@ -34,13 +38,20 @@ class Collector:
     """Turns answers into rows of the chain again; what Ray Data's actor is made of."""
 
     def __init__(
-        self, *, settings: SynthesisSettings, prompts: Prompts, cut: float, model: str
+        self,
+        *,
+        settings: SynthesisSettings,
+        prompts: Prompts,
+        cut: float,
+        model: str,
+        budget: Any = None,  # noqa: ANN401 - Ray's types know nothing of an async actor's methods
     ) -> None:
         self._settings = settings
         self._prompts = prompts
         self._cut = cut
         self._model = model
-        self._answered: dict[str, set[str]] = defaultdict(set)
+        self._budget = budget
+        self._rounds: dict[str, _Round] = defaultdict(_Round)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Take answers in, and pass on the chain's rows whose part has the last of its round.
@@ -57,11 +68,15 @@ class Collector:
                 by_part[answer["row"]].append(answer)
         for row, given in by_part.items():
             rows += self._take(json.loads(row), given)
-        every = [answer for given in by_part.values() for answer in given]
-        tokens = sum(int(answer.get("num_generated_tokens") or 0) for answer in every)
-        return pa.Table.from_pylist(
-            [*rows, Advance(stage=STAGE, num_records=len(every), num_tokens=tokens).row()]
-        )
+        every = [row for given in by_part.values() for row in given if row[ERROR_COLUMN] != SPENT]
+        tokens = [int(row.get("num_generated_tokens") or 0) for row in every]
+        if self._budget is not None:
+            import ray
+
+            keys = [key_of(row) for row in every]
+            ray.get(self._budget.settle.remote(list(zip(keys, tokens, strict=True))))
+        advance = Advance(stage=STAGE, num_records=len(every), num_tokens=sum(tokens))
+        return pa.Table.from_pylist([*rows, advance.row()])
 
     def _take(self, row: dict[str, str], given: Sequence[Row]) -> list[dict[str, str]]:
         """Keep some answers of one part; its row, when nothing of this round is missing.
@@ -70,30 +85,82 @@ class Collector:
         """
         task = task_of(row, STAGE)
         assert task is not None, "a row without a task asks for nothing"  # noqa: S101
-        answers.keep(task, [self._answer(answer) for answer in given])
-        answered = self._answered[row["part"]]
-        answered.update(answer["record_id"] for answer in given)
-        if len(answered) < given[0]["num_requests"]:
+        answered = [answer for answer in given if answer[ERROR_COLUMN] != SPENT]
+        if answered:
+            answers.keep(task, [self._answer(answer) for answer in answered])
+        now = self._rounds[row["part"]]
+        now.keys.update(map(key_of, given))
+        now.is_cut_short |= len(answered) < len(given)
+        if len(now.keys) < given[0]["num_requests"]:
             return []
-        del self._answered[row["part"]]
-        return [self._send_on(row, task, given[0]["started"])]
+        del self._rounds[row["part"]]
+        return [self._send_on(row, task, now, given[0]["started"])]
 
-    def _send_on(self, row: dict[str, str], task: Task, started: float) -> dict[str, str]:
+    def _send_on(
+        self, row: dict[str, str], task: Task, now: _Round, started: float
+    ) -> dict[str, str]:
+        if now.is_cut_short:
+            return leave(row, STAGE, SPENT)
         captions, given = select_records(task.work, self._cut), answers.kept(task)
-        more = open_requests(captions, given, settings=self._settings, prompts=self._prompts)
-        if next(more, None) is not None:
-            return send_again(row, STAGE)
-        return conclude(row, task, captions, given, started)
+        if self._settings.has_budget:
+            answers.count(task, self._outcomes(captions, given, now))
+        more = open_requests(task, captions, given, settings=self._settings, prompts=self._prompts)
+        if next(more, None) is None:
+            return conclude(row, task, captions, given, started)
+        return send_again(row, STAGE) if self._has_room() else leave(row, STAGE, SPENT)
+
+    def _has_room(self) -> bool:
+        """Whether another round is worth starting the engines for."""
+        if self._budget is None:
+            return True
+        import ray
+
+        free: int = ray.get(self._budget.free.remote())
+        return free >= self._settings.max_tokens
+
+    def _outcomes(
+        self,
+        captions: Mapping[str, Sequence[str]],
+        given: Mapping[str, Sequence[Row]],
+        now: _Round,
+    ) -> dict[str, tuple[int, int]]:
+        """What the texts of a round's answers have come to, by arm: asked for, and taken."""
+        counts: Counter[tuple[str, bool]] = Counter()
+        for own in given.values():
+            found = judge(self._settings, self._prompts, captions, own)
+            results = [(failure.form, failure.answer, False) for failure in found.failures]
+            results += [(form, answer, True) for form, (_, answer) in found.accepted.items()]
+            for form, answer, is_taken in results:
+                if key_of(answer) not in now.keys:
+                    continue
+                counts[form_arm(form, answer["attempt"]), is_taken] += 1
+                if form == "style":
+                    counts[style_arm(answer["style"]), is_taken] += 1
+        return {
+            arm: (counts[arm, True] + counts[arm, False], counts[arm, True])
+            for arm in sorted({arm for arm, _ in counts})
+        }
 
     def _answer(self, row: Row) -> Row:
         """A row of the table `answers`."""
-        return {
-            **{name: row[name] for name in ("record_id", "attempt", "kinds", "style", "seed")},
+        same = ("record_id", "kind", "attempt", "forms", "style", "temperature", "seed")
+        return {name: row[name] for name in same} | {
+            "next_id": row["next_id"] or None,
             # `ray.data.llm` gives a refused request an empty text.
             "text": None if row[ERROR_COLUMN] else row["generated_text"],
             "error": row[ERROR_COLUMN] or None,
             "model": self._model,
-            "prompt": self._prompts.fingerprint,
+            "prompt": self._prompts.fingerprint_of(row["kind"]),
+            "top_p": self._settings.top_p,
+            "max_tokens": self._settings.max_tokens,
             "num_prompt_tokens": row.get("num_input_tokens"),
             "num_output_tokens": row.get("num_generated_tokens"),
         }
+
+
+@dataclass(slots=True)
+class _Round:
+    """The answers of one part that have come in since it was last sent to the engines."""
+
+    keys: set[str] = field(default_factory=set)
+    is_cut_short: bool = False

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.engine.stage import Output, Work
-from pipeline.synthesis.backends import answer
+from pipeline.synthesis.backends import ROWS_PER_BATCH, answer
+from pipeline.synthesis.budget import Budget, Gate
 from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.limit import read_cut
 from pipeline.synthesis.prompts import load_prompts
-from pipeline.synthesis.requests import CARRIED, read_requests, takes_part
+from pipeline.synthesis.requests import CARRIED, ERROR_COLUMN, read_requests, takes_part
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import model_fingerprint
 
@@ -42,6 +43,7 @@ class EngineDataflow:
     def __init__(self, settings: SynthesisSettings, models: Mapping[str, Path]) -> None:
         self._settings = settings
         self._cut = read_cut(models["synthesis"])
+        self._budget: Any = None
 
     def needs(self, work: Work) -> bool:
         """Whether the part has a record that takes part."""
@@ -60,12 +62,27 @@ class EngineDataflow:
         prompts = load_prompts(settings)
         read = partial(read_requests, settings=settings, prompts=prompts, cut=self._cut)
         requests = dataset.flat_map(read, num_cpus=_LIGHT)
+        if settings.budget is not None:
+            # It lives as long as this object, so that all rounds share it.
+            if self._budget is None:
+                self._budget = ray.remote(num_cpus=0)(Budget).remote(settings.budget)
+            requests = requests.map_batches(
+                Gate,
+                fn_constructor_kwargs={"budget": self._budget, "error_column": ERROR_COLUMN},
+                batch_format="pyarrow",
+                # What it lets through together must fill a batch of the engine: what waits there
+                # for more would never give back what it has reserved.
+                batch_size=ROWS_PER_BATCH,
+                compute=ray.data.ActorPoolStrategy(size=1),
+                num_cpus=_LIGHT,
+            )
         return answer(settings, requests, carried=CARRIED).map_batches(
             Collector,
             fn_constructor_kwargs={
                 "settings": settings,
                 "prompts": prompts,
                 "cut": self._cut,
+                "budget": self._budget,
                 "model": f"{settings.model}@{model_fingerprint(settings.model)}",
             },
             batch_format="pyarrow",

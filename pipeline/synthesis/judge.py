@@ -1,4 +1,4 @@
-"""What the answers to one record are worth, and what is still to be written: pure functions.
+"""What the answers about one record are worth, and what is still to be written: pure functions.
 
 The loop asks with it whether to write again, and the stage `synthesize` makes variants of what the
 loop has left: both see the same.
@@ -7,22 +7,26 @@ loop has left: both see the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.synthesis.critics import critique
-from pipeline.synthesis.critics.candidate import Candidate, Kind, Verdict
-from pipeline.synthesis.prompts import KINDS, Prompts, Rejected, load_prompts, parse, shorten
+from pipeline.synthesis.critics.candidate import Candidate, Verdict
+from pipeline.synthesis.forms import FORMS, KINDS
+from pipeline.synthesis.parsing import Rejected, parse
+from pipeline.synthesis.prompts import Prompts, load_prompts, shorten
 from pipeline.synthesis.settings import SynthesisSettings
 
 STAGE = "synthesize"
 
 Answer = Mapping[str, Any]
 """A row of the table `answers`."""
+
+_BESIDE_A_PICTURE = {"caption", "style"}  # kinds whose texts must differ from one another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,38 +35,39 @@ class Failure:
 
     Attributes:
         answer: the answer that it is from.
-        kind: what it should have been.
+        form: what it should have been.
         text: the text; empty where the answer has none.
         why: the reason.
         score: the critic's, from 0 to 1; None where the form alone was wrong.
     """
 
     answer: Answer
-    kind: str
+    form: str
     text: str
     why: Rejected
     score: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Judgement:
     """What a record has after some answers.
 
     Attributes:
-        accepted: for each kind that is written, its text and the answer that it is from.
+        accepted: for each form that is written, its text and the answer that it is from.
         failures: the texts that were not taken, in their order.
-        open: for each kind that is still to be written, its last failure.
+        open: for each form that is still to be written, its last failure. What an engine has
+            refused is not open: it would refuse the same prompt again.
     """
 
-    accepted: Mapping[str, tuple[str, Answer]]
-    failures: Sequence[Failure]
-    open: Mapping[str, Failure]
+    accepted: dict[str, tuple[str, Answer]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    open: dict[str, Failure] = field(default_factory=dict)
 
 
 def judge(
     settings: SynthesisSettings,
     prompts: Prompts,
-    captions: Sequence[str],
+    captions: Mapping[str, Sequence[str]],
     answers: Sequence[Answer],
 ) -> Judgement:
     """Go through a record's answers in their order.
@@ -70,69 +75,88 @@ def judge(
     Args:
         settings: how long an answer may be, and from where on the critics take a text.
         prompts: those that were asked with.
-        captions: what the record states; its first caption is the one that was rewritten.
-        answers: rows of `answers`, attempt by attempt.
+        captions: what the records of the part state, by id, the caption that is rewritten first.
+        answers: the record's rows of `answers`, attempt by attempt.
     """
-    accepted: dict[str, tuple[str, Answer]] = {}
-    failures: list[Failure] = []
-    still_open: dict[str, Failure] = {}
+    found = Judgement()
     for answer in answers:
-        kinds = [kind for kind in answer["kinds"] if kind not in accepted]
+        forms = [name for name in answer["forms"] if name not in found.accepted]
         if answer["error"] is not None:
             why = Rejected("synthesis-engine-error", shorten(answer["error"]))
-            failures += [Failure(answer=answer, kind=kind, text="", why=why) for kind in kinds]
-            # The same prompt would be refused again.
-            return Judgement(accepted=accepted, failures=failures, open={})
-        found = parse(
-            prompts,
-            answer["text"],
-            kinds=kinds,
-            caption=captions[0],
-            style=answer["style"],
-            own={kind: text for kind, (text, _) in accepted.items()},
-            complete=answer["num_output_tokens"] < settings.max_tokens,
-        )
-        failed = {
-            kind: Failure(answer=answer, kind=kind, text=found.written.get(kind, ""), why=why)
-            for kind, why in found.rejected.items()
-        }
-        for kind, text in found.texts.items():
-            own = [other for taken, (other, _) in accepted.items() if taken != "negative"]
-            verdict = _criticise(settings, prompts, captions, answer["style"], kind, text, own)
-            if verdict is None:
-                accepted[kind] = (text, answer)
+            for name in forms:
+                found.failures.append(Failure(answer=answer, form=name, text="", why=why))
+                found.open.pop(name, None)
+            continue
+        for name, result in _read(settings, prompts, captions, answer, forms, found):
+            if isinstance(result, str):
+                found.accepted[name] = (result, answer)
+                found.open.pop(name, None)
             else:
-                why = Rejected(verdict.reason, verdict.detail)
-                failed[kind] = Failure(
-                    answer=answer, kind=kind, text=text, why=why, score=verdict.score
-                )
-        failures += failed.values()
-        still_open |= failed
-    left = {kind: failure for kind, failure in still_open.items() if kind not in accepted}
-    return Judgement(accepted=accepted, failures=failures, open=left)
+                found.failures.append(result)
+                found.open[name] = result
+    return found
 
 
-def _criticise(
+def _read(
     settings: SynthesisSettings,
     prompts: Prompts,
-    captions: Sequence[str],
-    style: str,
-    kind: str,
-    text: str,
-    own: Sequence[str],
-) -> Verdict | None:
+    captions: Mapping[str, Sequence[str]],
+    answer: Answer,
+    forms: Sequence[str],
+    found: Judgement,
+) -> list[tuple[str, str | Failure]]:
+    """For each form of one answer, its text, or why it was not taken."""
+    own = {name: text for name, (text, _) in found.accepted.items()}
+    stated = tuple(captions[answer["record_id"]])
+    opening = prompts.styles[answer["style"]]
+    parsed = parse(
+        answer["text"],
+        forms=forms,
+        caption=stated[0],
+        opening=opening,
+        own=own,
+        complete=answer["num_output_tokens"] < settings.max_tokens,
+    )
+    results: list[tuple[str, str | Failure]] = []
+    for name in forms:
+        if name in parsed.rejected:
+            text = parsed.written.get(name, "")
+            failure = Failure(answer=answer, form=name, text=text, why=parsed.rejected[name])
+            results.append((name, failure))
+            continue
+        text = parsed.texts[name]
+        candidate = Candidate(
+            form=name,
+            text=text,
+            captions=(*stated, *captions.get(answer["next_id"] or "", ())),
+            style=f"{answer['style']}: {opening}" if name == "style" else "",
+            others=tuple(other for taken, other in own.items() if _are_rivals(name, taken)),
+        )
+        verdict = _criticise(candidate, settings)
+        if verdict is None:
+            own[name] = text
+            results.append((name, text))
+        else:
+            why = Rejected(verdict.reason, verdict.detail)
+            failure = Failure(answer=answer, form=name, text=text, why=why, score=verdict.score)
+            results.append((name, failure))
+    return results
+
+
+def _criticise(candidate: Candidate, settings: SynthesisSettings) -> Verdict | None:
     """The first verdict against a text; None when the critics take it."""
     if settings.critics is None:
         return None
-    candidate = Candidate(
-        kind=cast("Kind", kind),
-        text=text,
-        captions=tuple(captions),
-        style=f"{style}: {prompts.styles[style]}" if kind == "style" else "",
-        others=tuple(own) if kind != "negative" else (),
-    )
     verdicts = critique(candidate, settings.critics)
     return next((verdict for verdict in verdicts if verdict.reason), None)
+
+
+def _are_rivals(one: str, other: str) -> bool:
+    """Whether the texts of two forms must differ from each other."""
+    kinds = {FORMS[one].kind, FORMS[other].kind}
+    if "negative" in kinds:
+        return False
+    return len(kinds) == 1 or kinds == _BESIDE_A_PICTURE
 
 
 class JudgeWorker:
@@ -160,15 +184,21 @@ class JudgeWorker:
         variants: list[Row] = []
         rejects: list[Row] = []
         records = work.read("records", ["record_id", "caption", "more_captions"]).to_pylist()
+        captions = {record["record_id"]: captions_of(record) for record in records}
         for record in work.each(records):
             answers = by_record.get(record["record_id"])
             if answers is None:
                 continue
-            found = judge(self._settings, self._prompts, captions_of(record), answers)
-            kinds = [kind for kind in KINDS if kind in found.accepted]
-            variants += [_variant(kind, *found.accepted[kind]) for kind in kinds]
+            found = judge(self._settings, self._prompts, captions, sorted(answers, key=turn))
+            taken = [name for name in FORMS if name in found.accepted]
+            variants += [_variant(name, *found.accepted[name]) for name in taken]
             rejects += [_reject(failure) for failure in found.failures]
         return Output(rows=variants, rejects=rejects)
+
+
+def turn(answer: Answer) -> tuple[int, int]:
+    """In which order a record's answers are judged: by attempt, captions first."""
+    return answer["attempt"], KINDS.index(answer["kind"])
 
 
 def captions_of(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -176,17 +206,17 @@ def captions_of(record: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(text for _, text in original_texts(record))
 
 
-def _variant(kind: str, text: str, answer: Answer) -> Row:
+def _variant(form: str, text: str, answer: Answer) -> Row:
     record_id = answer["record_id"]
-    return {
-        "record_id": record_id,
-        "variant_id": fingerprint(record_id=record_id, kind=kind, text=text),
-        "kind": kind,
+    same = (
+        "record_id", "kind", "next_id", "attempt", "model", "prompt", "temperature", "top_p",
+        "max_tokens", "seed", "num_prompt_tokens", "num_output_tokens",
+    )  # fmt: skip
+    return {name: answer[name] for name in same} | {
+        "variant_id": fingerprint(record_id=record_id, form=form, text=text),
+        "form": form,
         "text": text,
-        "style": answer["style"] if kind == "style" else None,
-        **{name: answer[name] for name in ("attempt", "model", "prompt", "seed")},
-        "num_prompt_tokens": answer["num_prompt_tokens"],
-        "num_output_tokens": answer["num_output_tokens"],
+        "style": answer["style"] if form == "style" else None,
     }
 
 
@@ -196,13 +226,15 @@ def _reject(failure: Failure) -> Row:
     named = {name: answer[name] for name in ("record_id", "prompt", "attempt")}
     why = reject(
         record_id=answer["record_id"],
-        variant_id=fingerprint(kind=failure.kind, **named),
+        variant_id=fingerprint(form=failure.form, **named),
         stage=STAGE,
         reason=failure.why.reason,
         detail=_detail(failure),
         score=failure.score,
     )
-    return why | {"kind": failure.kind, "attempt": answer["attempt"]}
+    return why | {
+        "kind": answer["kind"], "form": failure.form, "attempt": answer["attempt"],
+    }  # fmt: skip
 
 
 def _detail(failure: Failure) -> str:

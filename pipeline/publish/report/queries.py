@@ -13,10 +13,12 @@ from pipeline.engine.storage import read_json_lines
 from pipeline.ledger.events import kind_of
 from pipeline.publish.facts import KEPT, LEFT_OUT_WITH_RECORD
 from pipeline.references import image_bytes
+from pipeline.synthesis.forms import FORMS
+from pipeline.synthesis.forms import KINDS as LLM_KINDS
 
 _NUM_BINS = 40
 
-KINDS = ("original", "caption", "style", "negative")
+KINDS = (ORIGINAL, *LLM_KINDS)
 """The kinds of text in the order in which they are shown."""
 
 
@@ -26,6 +28,7 @@ class Text:
 
     Attributes:
         kind: one of `KINDS`.
+        form: the form of that kind; None for the source's own.
         text: the text; where none came about, what the LLM answered.
         style: the style that was asked for; None for other kinds.
         attempt: which try gave it; None for the source's own.
@@ -37,6 +40,7 @@ class Text:
 
     kind: str
     text: str
+    form: str | None = None
     style: str | None = None
     attempt: int | None = None
     stream: str | None = None
@@ -126,7 +130,7 @@ def examples(corpus: Corpus, count: int) -> list[Example]:
         Example(
             record_id=record,
             image=image,
-            texts=sorted(texts[record], key=lambda text: KINDS.index(text.kind)),
+            texts=sorted(texts[record], key=_place),
         )
         for record, image in zip(ids, _images([row[2:] for row in rows]), strict=True)
     ]
@@ -220,6 +224,7 @@ def _texts(
         variant: str,
         kind: str,
         text: str,
+        form: str | None = None,
         style: str | None = None,
         attempt: int | None = None,
     ) -> Text:
@@ -231,23 +236,28 @@ def _texts(
             )
         stream = streams.get((record, variant))
         return Text(
-            kind=kind, text=text, style=style, attempt=attempt, stream=stream,
+            kind=kind, text=text, form=form, style=style, attempt=attempt, stream=stream,
             reason=why[0], score=why[1], threshold=why[2],
         )  # fmt: skip
 
     written = corpus.query(
-        "SELECT record_id, variant_id, kind, text, style, attempt FROM variants"
+        "SELECT record_id, variant_id, kind, text, form, style, attempt FROM variants"
         f" WHERE {chosen} ORDER BY attempt"
     ).fetchall()
     unwritten = corpus.query(
-        "SELECT record_id, variant_id, kind, detail, NULL, attempt FROM rejects"
+        "SELECT record_id, variant_id, kind, detail, form, NULL, attempt FROM rejects"
         f" WHERE stage = 'synthesize' AND {chosen} ORDER BY attempt"
     ).fetchall()
     return [
         *((record, judged(record, ORIGINAL, ORIGINAL, captions[record])) for record in ids),
         # Attempt by attempt, as the LLM wrote them.
-        *((row[0], judged(*row)) for row in sorted([*unwritten, *written], key=lambda row: row[5])),
+        *((row[0], judged(*row)) for row in sorted([*unwritten, *written], key=lambda row: row[6])),
     ]
+
+
+def _place(text: Text) -> tuple[int, int]:
+    """Where a text stands among a record's: by kind and form; attempts stay in their order."""
+    return KINDS.index(text.kind), list(FORMS).index(text.form) if text.form else 0
 
 
 def _pairs(corpus: Corpus, texts: str, condition: str, order: str, count: int) -> list[Pair]:

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.engine.corpus import Corpus
+from pipeline.synthesis.forms import FORMS
 
 _ASKED = """
     WITH asked AS (
-        SELECT record_id, attempt, style, unnest(kinds) AS kind FROM answers
+        SELECT record_id, attempt, kind, style, unnest(forms) AS form FROM answers
     ), accepted AS (
-        SELECT record_id, attempt, kind FROM variants
+        SELECT record_id, attempt, form FROM variants
     )
-    SELECT {by}, count(*), count(accepted.kind) FROM asked
-    LEFT JOIN accepted USING (record_id, attempt, kind)
+    SELECT {by}, count(*), count(accepted.form) FROM asked
+    LEFT JOIN accepted USING (record_id, attempt, form)
     {where} GROUP BY ALL ORDER BY ALL
 """
 
@@ -64,10 +65,12 @@ def counts(corpus: Corpus) -> Mapping[str, int]:
 
 
 def rates(corpus: Corpus) -> Mapping[str, Sequence[Rate]]:
-    """The share of texts that were taken, by attempt, by kind and by style."""
+    """The share of texts that were taken, by attempt, by template and form, and by style."""
+    forms = _rates(corpus, "form")
     return {
         "attempt": _rates(corpus, "attempt"),
         "kind": _rates(corpus, "kind"),
+        "form": sorted(forms, key=lambda rate: list(FORMS).index(rate.name)),
         "style": _rates(corpus, "style", "WHERE kind = 'style'"),
     }
 

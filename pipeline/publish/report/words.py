@@ -44,6 +44,7 @@ REASONS = {code: f"the text {what}" for code, what in critics.REASONS.items()} |
     "synthesis-repeats-record": "the text says no more than the caption that it was made from",
     "synthesis-engine-error": "the LLM's engine refused the request",
     LEFT_OUT_WITH_RECORD: "no caption of its record passed, or the record is a duplicate",
+    "bridge-without-end": "the record that the text leads to is not beside it",
     "duplicate-image": "the same image as another record, which stays",
     "duplicate-text": "the same text as another record, which stays",
     "short-side-below-threshold": "the image is too small",
@@ -66,5 +67,7 @@ KINDS = {
     "caption": "LLM's caption",
     "style": "in a style",
     "negative": "negative",
+    "text": "about the subject",
+    "interleave": "leads on",
 }
 """The kinds of text."""

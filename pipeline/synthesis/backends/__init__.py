@@ -11,6 +11,9 @@ from pipeline.synthesis.settings import SynthesisSettings
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+ROWS_PER_BATCH = 16
+"""Rows that go through a backend together."""
+
 
 def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[str]) -> Dataset:
     """Rows of requests, answered, in any order; no row is lost.

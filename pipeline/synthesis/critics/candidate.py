@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-Kind = Literal["caption", "style", "negative"]
+from pipeline.synthesis.forms import FORMS, Kind
 
 MAX_DETAIL = 300
 """Characters of a verdict's detail: it may quote a text of any length."""
@@ -16,19 +15,25 @@ class Candidate:
     """A text that the LLM wrote for a record.
 
     Attributes:
-        kind: what it was asked to be.
+        form: what it was asked to be, a name of `FORMS`.
         text: the text.
-        captions: what the record states: every caption that its source gave.
+        captions: what the record states: every caption that its source gave; for a text that leads
+            to another record, that one's too.
         style: for the kind `style`, the words that the style brings with it, such as its name and
             how a text in it begins; else empty.
         others: the texts that the record has already.
     """
 
-    kind: Kind
+    form: str
     text: str
     captions: tuple[str, ...]
     style: str = ""
     others: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """The kind that its form is one of."""
+        return FORMS[self.form].kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

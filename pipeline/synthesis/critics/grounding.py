@@ -20,8 +20,11 @@ MAX_THINGS = 40
 def grounding(candidate: Candidate, settings: CriticSettings) -> Verdict:
     """How likely it is that nothing in a text is made up, its claims being independent.
 
-    For a negative: how likely it is that each thing that it names differs from the record.
+    For a negative: how likely it is that each thing that it names differs from the record. A text
+    about a record's subject may say more of it than the record does.
     """
+    if candidate.kind == "text":
+        return _CANNOT_TELL
     stated = Stated(candidate.captions, allowed=candidate.style)
     # The lists are English, and say nothing about a record in another alphabet.
     in_english = settings.language == "en" and _is_latin(candidate.captions)

@@ -7,15 +7,16 @@ import re
 from pipeline.synthesis.critics.candidate import Candidate, Verdict, failed
 from pipeline.synthesis.critics.settings import CriticSettings
 from pipeline.synthesis.critics.words import MAX_CHARACTERS, has_spaces, script_of
+from pipeline.synthesis.forms import FORMS
 
 _RUN = re.compile(r"\w+")
 
 
-def length(candidate: Candidate, settings: CriticSettings) -> Verdict:
+def length(candidate: Candidate, settings: CriticSettings) -> Verdict:  # noqa: ARG001
     """The share of the nearest bound that a text keeps to; 1 within the bounds."""
     count = count_words(candidate.text)
-    least = getattr(settings.min_words, candidate.kind)
-    most = getattr(settings.max_words, candidate.kind)
+    least = FORMS[candidate.form].min_words
+    most = FORMS[candidate.form].max_words
     if count < least:
         detail = f"it has fewer than {least} words"
         return failed("length", count / least, reason="synthesis-too-short", detail=detail)

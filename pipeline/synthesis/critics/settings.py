@@ -7,17 +7,6 @@ from pydantic import Field
 from pipeline.settings import Settings
 
 
-class WordsByKind(Settings):
-    """A number of words for each kind of text; a character of a script without spaces is one."""
-
-    caption: int = Field(ge=0)
-    """For the caption."""
-    style: int = Field(ge=0)
-    """For the description in a style."""
-    negative: int = Field(ge=0)
-    """For the negative."""
-
-
 class CriticSettings(Settings):
     """From where on a text is good enough: every critic's score is stored, these are applied."""
 
@@ -32,13 +21,6 @@ class CriticSettings(Settings):
 
     min_script_share: float = Field(default=0.8, ge=0, le=1)
     """Share of a text's letters that are of the record's scripts, at least."""
-
-    min_words: WordsByKind = WordsByKind(caption=2, style=3, negative=1)
-    """Words that a text has at least."""
-
-    max_words: WordsByKind = WordsByKind(caption=40, style=45, negative=20)
-    """Words that a text has at most. Default: ours, what a CLIP text encoder (77
-    tokens) still reads in full."""
 
     min_freshness: float = Field(default=0.75, ge=0, le=1)
     """Share of the words and of the pairs of words that do not repeat others of the same text, at

@@ -15,11 +15,12 @@ _ARTICLES = {"a", "an", "the"}
 def novelty(candidate: Candidate, settings: CriticSettings) -> Verdict:
     """How far a text is from the nearest of the record's captions and its other texts.
 
-    A text in a style differs by the style from texts without it, however near the rest is. A
-    negative may be near the record, from which it differs in one thing, but not near another text.
+    A text in a style differs by the style from texts without it, however near the rest is, and a
+    list of tags by being one. A negative may be near the record, from which it differs in one
+    thing, but not near another text.
     """
-    rivals = list(candidate.others)
-    if candidate.kind != "negative":
+    rivals = [] if candidate.form == "tags" else list(candidate.others)
+    if candidate.kind != "negative" and candidate.form != "tags":
         rivals += candidate.captions
     if candidate.kind == "style":
         style = _contents(candidate.style) & _contents(candidate.text)

@@ -105,11 +105,16 @@ def write_variants(root):
                 "record_id": record["record_id"],
                 "variant_id": f"{record['record_id']}-v",
                 "kind": "caption",
+                "form": "sentence",
                 "text": f"the model saw {record['caption']}",
                 "style": None,
+                "next_id": None,
                 "attempt": 1,
                 "model": "replayed",
                 "prompt": "p",
+                "temperature": 0.3,
+                "top_p": 1.0,
+                "max_tokens": 160,
                 "seed": 7,
                 "num_prompt_tokens": 3,
                 "num_output_tokens": 4,
@@ -129,8 +134,9 @@ def keep_answers():
         table = root / "tables" / "answers" / print_ / f"{part}.parquet"
         task = Task(work=Work(part=part), output=table, rejects=table)
         row = dict.fromkeys(ANSWERS.names, "-") | {
-            "record_id": record_id, "kinds": [], "attempt": 1, "seed": 1,
-            "num_prompt_tokens": 1, "num_output_tokens": 1,
+            "record_id": record_id, "kind": "caption", "forms": [], "attempt": 1, "seed": 1,
+            "temperature": 0.3, "top_p": 1.0, "max_tokens": 160, "num_prompt_tokens": 1,
+            "num_output_tokens": 1,
         }  # fmt: skip
         answers.keep(task, [row])
         (path,) = (root / "answers" / print_ / part).iterdir()

@@ -69,6 +69,6 @@ def test_answers_for_a_part_that_is_asked_otherwise_go(root, keep_answers):
     _, corpus = open_corpus(root)
     path = keep_answers(root, corpus.parts[0].name, "r")
     (garbage,) = find_garbage(corpus)
-    assert garbage.path == path.parent
+    assert garbage.path == path.parent.parent
     collect_garbage(root, lambda _: True)
     assert not path.exists()

@@ -144,15 +144,23 @@ def _answers(
 ) -> Iterator[str]:
     for number, request in enumerate(requests):
         caption = captions[request["record_id"]][0]
-        answer = {
-            "caption": f"A picture of {caption}.",
+        texts = {
+            "tags": f"{caption}, shape",
+            "sentence": f"A picture of {caption}.",
+            "dense": f"The picture shows {caption}. It is {caption}.",
             "style": f"{prompts.styles[request['style']]} {caption}.",
-            "negative": "dog, <img src=x onerror=alert(1)>",
+            "absent": "dog, <img src=x onerror=alert(1)>",
+            "contrast": "A picture of a dog.",
+            "question": f"What is it? It is {caption}.",
+            "description": f"It is {caption} and it has a form.",
+            "dialogue": f"A: What is that? B: That is {caption}.",
+            "bridge": f"After {caption} comes another shape.",
         }
+        answer = {form: texts[form] for form in request["forms"]}
         match number % 5:
             case 3:
                 yield "this is not JSON"
             case 4:
-                yield json.dumps({**answer, "caption": caption})
+                yield json.dumps(dict.fromkeys(answer, caption))
             case _:
                 yield json.dumps(answer)

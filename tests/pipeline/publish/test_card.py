@@ -61,8 +61,10 @@ def test_numbers_are_those_of_a_recount_of_the_shards(card: DatasetCard, root: P
                 _, _, extension = name.partition(".")
                 if extension == "json":
                     samples[stream, split] += 1
-                    records[stream, split] += len(json.loads(content)["record_ids"])
-                    kinds.update(_kinds(json.loads(content)))
+                    sample = json.loads(content)
+                    is_about = sample.get("kind") == "text"  # its record is a sample elsewhere
+                    records[stream, split] += 0 if is_about else len(sample["record_ids"])
+                    kinds.update([sample["kind"]] if is_about else _kinds(sample))
                 if extension == "variants.jsonl":
                     kinds.update(json.loads(line)["kind"] for line in content.splitlines())
     for stream, split in samples:
@@ -70,7 +72,7 @@ def test_numbers_are_those_of_a_recount_of_the_shards(card: DatasetCard, root: P
         row = (stream, split, shards, samples[stream, split], records[stream, split])
         assert "| " + " | ".join(map(str, row)) + " |" in card.text
     assert f"{sum(samples.values())} samples from {sum(records.values())} records" in card.text
-    for kind in ("caption", "style", "negative"):
+    for kind in ("caption", "style", "negative", "text", "interleave"):
         (row,) = re.findall(rf"\| {kind} \| \d+ \| (\d+) \|", card.text)
         assert int(row) == kinds[kind]
 
@@ -110,7 +112,9 @@ def test_code_on_the_card_runs_in_the_folder_of_the_card(card: DatasetCard, root
 
 
 def test_prompt_is_shown_and_the_writer_is_named(card: DatasetCard) -> None:
-    assert "You rewrite the text of a picture" in card.text
+    for kind in ("caption", "style", "negative", "text", "interleave"):
+        assert f"The prompt for {kind}" in card.text
+    assert "You write captions of a picture" in card.text
     assert "`replayed@0`" in card.text
 
 

@@ -1,4 +1,6 @@
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +14,32 @@ from pipeline.engine.corpus import Task
 from pipeline.engine.schemas import ANSWERS, RECORDS
 from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table, write_table
-from pipeline.engine.worker import Advance, PartDone, again_of, results_of
+from pipeline.engine.worker import Advance, Left, PartDone, again_of, results_of
 from pipeline.synthesis import answers
+from pipeline.synthesis.budget import SPENT
 from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.prompts import load_prompts
 from pipeline.synthesis.requests import ERROR_COLUMN, PASSED_BY, STAGE, read_requests
 from pipeline.synthesis.settings import SynthesisSettings
 from tests.pipeline.synthesis.slow_ingest import record
 
-SETTINGS = SynthesisSettings(attempts=2)
+SETTINGS = SynthesisSettings(attempts=2, shares={"caption": 1})
 PROMPTS = load_prompts(SETTINGS)
-GOOD = {"caption": "A picture of an apple.", "negative": "pear, plum"}
+GOOD = {
+    "tags": "apple, red",
+    "sentence": "A picture of an apple.",
+    "dense": "The picture shows an apple. It is a red apple.",
+}
 
 Row = dict[str, Any]
 
 
-def make_task(folder: Path, part: str, num_records: int) -> Task:
+def make_task(folder: Path, part: str, num_records: int, captions: Sequence[str] = ()) -> Task:
     records = folder / "tables" / "records" / "print" / f"{part}.parquet"
-    rows = [record(f"{part}-{index}", "red apple") for index in range(num_records)]
+    rows = [
+        record(f"{part}-{index}", captions[index] if captions else "red apple")
+        for index in range(num_records)
+    ]
     write_table(records, rows, RECORDS)
     return Task(
         work=Work(part=part, inputs={"records": records}),
@@ -43,19 +53,23 @@ def chain_row(task: Task) -> dict[str, str]:
     return {"part": task.work.part, "tasks": json.dumps(tasks), "done": "[]"}
 
 
-def requests_of(row: dict[str, str]) -> list[Row]:
-    return read_requests(row, settings=SETTINGS, prompts=PROMPTS, cut=1.0)
+def requests_of(row: dict[str, str], settings: SynthesisSettings = SETTINGS) -> list[Row]:
+    return read_requests(row, settings=settings, prompts=PROMPTS, cut=1.0)
 
 
-def collector() -> Collector:
-    return Collector(settings=SETTINGS, prompts=PROMPTS, cut=1.0, model="tiny@0")
+def collector(settings: SynthesisSettings = SETTINGS) -> Collector:
+    return Collector(settings=settings, prompts=PROMPTS, cut=1.0, model="tiny@0")
 
 
 def answered(request: Row, **changes: Any) -> Row:
     """A request with an answer that is taken."""
     opening = PROMPTS.styles[request["style"]]
-    texts = {**GOOD, "style": f"{opening} an apple."}
-    text = json.dumps({kind: texts[kind] for kind in request["kinds"]})
+    texts = {
+        **GOOD,
+        "style": f"{opening} an apple.",
+        "bridge": "Beside the red apple there is a green apple.",
+    }
+    text = json.dumps({form: texts.get(form, "") for form in request["forms"]})
     return (
         request
         | {
@@ -99,18 +113,18 @@ def test_failed_text_is_asked_for_again_with_the_reason(tmp_path: Path) -> None:
     task = make_task(tmp_path, "a", 2)
     row = chain_row(task)
     first, second = requests_of(row)
-    wrong = json.dumps({"caption": "Red apple", "style": "Nothing.", "negative": "pear"})
+    wrong = json.dumps(GOOD | {"sentence": "Red apple", "dense": "A blue one. It is old."})
     sent, _ = gather(collector(), [answered(first), answered(second, generated_text=wrong)])
     assert json.loads(sent["tasks"]) == {}  # the stages behind leave it alone
     again = again_of(sent)
     assert again is not None
     (retry,) = requests_of(again)
     assert (retry["record_id"], retry["attempt"], retry["num_requests"]) == ("a-1", 2, 1)
-    assert retry["kinds"] == ["caption", "style"]
+    assert (retry["kind"], retry["forms"]) == ("caption", ["sentence", "dense"])
     assert retry["seed"] != second["seed"]
     asked = json.loads(retry["messages"][-1]["content"])
-    assert asked["wrong"] == {"caption": "Red apple", "style": "Nothing."}
-    assert asked["because"]["caption"] == "it only repeats the text"
+    assert asked["wrong"] == {"sentence": "Red apple", "dense": "A blue one. It is old."}
+    assert asked["because"]["sentence"] == "it only repeats the text"
     done, _ = gather(collector(), [answered(retry)])
     assert again_of(done) is None
     assert [(row["record_id"], row["attempt"]) for row in committed(task)] == [
@@ -190,3 +204,89 @@ def test_bytes_do_not_depend_on_order_batches_or_kills(tmp_path_factory, seed, d
             gather(into, [answered(request) for request in batch])
         into = collector()  # killed
     assert whole.output.read_bytes() == broken.output.read_bytes()
+
+
+def test_kinds_of_a_record_are_asked_for_and_rewritten_by_themselves(tmp_path: Path) -> None:
+    settings = SynthesisSettings(attempts=2, shares={"caption": 1, "style": 1})
+    row = chain_row(make_task(tmp_path, "a", 1))
+    by_kind = {request["kind"]: request for request in requests_of(row, settings)}
+    assert by_kind.keys() == {"caption", "style"}
+    into = collector(settings)
+    gather(into, [answered(by_kind["caption"])])
+    sent, _ = gather(into, [answered(by_kind["style"], generated_text="no JSON")])
+    again = again_of(sent)
+    assert again is not None
+    (retry,) = requests_of(again, settings)
+    assert (retry["kind"], retry["attempt"], retry["style"]) == (
+        "style", 2, by_kind["style"]["style"],
+    )  # fmt: skip
+
+
+def test_shares_say_how_many_records_are_asked_for_a_kind(tmp_path: Path) -> None:
+    settings = SynthesisSettings(shares={"caption": 1, "text": 0.3, "interleave": 0.5})
+    requests = requests_of(chain_row(make_task(tmp_path, "a", 200)), settings)
+    counts = Counter(request["kind"] for request in requests)
+    assert counts["caption"] == 200
+    assert 40 < counts["text"] < 80
+    assert counts["interleave"] == 0  # all captions are the same: nothing to lead on to
+    assert "style" not in counts
+
+
+def test_record_leads_on_to_a_related_one(tmp_path: Path) -> None:
+    settings = SynthesisSettings(shares={"interleave": 1})
+    task = make_task(tmp_path, "a", 2, ["red apple", "green apple"])
+    (request,) = requests_of(chain_row(task), settings)
+    assert json.loads(request["messages"][-1]["content"]) == {
+        "text": "red apple", "next": "green apple",
+    }  # fmt: skip
+    gather(collector(settings), [answered(request)])
+    (row,) = committed(task)
+    assert (row["record_id"], row["next_id"]) == ("a-0", "a-1")
+
+
+@pytest.mark.parametrize("tokens", [160, 320, 700])
+def test_record_is_asked_no_more_than_its_tokens_allow(tmp_path: Path, tokens: int) -> None:
+    settings = SynthesisSettings(
+        shares={"caption": 1, "style": 1, "negative": 1}, tokens_per_record=tokens, attempts=9
+    )
+    row = chain_row(make_task(tmp_path, "a", 6))
+    into, kinds, spent = collector(settings), Counter[str](), Counter[str]()
+    while (requests := requests_of(row, settings))[0][ERROR_COLUMN] != PASSED_BY:
+        kinds.update(request["kind"] for request in requests)
+        spent.update(request["record_id"] for request in requests)
+        cut = {"generated_text": "no JSON", "num_generated_tokens": 100}
+        sent, _ = gather(into, [answered(request, **cut) for request in requests])
+        row = again_of(sent) or row
+        if not again_of(sent):
+            break
+    assert max(spent.values()) * 100 <= tokens
+    assert len(kinds) == 3  # it is another kind that a record misses each time
+
+
+def test_kind_that_is_never_taken_is_asked_for_less_with_a_budget(tmp_path: Path) -> None:
+    settings = SynthesisSettings(
+        shares={"caption": 1, "style": 1}, attempts=1, budget=10**6, min_chance=0.1
+    )
+    asked = []
+    for part in ("a", "b"):
+        requests = requests_of(chain_row(make_task(tmp_path, part, 100)), settings)
+        asked.append(Counter(request["kind"] for request in requests))
+        bad = {"generated_text": "no JSON"}
+        rows = [answered(each, **(bad if each["kind"] == "style" else {})) for each in requests]
+        gather(collector(settings), rows)
+    assert asked[0] == {"caption": 100, "style": 100}
+    assert asked[1]["caption"] == 100
+    assert 3 <= asked[1]["style"] <= 20
+
+
+def test_part_whose_requests_found_no_room_in_the_budget_stays_open(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 2)
+    row = chain_row(task)
+    first, second = requests_of(row)
+    sent, told = gather(collector(), [answered(first), second | {ERROR_COLUMN: SPENT}])
+    assert list(results_of(sent)) == [Left(stage=STAGE, why=SPENT)]
+    assert again_of(sent) is None
+    assert not task.output.exists()
+    assert list(results_of(told)) == [Advance(stage=STAGE, num_records=1, num_tokens=30)]
+    (left,) = requests_of(row)  # the next run
+    assert left["record_id"] == second["record_id"]

@@ -14,9 +14,12 @@ from pipeline.engine.schemas import ANSWERS, RECORDS
 from pipeline.engine.stage import StageSpec, Work
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import read_table, write_table
-from pipeline.engine.worker import Advance, PartDone, Result, RunContext, results_of
+from pipeline.engine.worker import Advance, Left, PartDone, Result, RunContext, results_of
+from pipeline.synthesis import answers
+from pipeline.synthesis.budget import SPENT
 from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.engine import EngineDataflow
+from pipeline.synthesis.forms import KINDS
 from pipeline.synthesis.limit import chance
 from pipeline.synthesis.prompts import load_prompts
 from pipeline.synthesis.requests import ERROR_COLUMN, PASSED_BY, read_requests, select_records
@@ -126,11 +129,12 @@ def test_requests_carry_what_the_engine_and_the_collector_need(tmp_path: Path) -
         chain_row(task), settings=settings, prompts=load_prompts(settings), cut=1.0
     )
     assert "red apple" in requests[0]["messages"][-1]["content"]
-    assert [request["record_id"] for request in requests] == ["part-0", "part-1"]
-    assert {request["num_requests"] for request in requests} == {2}
-    assert len({request["seed"] for request in requests}) == 2
+    kinds = {(request["record_id"], request["kind"]) for request in requests}
+    assert {(part, kind) for part in ("part-0", "part-1") for kind in KINDS[:3]} <= kinds
+    assert {request["num_requests"] for request in requests} == {len(requests)} == {len(kinds)}
+    assert len({request["seed"] for request in requests}) == len(requests)
     assert requests[0]["sampling_params"]["max_tokens"] == 50
-    assert pa.Table.from_pylist(requests).num_rows == 2
+    assert pa.Table.from_pylist(requests).num_rows == len(requests)
 
 
 def test_engine_is_needed_where_a_record_takes_part(
@@ -195,11 +199,41 @@ def test_real_engine_writes_variants_and_rejects_what_it_cannot_read(
     firsts = [row for rows in given.values() for row in rows if row["attempt"] == 1]
     assert {row["record_id"] for row in firsts} == {"first-0", "first-1", "second-0", "second-1"}
     for row in firsts:
-        if row["record_id"] != "second-1":
-            assert set(json.loads(str(row["text"]))) == {"caption", "style", "negative"}
-    (refused,) = [row for row in given["second"] if row["record_id"] == "second-1"]
-    assert refused["text"] is None
-    assert "1024" in str(refused["error"]) or "640" in str(refused["error"])
+        if row["record_id"] != "second-1" and row["num_output_tokens"] != SMALL.max_tokens:
+            assert list(json.loads(str(row["text"]))) == row["forms"]
+    refused = [row for row in given["second"] if row["record_id"] == "second-1"]
+    assert {row["attempt"] for row in refused} == {1}
+    assert {row["text"] for row in refused} == {None}
+    assert all("640" in str(row["error"]) for row in refused)
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("local_ray")
+def test_run_writes_no_more_than_its_budget_and_the_next_one_goes_on(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    captions = [
+        f"{colour} {thing}" for colour in ("red", "blue") for thing in ("car", "hat", "cup")
+    ]
+    tasks = [make_task(tmp_path, part, captions) for part in ("first", "second", "third")]
+    short = SMALL.model_copy(update={"budget": 1200, "max_tokens": 100, "attempts": 1})
+    results = run(tmp_path, tasks, short, models)
+    spent = sum(each.num_tokens for each in results if isinstance(each, Advance))
+    assert short.budget - short.max_tokens < spent <= short.budget
+    left = [each for each in results if isinstance(each, Left)]
+    assert left
+    assert {each.why for each in left} == {SPENT}
+    open_tasks = [task for task in tasks if not task.output.exists()]
+    assert len(open_tasks) == len(left)
+    before = {
+        row["record_id"]: row
+        for task in open_tasks
+        for own in answers.kept(task).values()
+        for row in own
+    }
+    run(tmp_path, open_tasks, short.model_copy(update={"budget": None}), models)
+    after = [row for task in open_tasks for row in committed(task.output)]
+    assert all(row in after for row in before.values())  # what was paid is not asked for again
 
 
 @pytest.mark.e2e

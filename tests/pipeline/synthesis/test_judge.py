@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.schemas import ANSWERS, RECORDS
+import pytest
+
+from pipeline.engine.schemas import ANSWERS, RECORDS, VARIANTS
 from pipeline.engine.stage import Work
 from pipeline.engine.tables import write_table
 from pipeline.synthesis.judge import JudgeWorker, judge
@@ -13,24 +15,36 @@ from tests.pipeline.synthesis.slow_ingest import record
 SETTINGS = SynthesisSettings()
 PROMPTS = load_prompts(SETTINGS)
 TEXTS = {
-    "caption": "A picture of an apple.",
-    "style": "A pencil sketch of an apple.",
-    "negative": "pear, plum",
+    "caption": {
+        "tags": "apple, red",
+        "sentence": "A picture of an apple.",
+        "dense": "The picture shows an apple. It is a red apple.",
+    },
+    "style": {"style": "A pencil sketch of an apple."},
+    "negative": {"absent": "pear, plum", "contrast": "A picture of a green apple."},
+    "interleave": {"bridge": "Beside the red apple you see two dogs."},
 }
+CAPTIONS = {"r": ("red apple",), "n": ("two dogs",)}
 
 Row = dict[str, Any]
 
 
-def answer(attempt: int = 1, **changes: Any) -> Row:
+def answer(kind: str = "caption", attempt: int = 1, **changes: Any) -> Row:
+    texts = TEXTS[kind] | changes.pop("texts", {})
     return {
         "record_id": "r",
+        "kind": kind,
         "attempt": attempt,
-        "kinds": list(TEXTS),
+        "forms": list(texts),
         "style": "pencil sketch",
-        "text": json.dumps(TEXTS),
+        "next_id": "n" if kind == "interleave" else None,
+        "text": json.dumps(texts),
         "error": None,
         "model": "tiny@0",
-        "prompt": PROMPTS.fingerprint,
+        "prompt": PROMPTS.fingerprint_of(kind),
+        "temperature": 0.3,
+        "top_p": 1.0,
+        "max_tokens": 160,
         "seed": attempt,
         "num_prompt_tokens": 300,
         "num_output_tokens": 30,
@@ -38,80 +52,99 @@ def answer(attempt: int = 1, **changes: Any) -> Row:
 
 
 def judged(*answers: Row, settings: SynthesisSettings = SETTINGS):
-    return judge(settings, PROMPTS, ["red apple"], answers)
+    return judge(settings, PROMPTS, CAPTIONS, answers)
 
 
-def test_good_answer_leaves_nothing_open() -> None:
-    found = judged(answer())
-    assert {kind: text for kind, (text, _) in found.accepted.items()} == TEXTS
-    assert (found.open, list(found.failures)) == ({}, [])
+@pytest.mark.parametrize("kind", TEXTS)
+def test_good_answer_leaves_nothing_open(kind: str) -> None:
+    found = judged(answer(kind))
+    assert {form: text for form, (text, _) in found.accepted.items()} == TEXTS[kind]
+    assert (found.open, found.failures) == ({}, [])
 
 
-def test_faulty_kind_stays_open_until_an_answer_puts_it_right() -> None:
-    bad = answer(text=json.dumps(TEXTS | {"caption": "red apple"}))
+def test_faulty_form_stays_open_until_an_answer_puts_it_right() -> None:
+    bad = answer(texts={"sentence": "red apple"})
     found = judged(bad)
-    assert list(found.open) == ["caption"]
-    assert found.open["caption"].text == "red apple"
-    again = answer(2, kinds=["caption"], text=json.dumps({"caption": "An apple in red."}))
+    assert list(found.open) == ["sentence"]
+    assert found.open["sentence"].text == "red apple"
+    again = answer(attempt=2, forms=["sentence"], text=json.dumps({"sentence": "An apple in red."}))
     found = judged(bad, again)
     assert found.open == {}
-    assert found.accepted["caption"] == ("An apple in red.", again)
-    assert [(each.kind, each.answer["attempt"]) for each in found.failures] == [("caption", 1)]
+    assert found.accepted["sentence"] == ("An apple in red.", again)
+    assert [(each.form, each.answer["attempt"]) for each in found.failures] == [("sentence", 1)]
 
 
-def test_kind_that_has_been_taken_is_not_replaced() -> None:
-    again = answer(2, text=json.dumps(TEXTS | {"caption": "Another apple."}))
-    assert judged(answer(), again).accepted["caption"][0] == TEXTS["caption"]
+def test_form_that_has_been_taken_is_not_replaced() -> None:
+    again = answer(attempt=2, texts={"sentence": "Another apple."})
+    assert judged(answer(), again).accepted["sentence"][0] == TEXTS["caption"]["sentence"]
 
 
-def test_refused_request_is_the_end() -> None:
-    found = judged(answer(text=None, error="ValueError: too long", num_output_tokens=None))
+def test_refused_request_is_the_end_of_its_kind_alone() -> None:
+    refused = answer(text=None, error="ValueError: too long", num_output_tokens=None)
+    found = judged(refused, answer("negative"))
     assert found.open == {}
+    assert set(found.accepted) == {"absent", "contrast"}
     assert [each.why.reason for each in found.failures] == ["synthesis-engine-error"] * 3
 
 
 def test_answer_that_used_up_its_tokens_was_cut_off() -> None:
-    found = judged(answer(text='{"caption":"A', num_output_tokens=SETTINGS.max_tokens))
+    found = judged(answer(text='{"tags":"A', num_output_tokens=SETTINGS.max_tokens))
     assert {each.why.reason for each in found.failures} == {"synthesis-cut-off"}
-    assert set(found.open) == set(TEXTS)
+    assert set(found.open) == set(TEXTS["caption"])
 
 
-def test_new_negative_may_not_name_what_the_caption_of_an_earlier_attempt_shows() -> None:
-    first = answer(text=json.dumps(TEXTS | {"caption": "A green apple.", "negative": ""}))
-    again = answer(2, kinds=["negative"], text=json.dumps({"negative": "green apple"}))
-    found = judged(first, again, settings=SynthesisSettings(critics=None))
-    assert found.open["negative"].why.reason == "synthesis-repeats-record"
+def test_absent_thing_may_not_be_what_the_caption_shows() -> None:
+    caption = answer(texts={"sentence": "A green apple."})
+    negative = answer("negative", texts={"absent": "green apple"})
+    found = judged(caption, negative, settings=SynthesisSettings(critics=None))
+    assert found.open["absent"].why.reason == "synthesis-repeats-record"
+
+
+def test_hard_negative_has_to_be_wrong_and_a_caption_right() -> None:
+    found = judged(answer("negative", texts={"contrast": "A picture of a red apple."}))
+    assert found.open["contrast"].why.reason == "synthesis-not-contrary"
+    found = judged(answer(texts={"sentence": "A picture of a green apple."}))
+    assert found.open["sentence"].why.reason == "synthesis-ungrounded"
+
+
+def test_text_that_leads_on_may_say_what_either_record_states() -> None:
+    assert judged(answer("interleave")).open == {}
+    wrong = answer("interleave", texts={"bridge": "Beside the apple you see seven cats."})
+    assert judged(wrong).open["bridge"].why.reason == "synthesis-ungrounded"
 
 
 def test_variants_and_rejects_of_a_part(tmp_path: Path) -> None:
     captions = {"a": "red apple", "b": "two dogs", "c": "not asked"}
     write_table(tmp_path / "records", [record(*each) for each in captions.items()], RECORDS)
     rows = [
-        answer(record_id="a", text=json.dumps(TEXTS | {"negative": ""})),
-        answer(2, record_id="a", kinds=["negative"], text='{"negative": "pear"}'),
+        answer("style", record_id="a"),
+        answer("negative", record_id="a", texts={"absent": ""}),
+        answer("negative", 2, record_id="a", forms=["absent"], text='{"absent": "pear"}'),
         answer(record_id="b", text="no JSON"),
+        answer("interleave", record_id="a", next_id="b"),
     ]
     write_table(tmp_path / "answers", rows, ANSWERS)
     work = Work(part="p", inputs={name: tmp_path / name for name in ("records", "answers")})
     output = JudgeWorker(SETTINGS, {})(work)
-    variants = [(row["record_id"], row["kind"], row["attempt"]) for row in output.rows]
-    assert variants == [("a", "caption", 1), ("a", "style", 1), ("a", "negative", 2)]
-    assert output.rows[1]["style"] == "pencil sketch"
-    assert output.rows[0]["style"] is None
-    assert (output.rows[2]["model"], output.rows[2]["seed"]) == ("tiny@0", 2)
-    reasons = [(row["record_id"], row["reason"]) for row in output.rejects]
-    assert reasons == [("a", "synthesis-empty")] + [("b", "synthesis-malformed-json")] * 3
+    write_table(tmp_path / "variants", output.rows, VARIANTS)
+    variants = [(row["record_id"], row["form"], row["attempt"]) for row in output.rows]
+    assert variants == [
+        ("a", "style", 1), ("a", "absent", 2), ("a", "contrast", 1), ("a", "bridge", 1),
+    ]  # fmt: skip
+    assert [row["style"] for row in output.rows] == ["pencil sketch", None, None, None]
+    assert [row["next_id"] for row in output.rows] == [None, None, None, "b"]
+    assert (output.rows[1]["model"], output.rows[1]["seed"]) == ("tiny@0", 2)
+    reasons = [(row["record_id"], row["form"], row["reason"]) for row in output.rejects]
+    assert reasons == [("a", "absent", "synthesis-empty")] + [
+        ("b", form, "synthesis-malformed-json") for form in TEXTS["caption"]
+    ]
     assert len({row["variant_id"] for row in output.rejects}) == 4
 
 
 def test_what_a_critic_finds_keeps_a_text_out_with_its_words() -> None:
-    found = judged(answer(text=json.dumps(TEXTS | {"caption": "Three blue cars."})))
-    failure = found.open["caption"]
+    wrong = answer(texts={"sentence": "Three blue cars."})
+    failure = judged(wrong).open["sentence"]
     assert failure.why.reason == "synthesis-ungrounded"
     assert failure.score is not None
     assert "blue" in failure.why.detail
-    without = judged(
-        answer(text=json.dumps(TEXTS | {"caption": "Three blue cars."})),
-        settings=SynthesisSettings(critics=None),
-    )
-    assert without.open == {}
+    assert judged(wrong, settings=SynthesisSettings(critics=None)).open == {}

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.synthesis.critics import CRITICS, REASONS, Candidate, CriticSettings, critique
-from pipeline.synthesis.critics.candidate import Kind, Verdict
+from pipeline.synthesis.critics.candidate import Verdict
+from pipeline.synthesis.forms import FORMS
 
 SETTINGS = CriticSettings()
 NAMES = [critic.__name__ for critic in CRITICS]
@@ -51,9 +52,9 @@ HOSTILE = [
 
 
 def say(
-    text: str, *captions: str, kind: Kind = "caption", style: str = "", others: tuple[str, ...] = ()
+    text: str, *captions: str, form: str = "sentence", style: str = "", others: tuple[str, ...] = ()
 ) -> dict[str, Verdict]:
-    candidate = Candidate(kind=kind, text=text, captions=captions, style=style, others=others)
+    candidate = Candidate(form=form, text=text, captions=captions, style=style, others=others)
     return {verdict.critic: verdict for verdict in critique(candidate, SETTINGS)}
 
 
@@ -71,27 +72,27 @@ def check(verdicts: list[Verdict]) -> None:
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("kind", ["caption", "style", "negative"])
+@pytest.mark.parametrize("form", list(FORMS))
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_text_is_judged_wherever_it_stands(text: str, kind: Kind) -> None:
+def test_hostile_text_is_judged_wherever_it_stands(text: str, form: str) -> None:
     for candidate in (
-        Candidate(kind=kind, text=text, captions=("red apple",), others=("A red apple.",)),
-        Candidate(kind=kind, text="A red apple.", captions=(text,), style=text, others=(text,)),
-        Candidate(kind=kind, text=text, captions=(text, text), others=(text,)),
+        Candidate(form=form, text=text, captions=("red apple",), others=("A red apple.",)),
+        Candidate(form=form, text="A red apple.", captions=(text,), style=text, others=(text,)),
+        Candidate(form=form, text=text, captions=(text, text), others=(text,)),
     ):
         check(critique(candidate, SETTINGS))
 
 
 @settings(deadline=None)
 @given(
-    kind=st.sampled_from(["caption", "style", "negative"]),
+    form=st.sampled_from(list(FORMS)),
     text=st.text(),
     captions=st.lists(st.text(), max_size=3).map(tuple),
     style=st.text(max_size=20),
     others=st.lists(st.text(), max_size=3).map(tuple),
 )
-def test_any_text_has_a_score_and_always_the_same(kind, text, captions, style, others) -> None:
-    candidate = Candidate(kind=kind, text=text, captions=captions, style=style, others=others)
+def test_any_text_has_a_score_and_always_the_same(form, text, captions, style, others) -> None:
+    candidate = Candidate(form=form, text=text, captions=captions, style=style, others=others)
     verdicts = critique(candidate, SETTINGS)
     check(verdicts)
     assert critique(candidate, SETTINGS) == verdicts
@@ -162,7 +163,7 @@ def test_any_of_the_captions_supports_a_text() -> None:
 def test_words_of_the_style_are_supported_in_a_style() -> None:
     text = "A stained glass window of a cat."
     style = "stained glass: A stained glass window of"
-    assert not reasons(text, "cat", kind="style", style=style)
+    assert not reasons(text, "cat", form="style", style=style)
     assert reasons(text, "cat") == {"synthesis-ungrounded"}
 
 
@@ -186,7 +187,7 @@ def test_each_unsupported_claim_lowers_the_score() -> None:
     ],
 )
 def test_negative_that_differs_passes(text: str, caption: str) -> None:
-    assert not reasons(text, caption, kind="negative")
+    assert not reasons(text, caption, form="absent")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_negative_that_differs_passes(text: str, caption: str) -> None:
     ],
 )
 def test_negative_that_the_record_states_is_named(text: str, caption: str, named: str) -> None:
-    verdict = say(text, caption, kind="negative")["grounding"]
+    verdict = say(text, caption, form="absent")["grounding"]
     assert verdict.reason == "synthesis-not-contrary"
     assert named in verdict.detail
 
@@ -239,23 +240,23 @@ def test_language_of_the_record_passes(text: str, caption: str) -> None:
 def test_grounding_says_nothing_about_words_of_another_language() -> None:
     german = CriticSettings(language="de")
     for text, reason in (("Ein roter Hund.", ""), ("Ein Hund, 3 Knochen.", "synthesis-ungrounded")):
-        candidate = Candidate(kind="caption", text=text, captions=("Hund",))
+        candidate = Candidate(form="sentence", text=text, captions=("Hund",))
         (found,) = [v for v in critique(candidate, german) if v.critic == "grounding"]
         assert found.reason == reason
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "reason"),
+    ("text", "form", "reason"),
     [
-        ("Dog.", "caption", "synthesis-too-short"),
-        ("dog", "negative", ""),
-        ("word " * 41, "caption", "synthesis-too-long"),
-        ("狗" * 41, "caption", "synthesis-too-long"),
-        ("一只狗", "caption", ""),
+        ("Dog.", "sentence", "synthesis-too-short"),
+        ("dog", "absent", ""),
+        ("word " * 41, "sentence", "synthesis-too-long"),
+        ("狗" * 41, "sentence", "synthesis-too-long"),
+        ("一只狗", "sentence", ""),
     ],
 )
-def test_length_counts_words_by_kind(text: str, kind: Kind, reason: str) -> None:
-    assert say(text, "dog", kind=kind)["length"].reason == reason
+def test_length_counts_words_by_form(text: str, form: str, reason: str) -> None:
+    assert say(text, "dog", form=form)["length"].reason == reason
 
 
 @pytest.mark.parametrize(
@@ -272,9 +273,9 @@ def test_repetition_is_free_where_the_record_repeats(text: str, caption: str, re
 
 
 def test_negative_may_list_things_that_share_words() -> None:
-    shared = say("blue heart, white heart, green heart", "red heart", kind="negative")
+    shared = say("blue heart, white heart, green heart", "red heart", form="absent")
     assert not shared["repetition"].reason
-    twice = say("blue heart, blue heart", "red heart", kind="negative")
+    twice = say("blue heart, blue heart", "red heart", form="absent")
     assert twice["repetition"].reason == "synthesis-repetitive"
 
 
@@ -290,8 +291,8 @@ def test_style_adds_its_style_to_a_long_caption() -> None:
     caption = "dog asleep on a carpet beside the fire in the kitchen of an old farm"
     style = "neon sign: A neon sign of"
     text = f"A neon sign of a {caption}."
-    assert not reasons(text, caption, kind="style", style=style, others=(f"A {caption}.",))
-    assert reasons(text, caption, kind="style", style=style, others=(text,)) == {
+    assert not reasons(text, caption, form="style", style=style, others=(f"A {caption}.",))
+    assert reasons(text, caption, form="style", style=style, others=(text,)) == {
         "synthesis-too-near"
     }
 
@@ -305,14 +306,14 @@ def test_text_that_says_nothing_of_the_record_is_too_far() -> None:
 
 
 def test_verdicts_stand_in_the_stated_order_with_all_that_is_wrong() -> None:
-    candidate = Candidate(kind="caption", text="A a <b>blue</b> saw.", captions=("red hammer",))
+    candidate = Candidate(form="sentence", text="A a <b>blue</b> saw.", captions=("red hammer",))
     found = critique(candidate, SETTINGS)
     assert [verdict.critic for verdict in found] == NAMES
     assert {verdict.critic for verdict in found if verdict.reason} >= {"language", "grounding"}
 
 
 def test_threshold_decides_and_leaves_the_score() -> None:
-    candidate = Candidate(kind="caption", text="A red hammer.", captions=("hammer",))
+    candidate = Candidate(form="sentence", text="A red hammer.", captions=("hammer",))
     strict, lenient = (
         critique(candidate, CriticSettings(min_grounding=least))[NAMES.index("grounding")]
         for least in (0.5, 0.0)

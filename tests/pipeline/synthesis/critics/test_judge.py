@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.synthesis.critics import Candidate, CriticSettings
-from pipeline.synthesis.critics.candidate import Kind
 from pipeline.synthesis.critics.judge import judge_messages, judge_schema, parse_judgement
 from tests.pipeline.synthesis.critics.test_critics import HOSTILE
 
@@ -16,26 +15,26 @@ def answer(**changes: object) -> str:
     return json.dumps({"faithful": 5, "natural": 4, "useful": 4, "why": "It is fine."} | changes)
 
 
-@pytest.mark.parametrize("kind", ["caption", "style", "negative"])
+@pytest.mark.parametrize("form", ["sentence", "style", "absent"])
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_text_stays_a_string_of_the_prompt(text: str, kind: Kind) -> None:
-    plain = Candidate(kind=kind, text="x", captions=("x",), style="x")
-    hostile = Candidate(kind=kind, text=text, captions=(text,), style=text)
+def test_hostile_text_stays_a_string_of_the_prompt(text: str, form: str) -> None:
+    plain = Candidate(form=form, text="x", captions=("x",), style="x")
+    hostile = Candidate(form=form, text=text, captions=(text,), style=text)
     (before,), (after,) = judge_messages(plain), judge_messages(hostile)
     assert before["role"] == after["role"] == "user"
     assert len(before["content"].splitlines()) == len(after["content"].splitlines())
     line = after["content"].splitlines()[1]
-    assert set(json.loads(line)) == {"record", "text"} | ({"style"} if kind == "style" else set())
+    assert set(json.loads(line)) == {"record", "text"} | ({"style"} if form == "style" else set())
     assert "<|im_" not in after["content"]
 
 
 def test_rubric_of_a_negative_asks_for_the_contrary() -> None:
     of = {
-        kind: judge_messages(Candidate(kind=kind, text="a dog", captions=("cat",)))[0]["content"]
-        for kind in ("caption", "style", "negative")
+        form: judge_messages(Candidate(form=form, text="a dog", captions=("cat",)))[0]["content"]
+        for form in ("sentence", "style", "absent")
     }
     assert len(set(of.values())) == 3
-    assert "does not show" in of["negative"]
+    assert "does not show" in of["absent"]
 
 
 def test_worst_mark_is_the_score() -> None:
