@@ -32,6 +32,7 @@ Extras = Mapping[str, Mapping[str, Any]]
 """For each part, JSON values that only this part has."""
 
 _LLM = "pipeline.synthesis.engine:EngineDataflow"
+_LLM_WITH_CLIP = "filters.clip_critic:ScoringDataflow"
 
 VOCABULARY_MODELS = ("text", "vq")
 """The fitted models whose ids make the vocabulary, and so the folder of the shards."""
@@ -42,6 +43,15 @@ FIT = Resources(num_cpus=2)
 
 def steps(recipe: Recipe) -> list[Step]:
     """All steps of a recipe; each reads only what steps before it have written."""
+    clip = FitSpec(
+        name="clip",
+        version=1,
+        reads=("records",),
+        settings=recipe.score.clip,
+        fit="filters.clip_bootstrap:fit",
+        resources=FIT,
+    )
+    asks_clip = _dataflow(recipe) == _LLM_WITH_CLIP
     return [
         StageSpec(
             name="ingest",
@@ -59,6 +69,7 @@ def steps(recipe: Recipe) -> list[Step]:
             settings=LimitSettings(limit=recipe.synthesis.limit),
             fit="pipeline.synthesis.limit:fit",
         ),
+        *([clip] if asks_clip else []),
         StageSpec(
             name="ask",
             version=2,
@@ -66,9 +77,9 @@ def steps(recipe: Recipe) -> list[Step]:
             writes="answers",
             schema=schemas.ANSWERS,
             settings=recipe.synthesis,
-            models=("synthesis",),
+            models=("synthesis", "clip") if asks_clip else ("synthesis",),
             worker="pipeline.synthesis.engine:SilentWorker",
-            dataflow=None if recipe.synthesis.limit == 0 else _LLM,
+            dataflow=_dataflow(recipe),
             resources=resources_of(recipe.synthesis),
         ),
         StageSpec(
@@ -80,14 +91,7 @@ def steps(recipe: Recipe) -> list[Step]:
             settings=recipe.synthesis,
             worker="pipeline.synthesis.judge:JudgeWorker",
         ),
-        FitSpec(
-            name="clip",
-            version=1,
-            reads=("records",),
-            settings=recipe.score.clip,
-            fit="filters.clip_bootstrap:fit",
-            resources=FIT,
-        ),
+        *([] if asks_clip else [clip]),
         FitSpec(
             name="vq",
             version=1,
@@ -176,9 +180,21 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
                 "model": model_fingerprint(recipe.synthesis.model),
             }
             return {part.name: decides for part in corpus.parts}
+        case "synthesize":
+            critics = recipe.synthesis.critics
+            judges = {"critics": critics.model_dump(mode="json") if critics else None}
+            return {part.name: judges for part in corpus.parts}
         case "shards":
             return _shard_extras(recipe, corpus)
     return {}
+
+
+def _dataflow(recipe: Recipe) -> str | None:
+    """Who answers the requests; nobody where the recipe asks no LLM."""
+    if recipe.synthesis.limit == 0:
+        return None
+    critics = recipe.synthesis.critics
+    return _LLM_WITH_CLIP if critics and critics.max_clip_loss is not None else _LLM
 
 
 def vocabulary(corpus: Corpus) -> Vocabulary:

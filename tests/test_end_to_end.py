@@ -11,6 +11,7 @@ import webdataset
 
 from jobs.run import open_corpus
 from pipeline.ledger.audit import audit
+from pipeline.synthesis.forms import KINDS
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "jobs" / "recipes" / "tiny.yaml"
@@ -47,11 +48,11 @@ def test_every_source_record_is_in_the_shards_or_in_the_rejects_once(corpus):
     assert not [finding for finding in audit(corpus) if finding.faults]
 
 
-def test_the_llm_wrote_captions_styles_and_negatives(corpus):
+def test_the_llm_wrote_texts_of_the_kinds_that_it_was_asked_for(corpus):
     rows = corpus.query("SELECT kind, text, model, style FROM variants").fetchall()
     # How many pass the critics is up to so small a model.
     assert rows
-    assert {kind for kind, *_ in rows} <= {"caption", "style", "negative"}
+    assert {kind for kind, *_ in rows} <= set(KINDS)
     assert all(text.strip() for _, text, *_ in rows)
     assert all(model.startswith("smollm2-135m-instruct@") for _, _, model, _ in rows)
     assert all((kind == "style") == (style is not None) for kind, _, _, style in rows)
@@ -59,7 +60,7 @@ def test_the_llm_wrote_captions_styles_and_negatives(corpus):
 
 def test_what_the_llm_was_asked_for_is_there_or_rejected(corpus):
     ((records, asked),) = corpus.query(
-        "SELECT count(DISTINCT record_id), sum(len(kinds))::BIGINT FROM answers"
+        "SELECT count(DISTINCT record_id), sum(len(forms))::BIGINT FROM answers"
     ).fetchall()
     assert records == 8
     ((written,),) = corpus.query("SELECT count(*) FROM variants").fetchall()

@@ -136,8 +136,13 @@ ANSWERS = pa.schema(
     [
         _RECORD_ID,
         _column("kind", pa.string(), "The kind of text that was asked for"),
-        _column("attempt", pa.int32(), "Which try this was, from 1"),
-        _column("forms", pa.list_(pa.string()), "The forms of it that were asked for"),
+        _column(
+            "role",
+            pa.string(),
+            "`write`, or what judges the texts of that attempt: `clip`, or `judge` for the LLM",
+        ),
+        _column("attempt", pa.int32(), "Which try this was, or is judged, from 1"),
+        _column("forms", pa.list_(pa.string()), "The forms of it that were asked for, or judged"),
         _column("style", pa.string(), "The visual style that the record has drawn"),
         _NEXT_ID,
         _column("text", pa.string(), "The answer as it came; null without one", nullable=True),

@@ -38,7 +38,7 @@ def keep(task: Task, answers: Sequence[Row]) -> None:
 def kept(task: Task) -> dict[str, list[Row]]:
     """The answers that a part has so far: for each record, in the order of their turns."""
     folder = _folder(task)
-    found: dict[tuple[str, str, int], Row] = {}
+    found: dict[tuple[Any, ...], Row] = {}
     for name in sorted(names_in(folder)):
         if name.endswith(".parquet"):
             found |= {_key(row): row for row in read_table(folder / name).to_pylist()}
@@ -88,8 +88,8 @@ def _counts(task: Task) -> Counts:
     return read_json(path) if path.exists() else {}
 
 
-def _key(row: Mapping[str, Any]) -> tuple[str, str, int]:
-    return row["record_id"], row["kind"], row["attempt"]
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["record_id"], row["role"], row["kind"], row["attempt"]
 
 
 def _folder(task: Task) -> Path:

@@ -83,4 +83,4 @@ class Gate:
 
 def key_of(row: Mapping[str, Any]) -> Key:
     """What tells a request from all others of a run."""
-    return f"{row['record_id']} {row['kind']} {row['attempt']}"
+    return f"{row['record_id']} {row['role']} {row['kind']} {row['attempt']}"

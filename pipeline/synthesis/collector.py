@@ -19,6 +19,7 @@ from pipeline.engine.worker import Advance, leave, send_again, task_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.allocation import form_arm, style_arm
 from pipeline.synthesis.budget import SPENT, key_of
+from pipeline.synthesis.critics.clip import OWN, write_clip_scores
 from pipeline.synthesis.judge import judge
 from pipeline.synthesis.prompts import Prompts
 from pipeline.synthesis.requests import (
@@ -44,12 +45,14 @@ class Collector:
         prompts: Prompts,
         cut: float,
         model: str,
+        scorer: Any = None,  # noqa: ANN401 - `filters` has it: see `EngineDataflow.scorer`
         budget: Any = None,  # noqa: ANN401 - Ray's types know nothing of an async actor's methods
     ) -> None:
         self._settings = settings
         self._prompts = prompts
         self._cut = cut
         self._model = model
+        self._scorer = scorer
         self._budget = budget
         self._rounds: dict[str, _Round] = defaultdict(_Round)
 
@@ -63,7 +66,7 @@ class Collector:
         by_part: dict[str, list[Row]] = defaultdict(list)
         for answer in batch.to_pylist():
             if answer[ERROR_COLUMN] == PASSED_BY:
-                rows.append(json.loads(answer["row"]))
+                rows.append(self._pass_on(json.loads(answer["row"]), answer["started"]))
             else:
                 by_part[answer["row"]].append(answer)
         for row, given in by_part.items():
@@ -96,18 +99,63 @@ class Collector:
         del self._rounds[row["part"]]
         return [self._send_on(row, task, now, given[0]["started"])]
 
+    def _pass_on(self, row: dict[str, str], started: float) -> dict[str, str]:
+        """A row that asked for nothing: of another stage, or of a part that is complete."""
+        task = task_of(row, STAGE)
+        return self._send_on(row, task, _Round(), started) if task else row
+
     def _send_on(
         self, row: dict[str, str], task: Task, now: _Round, started: float
     ) -> dict[str, str]:
         if now.is_cut_short:
             return leave(row, STAGE, SPENT)
         captions, given = select_records(task.work, self._cut), answers.kept(task)
+        if self._scorer is not None:
+            self._keep_clip_scores(task, captions, given)
+            given = answers.kept(task)
         if self._settings.has_budget:
             answers.count(task, self._outcomes(captions, given, now))
         more = open_requests(task, captions, given, settings=self._settings, prompts=self._prompts)
         if next(more, None) is None:
             return conclude(row, task, captions, given, started)
         return send_again(row, STAGE) if self._has_room() else leave(row, STAGE, SPENT)
+
+    def _keep_clip_scores(
+        self,
+        task: Task,
+        captions: Mapping[str, Sequence[str]],
+        given: Mapping[str, Sequence[Row]],
+    ) -> None:
+        """Have CLIP judge the texts that wait for it."""
+        waiting: list[tuple[Row, dict[str, str]]] = []
+        for own in given.values():
+            found = judge(self._settings, self._prompts, captions, own)
+            for answer in own:
+                texts = {
+                    form: text.text
+                    for form, text in found.pending.items()
+                    if text.answer is answer and "clip" in text.roles
+                }
+                if texts:
+                    waiting.append((answer, texts))
+        if not waiting:
+            return
+        scores = self._scorer(
+            task.work,
+            [
+                (answer["record_id"], {OWN: captions[answer["record_id"]][0], **texts})
+                for answer, texts in waiting
+            ],
+        )
+        said = {
+            "role": "clip", "model": self._scorer.name, "prompt": "", "seed": 0, "temperature": 0.0,
+            "top_p": 1.0, "max_tokens": 0, "num_prompt_tokens": 0, "num_output_tokens": 0,
+        }  # fmt: skip
+        rows = [
+            {**answer, **said, "forms": list(texts), "text": write_clip_scores(found)}
+            for (answer, texts), found in zip(waiting, scores, strict=True)
+        ]
+        answers.keep(task, rows)
 
     def _has_room(self) -> bool:
         """Whether another round is worth starting the engines for."""
@@ -143,14 +191,16 @@ class Collector:
 
     def _answer(self, row: Row) -> Row:
         """A row of the table `answers`."""
-        same = ("record_id", "kind", "attempt", "forms", "style", "temperature", "seed")
+        same = ("record_id", "kind", "role", "attempt", "forms", "style", "temperature", "seed")
         return {name: row[name] for name in same} | {
             "next_id": row["next_id"] or None,
             # `ray.data.llm` gives a refused request an empty text.
             "text": None if row[ERROR_COLUMN] else row["generated_text"],
             "error": row[ERROR_COLUMN] or None,
             "model": self._model,
-            "prompt": self._prompts.fingerprint_of(row["kind"]),
+            "prompt": self._prompts.fingerprint_of(
+                row["kind"] if row["role"] == "write" else row["role"]
+            ),
             "top_p": self._settings.top_p,
             "max_tokens": self._settings.max_tokens,
             "num_prompt_tokens": row.get("num_input_tokens"),

@@ -40,6 +40,9 @@ class EngineDataflow:
     Source: none.
     """
 
+    scorer: Any = None
+    """Scores texts with their pictures; `filters.clip_critic` sets it, as CLIP lives there."""
+
     def __init__(self, settings: SynthesisSettings, models: Mapping[str, Path]) -> None:
         self._settings = settings
         self._cut = read_cut(models["synthesis"])
@@ -82,6 +85,7 @@ class EngineDataflow:
                 "settings": settings,
                 "prompts": prompts,
                 "cut": self._cut,
+                "scorer": self.scorer,
                 "budget": self._budget,
                 "model": f"{settings.model}@{model_fingerprint(settings.model)}",
             },

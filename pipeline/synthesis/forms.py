@@ -22,14 +22,14 @@ OPENING = "OPENING"
 """Stands in a pattern for how a text in the style begins."""
 
 
-def _words(most: int, *, but: str = ".") -> str:
-    """Pattern of two to `most` words without some characters."""
+def words_pattern(most: int, *, but: str = ".") -> str:
+    """Regular expression of two to `most` words without some characters, nor quotes."""
     word = rf'[^"\\\n{but} ]+'
     return rf"{word}( {word}){{1,{most - 1}}}"
 
 
 def _sentence(most: int) -> str:
-    return rf"{_words(most)}\."
+    return rf"{words_pattern(most)}\."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ FORMS = {
         Form(
             name="question",
             kind="text",
-            pattern=rf"^{_words(14, but='.?')}\? {_sentence(24)}$",
+            pattern=rf"^{words_pattern(14, but='.?')}\? {_sentence(24)}$",
             max_characters=240,
             min_words=6,
             max_words=60,
@@ -132,7 +132,7 @@ FORMS = {
         Form(
             name="dialogue",
             kind="text",
-            pattern=rf"^A: {_words(14, but=':')}[.!?] B: {_words(14, but=':')}[.!?]$",
+            pattern=rf"^A: {words_pattern(14, but=':')}[.!?] B: {words_pattern(14, but=':')}[.!?]$",
             max_characters=240,
             min_words=6,
             max_words=60,

@@ -6,9 +6,10 @@ loop has left: both see the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.engine.fingerprint import fingerprint
@@ -16,6 +17,8 @@ from pipeline.engine.schemas import original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.synthesis.critics import critique
 from pipeline.synthesis.critics.candidate import Candidate, Verdict
+from pipeline.synthesis.critics.clip import parse_clip_scores
+from pipeline.synthesis.critics.judge import parse_judgement
 from pipeline.synthesis.forms import FORMS, KINDS
 from pipeline.synthesis.parsing import Rejected, parse
 from pipeline.synthesis.prompts import Prompts, load_prompts, shorten
@@ -25,6 +28,9 @@ STAGE = "synthesize"
 
 Answer = Mapping[str, Any]
 """A row of the table `answers`."""
+
+ROLES = ("write", "clip", "judge")
+"""What an answer does: gives texts, or says of them how CLIP or the LLM finds them."""
 
 _BESIDE_A_PICTURE = {"caption", "style"}  # kinds whose texts must differ from one another
 
@@ -49,19 +55,48 @@ class Failure:
 
 
 @dataclass(slots=True, kw_only=True)
+class Pending:
+    """A text that the critics without a model have taken.
+
+    Attributes:
+        text: the text.
+        answer: the answer that it is from.
+        roles: who has to say something of it still.
+    """
+
+    text: str
+    answer: Answer
+    roles: set[str]
+
+
+@dataclass(slots=True, kw_only=True)
 class Judgement:
     """What a record has after some answers.
 
     Attributes:
         accepted: for each form that is written, its text and the answer that it is from.
+        pending: for each form, a text that a model is still to judge.
         failures: the texts that were not taken, in their order.
         open: for each form that is still to be written, its last failure. What an engine has
             refused is not open: it would refuse the same prompt again.
     """
 
     accepted: dict[str, tuple[str, Answer]] = field(default_factory=dict)
+    pending: dict[str, Pending] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     open: dict[str, Failure] = field(default_factory=dict)
+
+    def fail(self, failure: Failure) -> None:
+        """Take in that a text is not good enough."""
+        self.failures.append(failure)
+        self.open[failure.form] = failure
+        self.pending.pop(failure.form, None)
+
+    def settle(self, form: str) -> None:
+        """Accept a text that nobody is to judge any more."""
+        if form in self.pending and not self.pending[form].roles:
+            done = self.pending.pop(form)
+            self.accepted[form] = (done.text, done.answer)
 
 
 def judge(
@@ -76,25 +111,83 @@ def judge(
         settings: how long an answer may be, and from where on the critics take a text.
         prompts: those that were asked with.
         captions: what the records of the part state, by id, the caption that is rewritten first.
-        answers: the record's rows of `answers`, attempt by attempt.
+        answers: the record's rows of `answers`, in the order of their turns.
     """
     found = Judgement()
     for answer in answers:
-        forms = [name for name in answer["forms"] if name not in found.accepted]
+        if answer["role"] != "write":
+            _hear(settings, answer, found)
+            continue
+        taken = found.accepted.keys() | found.pending.keys()
+        forms = [name for name in answer["forms"] if name not in taken]
         if answer["error"] is not None:
             why = Rejected("synthesis-engine-error", shorten(answer["error"]))
             for name in forms:
-                found.failures.append(Failure(answer=answer, form=name, text="", why=why))
-                found.open.pop(name, None)
+                found.fail(Failure(answer=answer, form=name, text="", why=why))
+                del found.open[name]
             continue
         for name, result in _read(settings, prompts, captions, answer, forms, found):
-            if isinstance(result, str):
-                found.accepted[name] = (result, answer)
-                found.open.pop(name, None)
-            else:
-                found.failures.append(result)
-                found.open[name] = result
+            if isinstance(result, Failure):
+                found.fail(result)
+                continue
+            found.open.pop(name, None)
+            roles = set(further_roles(settings, name))
+            found.pending[name] = Pending(text=result, answer=answer, roles=roles)
+            found.settle(name)
     return found
+
+
+def further_roles(settings: SynthesisSettings, form: str) -> Iterator[str]:
+    """Which models have to judge a text of a form."""
+    critics = settings.critics
+    if critics is not None and critics.max_clip_loss is not None and FORMS[form].kind == "caption":
+        yield "clip"
+    if critics is not None and critics.judge:
+        yield "judge"
+
+
+def candidate_of(
+    prompts: Prompts,
+    captions: Mapping[str, Sequence[str]],
+    answer: Answer,
+    form: str,
+    text: str,
+    own: Mapping[str, str] = MappingProxyType({}),
+) -> Candidate:
+    """A text of an answer as the critics see it, beside the record's other texts by form."""
+    style = answer["style"]
+    return Candidate(
+        form=form,
+        text=text,
+        captions=(*captions[answer["record_id"]], *captions.get(answer["next_id"] or "", ())),
+        style=f"{style}: {prompts.styles[style]}" if form == "style" else "",
+        others=tuple(other for taken, other in own.items() if _are_rivals(form, taken)),
+    )
+
+
+def _hear(settings: SynthesisSettings, answer: Answer, found: Judgement) -> None:
+    """Take in what a model says of the texts of one attempt; nothing is said of no answer."""
+    assert settings.critics is not None, "without critics no model is asked"  # noqa: S101
+    for name in answer["forms"]:
+        waiting = found.pending.get(name)
+        if waiting is None or waiting.answer["attempt"] != answer["attempt"]:
+            continue
+        verdict = None
+        if answer["error"] is None and answer["role"] == "judge":
+            verdict = parse_judgement(answer["text"], name, settings.critics)
+        elif answer["error"] is None:
+            verdict = parse_clip_scores(answer["text"], name, settings.critics)
+        waiting.roles.discard(answer["role"])
+        if verdict is not None and verdict.reason:
+            why = Rejected(verdict.reason, verdict.detail)
+            found.fail(
+                Failure(
+                    answer=waiting.answer, form=name, text=waiting.text, why=why,
+                    score=verdict.score,
+                )
+            )  # fmt: skip
+        else:
+            found.settle(name)
 
 
 def _read(
@@ -107,13 +200,12 @@ def _read(
 ) -> list[tuple[str, str | Failure]]:
     """For each form of one answer, its text, or why it was not taken."""
     own = {name: text for name, (text, _) in found.accepted.items()}
-    stated = tuple(captions[answer["record_id"]])
-    opening = prompts.styles[answer["style"]]
+    own |= {name: waiting.text for name, waiting in found.pending.items()}
     parsed = parse(
         answer["text"],
         forms=forms,
-        caption=stated[0],
-        opening=opening,
+        caption=captions[answer["record_id"]][0],
+        opening=prompts.styles[answer["style"]],
         own=own,
         complete=answer["num_output_tokens"] < settings.max_tokens,
     )
@@ -125,13 +217,7 @@ def _read(
             results.append((name, failure))
             continue
         text = parsed.texts[name]
-        candidate = Candidate(
-            form=name,
-            text=text,
-            captions=(*stated, *captions.get(answer["next_id"] or "", ())),
-            style=f"{answer['style']}: {opening}" if name == "style" else "",
-            others=tuple(other for taken, other in own.items() if _are_rivals(name, taken)),
-        )
+        candidate = candidate_of(prompts, captions, answer, name, text, own)
         verdict = _criticise(candidate, settings)
         if verdict is None:
             own[name] = text
@@ -196,9 +282,9 @@ class JudgeWorker:
         return Output(rows=variants, rejects=rejects)
 
 
-def turn(answer: Answer) -> tuple[int, int]:
+def turn(answer: Answer) -> tuple[int, int, int]:
     """In which order a record's answers are judged: by attempt, captions first."""
-    return answer["attempt"], KINDS.index(answer["kind"])
+    return answer["attempt"], ROLES.index(answer["role"]), KINDS.index(answer["kind"])
 
 
 def captions_of(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -28,6 +28,9 @@ VERSION = 3
 """Raised when the code changes a prompt or what is made of an answer."""
 
 STYLES = "styles.yaml"
+JUDGE = "judge"
+"""The template of the LLM as a judge, beside those of the kinds."""
+
 PACKAGED = Path(__file__).parent / "templates"
 
 MAX_CAPTION = 400
@@ -60,7 +63,7 @@ class Prompts:
         return fingerprint(templates=templates, styles=dict(self.styles), version=VERSION)
 
     def fingerprint_of(self, kind: str) -> str:
-        """The same for what decides the prompts of one kind."""
+        """The same for what decides the prompts of one kind, or of the judge."""
         styles = dict(self.styles) if kind == "style" else {}
         return fingerprint(template=self.templates[kind], styles=styles, version=VERSION)
 
@@ -93,7 +96,10 @@ def load_prompts(settings: SynthesisSettings) -> Prompts:
             f"synthesis.templates: {folder} has none of {names}", "Put at least one of them there."
         )
     templates = {
-        kind: _read(path if path.exists() else PACKAGED / path.name) for kind, path in paths.items()
+        name: _read(folder / template_name(name))
+        if (folder / template_name(name)).exists()
+        else _read(PACKAGED / template_name(name))
+        for name in (*KINDS, JUDGE)
     }
     styles = _read_styles(settings.styles or PACKAGED / STYLES)
     prompts = Prompts(templates=templates, styles=styles)

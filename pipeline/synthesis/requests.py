@@ -15,10 +15,11 @@ from pipeline.engine.stage import Work
 from pipeline.engine.worker import PartDone, add_result, task_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.allocation import Chances, draw_style, form_arm, is_drawn
+from pipeline.synthesis.critics.judge import judge_messages, judge_schema
 from pipeline.synthesis.forms import KINDS, Kind, forms_of, json_schema
-from pipeline.synthesis.judge import Answer, Failure, Judgement, captions_of, judge
+from pipeline.synthesis.judge import Answer, Failure, Judgement, candidate_of, captions_of, judge
 from pipeline.synthesis.limit import chance
-from pipeline.synthesis.prompts import Fault, Prompts, build_messages, compact_json
+from pipeline.synthesis.prompts import JUDGE, Fault, Prompts, build_messages, compact_json
 from pipeline.synthesis.related import link_related
 from pipeline.synthesis.settings import SynthesisSettings
 
@@ -31,8 +32,8 @@ PASSED_BY = "nothing to ask"
 """The error of a row of the chain that has no request for the engine."""
 
 CARRIED = (
-    "row", "num_requests", "started", "record_id", "kind", "forms", "style", "next_id", "seed",
-    "temperature", "attempt",
+    "row", "num_requests", "started", "record_id", "kind", "role", "forms", "style", "next_id",
+    "seed", "temperature", "attempt",
 )  # fmt: skip
 """What an answered row must still have of its request."""
 
@@ -67,14 +68,13 @@ def read_requests(
     A row for which nothing is to be asked is passed by the engines: it comes as a request that is
     marked as one that an engine has refused, since `ray.data.llm` leaves those alone.
     """
-    task = task_of(row, STAGE)
-    if task is None:
-        return [_passing(row, settings, prompts)]
     started = time.time()
-    captions, given = select_records(task.work, cut), answers.kept(task)
-    requests = list(open_requests(task, captions, given, settings=settings, prompts=prompts))
+    requests: list[Row] = []
+    if task := task_of(row, STAGE):
+        captions, given = select_records(task.work, cut), answers.kept(task)
+        requests = list(open_requests(task, captions, given, settings=settings, prompts=prompts))
     if not requests:
-        return [_passing(conclude(row, task, captions, given, started), settings, prompts)]
+        return [_passing(row, settings, prompts) | {"started": started}]
     common = {"row": json.dumps(row), "num_requests": len(requests), "started": started}
     return [request | common for request in requests]
 
@@ -153,6 +153,7 @@ class _Writer:
     def requests(self, record_id: str, own: Sequence[Answer]) -> Iterator[Row]:
         """What is to be asked about a record after its answers so far."""
         found = judge(self.settings, self.prompts, self.captions, own)
+        yield from self._judgements(record_id, own, found)
         styles, seed = self.prompts.styles, str(self.settings.seed)
         style = own[0]["style"] if own else draw_style(self.chances(1), styles, seed, record_id)
         left = self.settings.tokens_per_record
@@ -161,7 +162,9 @@ class _Writer:
         # In an order of the record's own: tokens that do not suffice for all kinds are then
         # missing for another one each time.
         for kind in sorted(KINDS, key=lambda kind: unit_interval("turn", record_id, kind)):
-            attempt = 1 + sum(answer["kind"] == kind for answer in own)
+            attempt = 1 + sum(
+                answer["kind"] == kind and answer["role"] == "write" for answer in own
+            )
             if attempt > self.settings.attempts or not self._takes_kind(record_id, kind):
                 continue
             if left is not None and left < self.settings.max_tokens:
@@ -169,7 +172,31 @@ class _Writer:
             if forms := self._open_forms(record_id, kind, attempt, found):
                 left = None if left is None else left - self.settings.max_tokens
                 faults = [_fault(found.open[form]) for form in forms if attempt > 1]
-                yield self.request(record_id, kind, attempt, forms, style=style, faults=faults)
+                yield self.write(record_id, kind, attempt, forms, style=style, faults=faults)
+
+    def _judgements(self, record_id: str, own: Sequence[Answer], found: Judgement) -> Iterator[Row]:
+        """What the LLM is to judge: a request for the texts of each answer that wait for that."""
+        for answer in own:
+            forms = [
+                form
+                for form, waiting in found.pending.items()
+                if waiting.answer is answer and waiting.roles == {"judge"}
+            ]
+            if forms:
+                candidates = [
+                    candidate_of(
+                        self.prompts, self.captions, answer, form, found.pending[form].text
+                    )
+                    for form in forms
+                ]
+                yield {
+                    **self._request(record_id, answer["kind"], answer["attempt"], forms, "judge"),
+                    "style": answer["style"],
+                    "next_id": answer["next_id"] or "",
+                    "temperature": 0.0,
+                    "messages": judge_messages(self.prompts.templates[JUDGE], candidates),
+                    "sampling_params": self._sampling(0.0, 0, judge_schema(forms)),
+                }
 
     def _takes_kind(self, record_id: str, kind: Kind) -> bool:
         """Whether a record is among the share that a kind is asked about."""
@@ -185,7 +212,7 @@ class _Writer:
             and is_drawn(self.chances(attempt), form_arm(form, attempt), record_id)
         ]
 
-    def request(
+    def write(
         self,
         record_id: str,
         kind: Kind,
@@ -195,22 +222,16 @@ class _Writer:
         style: str,
         faults: Sequence[Fault] = (),
     ) -> Row:
-        """What an engine is asked, and what the collector wants to know of it."""
-        settings = self.settings
+        """A request for texts."""
         next_id = self.nexts.get(record_id, "") if kind == "interleave" else ""
-        drawn = unit_interval("seed", str(settings.seed), record_id, kind, str(attempt))
-        seed = int(drawn * 2**31)
-        schema = json_schema(forms, self.prompts.styles[style])
+        drawn = unit_interval("seed", str(self.settings.seed), record_id, kind, str(attempt))
+        seed, temperature = int(drawn * 2**31), self.settings.temperature
         return {
-            "record_id": record_id,
-            "kind": kind,
-            "forms": list(forms),
+            **self._request(record_id, kind, attempt, forms, "write"),
             "style": style,
             "next_id": next_id,
             "seed": seed,
-            "temperature": settings.temperature,
-            "attempt": attempt,
-            ERROR_COLUMN: "",
+            "temperature": temperature,
             "messages": build_messages(
                 self.prompts,
                 kind,
@@ -219,14 +240,28 @@ class _Writer:
                 next_caption=self.captions[next_id][0] if next_id else "",
                 faults=faults,
             ),
-            "sampling_params": {
-                "temperature": settings.temperature,
-                "top_p": settings.top_p,
-                "max_tokens": settings.max_tokens,
-                "seed": seed,
-                # As text: Arrow would give every schema the union of all schemas' fields.
-                "structured_outputs": {"json": compact_json(schema)},
-            },
+            "sampling_params": self._sampling(
+                temperature, seed, json_schema(forms, self.prompts.styles[style])
+            ),
+        }
+
+    def _request(
+        self, record_id: str, kind: str, attempt: int, forms: Sequence[str], role: str
+    ) -> Row:
+        """What the collector wants to know of a request."""
+        return {
+            "record_id": record_id, "kind": kind, "role": role, "attempt": attempt,
+            "forms": list(forms), "seed": 0, ERROR_COLUMN: "",
+        }  # fmt: skip
+
+    def _sampling(self, temperature: float, seed: int, schema: Mapping[str, object]) -> Row:
+        return {
+            "temperature": temperature,
+            "top_p": self.settings.top_p,
+            "max_tokens": self.settings.max_tokens,
+            "seed": seed,
+            # As text: Arrow would give every schema the union of all schemas' fields.
+            "structured_outputs": {"json": compact_json(schema)},
         }
 
 
@@ -244,4 +279,4 @@ def _passing(row: dict[str, str], settings: SynthesisSettings, prompts: Prompts)
     )
     style = next(iter(prompts.styles))
     marks = {"row": json.dumps(row), "num_requests": 0, "started": 0.0, ERROR_COLUMN: PASSED_BY}
-    return nobody.request("", "caption", 1, ["sentence"], style=style) | marks
+    return nobody.write("", "caption", 1, ["sentence"], style=style) | marks

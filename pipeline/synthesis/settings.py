@@ -68,9 +68,9 @@ class SynthesisSettings(Settings):
     """With a budget, forms, rewrites and styles that the critics seldom take are asked for less
     often, but with at least this chance; 1 asks for all alike. Default: ours."""
 
-    critics: CriticSettings | None = CriticSettings()
+    critics: CriticSettings | None = Field(default=CriticSettings(), exclude=True)
     """From where on the critics take a text; null leaves them out, and a text passes when its form
-    is right."""
+    is right. A changed one judges what there is anew, and asks for nothing again."""
 
     seed: int = 0
     """Every record draws its sampling seed and its style from this number and its own id."""

@@ -10,12 +10,14 @@ from safetensors.torch import load_file
 
 from filters.clip import ClipScorer, create_model, tokenize
 from filters.clip_bootstrap import fit, fold_of, weights_name
+from filters.clip_critic import ClipCritic
 from filters.score import ScoreWorker
 from filters.settings import ClipSettings, ScoreSettings
 from pipeline import images
 from pipeline.engine.fingerprint import hash_bytes
 from pipeline.engine.schemas import RECORDS, SCORES, VARIANTS
 from pipeline.engine.stage import FitInputs, Work
+from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
 from pipeline.sources.shapes import draw
@@ -162,3 +164,15 @@ def test_a_corpus_without_pictures_says_what_to_do(tmp_path):
     inputs = FitInputs(tables={"records": [tmp_path / "records.parquet"]}, models={})
     with pytest.raises(UserError, match="no pictures"):
         list(fit(CLIP_SETTINGS, inputs, tmp_path))
+
+
+def test_clip_critic_gives_the_scores_that_the_table_has(corpus, scores):
+    commit_json(corpus / "clip" / "model.json", {"settings": CLIP_SETTINGS.model_dump()})
+    work = Work(part="p", inputs={"records": corpus / "records.parquet"})
+    critic = ClipCritic(corpus / "clip")
+    texts = [("r003", {"v1": "a shape"}), ("r004", {"original-de": "eine Form"})]
+    found = critic(work, [*texts, ("r003", {"other": "a cat"})])
+    stored = {(row["record_id"], row["variant_id"]): row["clip_score"] for row in scores}
+    assert found[0]["v1"] == pytest.approx(stored["r003", "v1"], abs=1e-5)
+    assert found[1]["original-de"] == pytest.approx(stored["r004", "original-de"], abs=1e-5)
+    assert list(found[2]) == ["other"]

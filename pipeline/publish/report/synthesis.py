@@ -11,6 +11,7 @@ from pipeline.synthesis.forms import FORMS
 _ASKED = """
     WITH asked AS (
         SELECT record_id, attempt, kind, style, unnest(forms) AS form FROM answers
+        WHERE role = 'write'
     ), accepted AS (
         SELECT record_id, attempt, form FROM variants
     )

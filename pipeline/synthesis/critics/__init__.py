@@ -1,7 +1,8 @@
 """The critics: small functions from a text to a score and a reason, without the LLM.
 
-They look at what an answer has already been cut into (`prompts.parse`); the LLM as a judge, for
-whom `judge.py` has the words, comes after them.
+They look at what an answer has already been cut into (`parsing.parse`). What they take may have to
+pass a model, too: CLIP, which sees the picture, and the LLM as a judge, for whom `judge.py` has the
+words.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ REASONS = {
     "synthesis-ungrounded": "states what the record does not",
     "synthesis-not-contrary": "is a negative that names what the record states",
     "synthesis-too-far": "leaves out what the record states",
+    "synthesis-judged-poor": "has a bad mark from the LLM as a judge",
+    "synthesis-clip-loss": "fits the picture much less than the record's own caption does",
     "synthesis-too-near": "is nearly the record's caption or another of its texts",
 }
 """The reject codes of the critics, and what a text with them does."""

@@ -44,5 +44,14 @@ class CriticSettings(Settings):
     """How much of what the record states a text has to say, or how much of what it says has to be
     stated: the larger of the two shares."""
 
+    max_clip_loss: float | None = Field(default=None, ge=0, le=2)
+    """How much lower than the record's own caption a caption may score with the picture, in cosine
+    of the corpus's CLIP model; null leaves CLIP to `select`. The LLM then waits until that model is
+    fitted, and a model that is fitted anew has it write anew."""
+
+    judge: bool = False
+    """Whether the LLM judges what the others took, by a rubric. Default: ours; the embedded model's
+    marks say nothing, and each round of judging costs as much as a round of writing."""
+
     min_judgement: float = Field(default=0.5, ge=0, le=1)
     """The worst of the marks that the LLM as a judge gives, 1 to 5 as 0 to 1, at least."""

@@ -134,7 +134,8 @@ def keep_answers():
         table = root / "tables" / "answers" / print_ / f"{part}.parquet"
         task = Task(work=Work(part=part), output=table, rejects=table)
         row = dict.fromkeys(ANSWERS.names, "-") | {
-            "record_id": record_id, "kind": "caption", "forms": [], "attempt": 1, "seed": 1,
+            "record_id": record_id, "kind": "caption", "role": "write", "forms": [],
+            "attempt": 1, "seed": 1,
             "temperature": 0.3, "top_p": 1.0, "max_tokens": 160, "num_prompt_tokens": 1,
             "num_output_tokens": 1,
         }  # fmt: skip

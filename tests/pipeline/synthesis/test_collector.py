@@ -18,6 +18,8 @@ from pipeline.engine.worker import Advance, Left, PartDone, again_of, results_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.budget import SPENT
 from pipeline.synthesis.collector import Collector
+from pipeline.synthesis.critics.settings import CriticSettings
+from pipeline.synthesis.judge import judge
 from pipeline.synthesis.prompts import load_prompts
 from pipeline.synthesis.requests import ERROR_COLUMN, PASSED_BY, STAGE, read_requests
 from pipeline.synthesis.settings import SynthesisSettings
@@ -182,6 +184,7 @@ def test_part_whose_answers_are_all_there_is_committed_without_an_engine(tmp_pat
     answers.keep(task, [row_of_answers])  # killed between this and the commit
     (passing,) = requests_of(row)
     assert passing[ERROR_COLUMN] == PASSED_BY
+    gather(collector(), [passing])
     assert len(committed(task)) == 1
 
 
@@ -196,6 +199,7 @@ def test_bytes_do_not_depend_on_order_batches_or_kills(tmp_path_factory, seed, d
     while not broken.output.exists():
         requests = requests_of(chain_row(broken))
         if requests[0][ERROR_COLUMN] == PASSED_BY:
+            gather(into, requests)
             break
         order = data.draw(st.permutations(requests))
         size = data.draw(st.integers(1, 6))
@@ -290,3 +294,43 @@ def test_part_whose_requests_found_no_room_in_the_budget_stays_open(tmp_path: Pa
     assert list(results_of(told)) == [Advance(stage=STAGE, num_records=1, num_tokens=30)]
     (left,) = requests_of(row)  # the next run
     assert left["record_id"] == second["record_id"]
+
+
+def test_llm_judges_in_a_round_of_its_own_and_its_reason_reaches_the_rewrite(
+    tmp_path: Path,
+) -> None:
+    critics = CriticSettings(judge=True)
+    settings = SynthesisSettings(attempts=2, shares={"caption": 1}, critics=critics)
+    task = make_task(tmp_path, "a", 1)
+    into, row = collector(settings), chain_row(task)
+    (request,) = requests_of(row, settings)
+    sent, _ = gather(into, [answered(request)])
+    row = again_of(sent) or row
+    (asked,) = requests_of(row, settings)
+    assert (asked["role"], asked["attempt"], asked["forms"]) == ("judge", 1, list(GOOD))
+    marks = {"faithful": 5, "natural": 5, "useful": 5, "why": "nothing"}
+    said = dict.fromkeys(GOOD, marks) | {"dense": {**marks, "useful": 1, "why": "says less"}}
+    sent, _ = gather(into, [answered(asked, generated_text=json.dumps(said))])
+    (retry,) = requests_of(again_of(sent) or row, settings)
+    assert (retry["role"], retry["attempt"], retry["forms"]) == ("write", 2, ["dense"])
+    assert json.loads(retry["messages"][-1]["content"])["because"] == {"dense": "says less"}
+
+
+def test_clip_judges_before_the_part_goes_on(tmp_path: Path) -> None:
+    def scorer(_work: Work, texts: Sequence[tuple[str, dict[str, str]]]) -> list[dict[str, float]]:
+        return [{name: 0.0 if name == "dense" else 0.5 for name in each} for _, each in texts]
+
+    scorer.name = "clip@0"  # type: ignore[attr-defined]
+    critics = CriticSettings(max_clip_loss=0.1)
+    settings = SynthesisSettings(attempts=1, shares={"caption": 1}, critics=critics)
+    task = make_task(tmp_path, "a", 2)
+    into = Collector(settings=settings, prompts=PROMPTS, cut=1, model="tiny@0", scorer=scorer)
+    gather(into, [answered(request) for request in requests_of(chain_row(task), settings)])
+    rows = committed(task)
+    assert [(row["record_id"], row["role"]) for row in rows] == [
+        ("a-0", "write"), ("a-0", "clip"), ("a-1", "write"), ("a-1", "clip"),
+    ]  # fmt: skip
+    captions = {f"a-{number}": ("red apple",) for number in range(2)}
+    found = judge(settings, PROMPTS, captions, rows[:2])
+    assert set(found.accepted) == {"tags", "sentence"}
+    assert set(found.open) == {"dense"}

@@ -7,7 +7,9 @@ import pytest
 from pipeline.engine.schemas import ANSWERS, RECORDS, VARIANTS
 from pipeline.engine.stage import Work
 from pipeline.engine.tables import write_table
+from pipeline.synthesis.critics.settings import CriticSettings
 from pipeline.synthesis.judge import JudgeWorker, judge
+from pipeline.synthesis.parsing import Rejected
 from pipeline.synthesis.prompts import load_prompts
 from pipeline.synthesis.settings import SynthesisSettings
 from tests.pipeline.synthesis.slow_ingest import record
@@ -34,6 +36,7 @@ def answer(kind: str = "caption", attempt: int = 1, **changes: Any) -> Row:
     return {
         "record_id": "r",
         "kind": kind,
+        "role": "write",
         "attempt": attempt,
         "forms": list(texts),
         "style": "pencil sketch",
@@ -148,3 +151,49 @@ def test_what_a_critic_finds_keeps_a_text_out_with_its_words() -> None:
     assert failure.score is not None
     assert "blue" in failure.why.detail
     assert judged(wrong, settings=SynthesisSettings(critics=None)).open == {}
+
+
+def judgement(attempt: int = 1, **marks: int) -> Row:
+    said = {
+        form: {"faithful": mark, "natural": 5, "useful": 5, "why": "it is blue"}
+        for form, mark in marks.items()
+    }
+    return answer(attempt=attempt, role="judge", forms=list(marks), text=json.dumps(said))
+
+
+def test_llm_as_a_judge_decides_on_what_the_others_took() -> None:
+    settings = SynthesisSettings(critics=CriticSettings(judge=True))
+    found = judged(answer(), settings=settings)
+    assert (found.accepted, set(found.pending)) == ({}, set(TEXTS["caption"]))
+    found = judged(answer(), judgement(tags=5, sentence=1, dense=4), settings=settings)
+    assert set(found.accepted) == {"tags", "dense"}
+    assert found.open["sentence"].why == Rejected("synthesis-judged-poor", "it is blue")
+    assert found.open["sentence"].score == 0
+
+
+@pytest.mark.parametrize("said", [{"text": "no JSON"}, {"text": None, "error": "refused"}])
+def test_text_stays_where_the_judge_says_nothing(said: Row) -> None:
+    settings = SynthesisSettings(critics=CriticSettings(judge=True))
+    silent = judgement(tags=1, sentence=1, dense=1) | said
+    assert set(judged(answer(), silent, settings=settings).accepted) == set(TEXTS["caption"])
+
+
+def test_judgement_counts_for_its_own_attempt_alone() -> None:
+    settings = SynthesisSettings(critics=CriticSettings(judge=True))
+    again = answer(attempt=2, forms=["tags"], text=json.dumps({"tags": "apple, red"}))
+    rows = [answer(texts={"tags": "red apple"}), judgement(sentence=5, dense=5), again]
+    found = judged(*rows, settings=settings)
+    assert set(found.accepted) == {"sentence", "dense"}
+    assert set(found.pending) == {"tags"}
+    assert set(judged(*rows, judgement(2, tags=5), settings=settings).accepted) == set(
+        TEXTS["caption"]
+    )
+
+
+def test_caption_that_fits_the_picture_much_less_than_the_own_one_fails() -> None:
+    settings = SynthesisSettings(critics=CriticSettings(max_clip_loss=0.1))
+    scores = {"original": 0.4, "tags": 0.31, "sentence": 0.5, "dense": 0.2}
+    said = answer(role="clip", text=json.dumps(scores))
+    found = judged(answer(), answer("style"), said, settings=settings)
+    assert set(found.accepted) == {"style", "tags", "sentence"}
+    assert found.open["dense"].why.reason == "synthesis-clip-loss"

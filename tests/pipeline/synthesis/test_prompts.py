@@ -76,8 +76,8 @@ def test_examples_of_the_packaged_templates_satisfy_schema_parser_and_critics(ki
         style = asked.get("style", STYLE)
         row = {
             "record_id": "r", "next_id": "n" if "next" in asked else None, "kind": kind,
-            "attempt": 1, "forms": list(forms_of(kind)), "style": style, "error": None,
-            "text": reply["content"], "num_output_tokens": 1,
+            "role": "write", "attempt": 1, "forms": list(forms_of(kind)), "style": style,
+            "error": None, "text": reply["content"], "num_output_tokens": 1,
         }  # fmt: skip
         captions = {"r": (asked["text"],), "n": (asked.get("next", ""),)}
         found = judge(SynthesisSettings(), PROMPTS, captions, [row])
