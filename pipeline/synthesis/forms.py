@@ -59,6 +59,7 @@ class Form:
 
 
 _TAG = r'[^"\\\n., ]+( [^"\\\n., ]+){0,3}'
+_SAID = words_pattern(14, but=":.!?")
 _TAGS = rf"^{_TAG}(, {_TAG}){{1,5}}$"
 _THINGS = rf"^{_TAG}(, {_TAG}){{0,2}}$"
 
@@ -84,7 +85,7 @@ FORMS = {
         Form(
             name="dense",
             kind="caption",
-            pattern=rf"^{_sentence(16)}( {_sentence(16)}){{1,3}}$",
+            pattern=rf"^{_sentence(16)}( {_sentence(16)}){{1,2}}$",
             max_characters=320,
             min_words=6,
             max_words=60,
@@ -132,7 +133,7 @@ FORMS = {
         Form(
             name="dialogue",
             kind="text",
-            pattern=rf"^A: {words_pattern(14, but=':')}[.!?] B: {words_pattern(14, but=':')}[.!?]$",
+            pattern=rf"^A: {_SAID}[.!?] B: {_SAID}[.!?]$",
             max_characters=240,
             min_words=6,
             max_words=60,

@@ -225,7 +225,9 @@ class _Writer:
         """A request for texts."""
         next_id = self.nexts.get(record_id, "") if kind == "interleave" else ""
         drawn = unit_interval("seed", str(self.settings.seed), record_id, kind, str(attempt))
-        seed, temperature = int(drawn * 2**31), self.settings.temperature
+        seed = int(drawn * 2**31)
+        is_first = attempt == 1
+        temperature = self.settings.temperature if is_first else self.settings.reroll_temperature
         return {
             **self._request(record_id, kind, attempt, forms, "write"),
             "style": style,
