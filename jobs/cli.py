@@ -248,10 +248,12 @@ def sample(
 @app.command()
 def card(corpus: CorpusPath) -> None:
     """Write the dataset card: README.md with Hugging Face's YAML."""
+    from jobs.embedding import text_encoder
     from jobs.run import open_corpus
     from pipeline.publish.card import write_card
 
-    _out(str(write_card(open_corpus(corpus)[1])))
+    opened = open_corpus(corpus)[1]
+    _out(str(write_card(opened, embed=text_encoder(opened))))
 
 
 @app.command()
@@ -262,10 +264,12 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html: what happened to the records, in pictures."""
+    from jobs.embedding import text_encoder
     from jobs.run import open_corpus
     from pipeline.publish.report import write_report
 
-    _out(str(write_report(open_corpus(corpus)[1], run_folder)))
+    opened = open_corpus(corpus)[1]
+    _out(str(write_report(opened, run_folder, embed=text_encoder(opened))))
 
 
 @app.command()

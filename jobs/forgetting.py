@@ -70,10 +70,11 @@ def finish(corpus: Corpus) -> None:
     """End a forget, if one has begun, when the corpus is filled again."""
     if _read(corpus.root) is None:
         return
+    from jobs.embedding import text_encoder
     from pipeline.publish.card import CARD_FILE, write_card
 
     if (corpus.root / CARD_FILE).exists():
-        write_card(corpus)
+        write_card(corpus, embed=text_encoder(corpus))
     (corpus.root / MARKER_FILE).unlink()
 
 

@@ -20,7 +20,9 @@ from pipeline.engine.schemas import TABLES
 from pipeline.engine.storage import commit_text, read_json
 from pipeline.errors import UserError
 from pipeline.publish import facts
+from pipeline.publish.diversity import STAYS, text_diversity
 from pipeline.publish.rendering import environment
+from pipeline.synthesis.diversity import NEAR, Embed
 from pipeline.synthesis.prompts import load_prompts
 from pipeline.synthesis.settings import SynthesisSettings
 
@@ -49,8 +51,12 @@ _GENERATED = frozenset({"shapes"})
 """Kinds of sources whose captions a program writes; others' are taken as they were found."""
 
 
-def write_card(corpus: Corpus) -> Path:
+def write_card(corpus: Corpus, *, embed: Embed | None) -> Path:
     """Write the card and the licences of a corpus, and return the card's path.
+
+    Args:
+        corpus: one that has been filled to its end.
+        embed: an encoder for the spread of the LLM's texts; None leaves it out.
 
     Raises:
         UserError: when the corpus has no shards, which are what the card describes.
@@ -62,7 +68,7 @@ def write_card(corpus: Corpus) -> Path:
     rights, num_more_rights = facts.rights_facts(corpus, limit=_MAX_RIGHTS)
     shown = {"rights": rights, "num_more_rights": num_more_rights}
     commit_text(corpus.root / LICENCES_FILE, _render("licences.md.jinja2", **shown))
-    body = _render("card.md.jinja2", **shown, **_body(corpus, streams))
+    body = _render("card.md.jinja2", **shown, **_body(corpus, streams, embed))
     card = DatasetCard(f"---\n{_metadata(corpus, streams).to_yaml()}\n---\n\n{body}")
     commit_text(corpus.root / CARD_FILE, str(card))
     return corpus.root / CARD_FILE
@@ -138,7 +144,9 @@ def _info(stream: str, streams: Sequence[facts.StreamFacts]) -> dict[str, Any]:
     }
 
 
-def _body(corpus: Corpus, streams: Sequence[facts.StreamFacts]) -> dict[str, Any]:
+def _body(
+    corpus: Corpus, streams: Sequence[facts.StreamFacts], embed: Embed | None
+) -> dict[str, Any]:
     """What the template of the text may use."""
     recipe = corpus.recipe
     vocabulary = read_json(_shards(corpus) / "vocabulary.json")
@@ -161,6 +169,8 @@ def _body(corpus: Corpus, streams: Sequence[facts.StreamFacts]) -> dict[str, Any
         "rules": facts.rule_facts(corpus),
         "calibration": facts.calibration(corpus),
         "writers": writers,
+        "diversity": text_diversity(corpus, STAYS, embed=embed),
+        "near": NEAR,
         "prompts": _prompts(corpus, {writer.kind: writer.prompt for writer in writers}),
         "languages_known": {source["kind"] for source in recipe["sources"]} <= _ENGLISH,
     }  # fmt: skip

@@ -27,6 +27,7 @@ def environment() -> jinja2.Environment:
         "size": size,
         "duration": duration,
         "score": score,
+        "figure": figure,
         "markdown": markdown,
     }
     return made
@@ -65,6 +66,11 @@ def duration(seconds: float) -> str:
 def score(value: float) -> str:
     """A score or a limit with three significant digits: 0.183, 32, 1,024."""
     return f"{value:.3g}" if abs(value) < 1000 else number(value)
+
+
+def figure(value: float | None) -> str:
+    """A measured figure with two decimals: 0.42; a dash where it could not be measured."""
+    return "-" if value is None else f"{value:.2f}"
 
 
 def markdown(text: str) -> str:

@@ -46,7 +46,7 @@ def recipe(tmp_path_factory):
 def made(recipe, tmp_path_factory):
     """A whole corpus with a card, in a local folder."""
     root = tmp_path_factory.mktemp("made") / "corpus"
-    write_card(fill(recipe, root, reporter=QUIET))
+    write_card(fill(recipe, root, reporter=QUIET), embed=None)
     return root
 
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 _WIDTH, _HEIGHT = 480, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 472, 34, 222
+_LEGEND_ROW = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,12 +200,24 @@ def _tick(value: float) -> str:
 
 
 def _legend(svg: ET.Element, entries: Sequence[tuple[str, str]]) -> None:
+    """A mark and a label for each entry, in as many rows above the chart as they need."""
+    rows: list[list[tuple[float, str, str]]] = [[]]
     x = float(_LEFT)
     for label, colour in entries:
-        place = {"x": f"{x:.0f}", "y": "7", "width": "12", "height": "12", "rx": "2"}
-        _element(svg, "rect", {**place, "class": f"fill {colour}"})
-        _text(svg, x + 18, 18, label)
-        x += 34 + 6.6 * len(label)
+        width = 34 + 6.6 * len(label)
+        if rows[-1] and x + width - 16 > _WIDTH:
+            rows.append([])
+            x = float(_LEFT)
+        rows[-1].append((x, label, colour))
+        x += width
+    above = _LEGEND_ROW * (len(rows) - 1)
+    svg.set("viewBox", f"0 {-above} {_WIDTH} {_HEIGHT + above}")
+    for number, row in enumerate(rows):
+        top = 7 - above + _LEGEND_ROW * number
+        for x, label, colour in row:
+            place = {"x": f"{x:.0f}", "y": f"{top}", "width": "12", "height": "12", "rx": "2"}
+            _element(svg, "rect", {**place, "class": f"fill {colour}"})
+            _text(svg, x + 18, top + 11, label)
 
 
 def _canvas(description: str, width: float, height: float) -> ET.Element:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,22 @@ from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import commit_text, read_json
 from pipeline.publish import facts
+from pipeline.publish.diversity import WRITTEN, TextDiversity, text_diversity
 from pipeline.publish.rendering import duration, environment, number, percent
 from pipeline.publish.report import figures, pictures, queries, synthesis, training, words
+from pipeline.synthesis.diversity import NEAR, Embed
 
 REPORT_FILE = "report.html"
 
 _STREAMS = {name: f"stream {name}" for name in facts.STREAMS}
+_LINES = ("other", "kept-1", "kept-2", "kept-3", "kept-4", "open")
 _MAX_RIGHTS = 50
 _NUM_EXAMPLES = 20
 _NUM_PAIRS = 12
 """On each side of the cut: two rows of six."""
 
 
-def write_report(corpus: Corpus, run: Path | None) -> Path:
+def write_report(corpus: Corpus, run: Path | None, *, embed: Embed | None) -> Path:
     """Write the report of a corpus, and of a model that was trained on it, and return its path.
 
     A section for which there is nothing yet says so.
@@ -33,13 +37,15 @@ def write_report(corpus: Corpus, run: Path | None) -> Path:
     Args:
         corpus: in any state, from its first stage on.
         run: the folder of a trained model, or None.
+        embed: an encoder for the spread of the LLM's texts; None leaves it out.
     """
-    page = environment().get_template("report.html.jinja2").render(**_context(corpus, run))
+    page = environment().get_template("report.html.jinja2").render(**_context(corpus, run, embed))
     commit_text(corpus.root / REPORT_FILE, page)
     return corpus.root / REPORT_FILE
 
 
-def _context(corpus: Corpus, run: Path | None) -> dict[str, Any]:
+def _context(corpus: Corpus, run: Path | None, embed: Embed | None) -> dict[str, Any]:
+    diversity = text_diversity(corpus, WRITTEN, embed=embed)
     records, texts = facts.record_outcome(corpus), facts.text_outcome(corpus)
     streams = facts.stream_facts(corpus)
     times = queries.stage_times(corpus.root / EVENTS_FILE)
@@ -63,6 +69,9 @@ def _context(corpus: Corpus, run: Path | None) -> dict[str, Any]:
         "gains": synthesis.gains(corpus),
         "writers": facts.writer_facts(corpus),
         "examples": queries.examples(corpus, _NUM_EXAMPLES) if texts.given else [],
+        "diversity": diversity,
+        "growth_chart": _growth_chart(diversity),
+        "near": NEAR,
         "rules": rules,
         "calibration": calibration,
         "calibration_chart": _calibration_chart(calibration, limits.get("clip_score")),
@@ -141,6 +150,23 @@ def _river(outcome: facts.Outcome, unit: str, names: Mapping[str, str]) -> str |
         given=outcome.given,
         unit=unit,
         description=f"Of {outcome.given:,} {unit}: {sentence}.",
+    )
+
+
+def _growth_chart(found: TextDiversity | None) -> str | None:
+    """New pairs of words as texts are read; None where no text has a pair."""
+    if found is None or not any(len(points) > 1 for points in found.growth.values()):
+        return None
+    lines = [
+        figures.Line(label=words.KINDS[kind], points=points, colour=colour)
+        for (kind, points), colour in zip(found.growth.items(), cycle(_LINES), strict=False)
+    ]
+    ends = ", ".join(f"{line.label} {line.points[-1][1]:,}" for line in lines)
+    return figures.line_chart(
+        lines,
+        x_label="pairs of words read",
+        y_label="different pairs",
+        description=f"Different pairs of words as more are read, at the end: {ends}",
     )
 
 

@@ -25,8 +25,8 @@ def novelty(candidate: Candidate, settings: CriticSettings) -> Verdict:
     if candidate.kind == "style":
         style = _contents(candidate.style) & _contents(candidate.text)
         rivals = [rival for rival in rivals if style <= _contents(rival)]
-    own = _ordered(candidate.text)
-    near = {rival: fuzz.ratio(own, _ordered(rival)) / 100 for rival in rivals}
+    own = order_words(candidate.text)
+    near = {rival: fuzz.ratio(own, order_words(rival)) / 100 for rival in rivals}
     nearest = max(near, key=lambda rival: near[rival], default="")
     return judged(
         "novelty",
@@ -66,7 +66,7 @@ def _contents(text: str) -> set[str]:
     return {word.stem for word in split_words(text) if is_content(word)}
 
 
-def _ordered(text: str) -> str:
+def order_words(text: str) -> str:
     """A text's words in order of the alphabet, without case and articles, of any script."""
     words = (fold(word.strip(".,;:!?\"'()")) for word in text[:MAX_CHARACTERS].split())
     return " ".join(sorted(word for word in words if word and word not in _ARTICLES))
