@@ -34,7 +34,7 @@ BLEU_TEXTS = 500
 """Texts that self-BLEU compares at most, as in Texygen."""
 
 MIN_TEXTS = 20
-"""The least for self-BLEU and the spread."""
+"""The least for self-BLEU, near-duplicates and the spread."""
 
 SPREAD_TEXTS = 500
 """Texts that the spread is a mean over at most, 125,000 pairs. Ours: an encoder may cost 10 ms a
@@ -163,7 +163,7 @@ def _measure(
         distinct_2=distinct(twos, segment),
         entropy=entropy(twos, segment),
         self_bleu=self_bleu(words[:bleu_texts]) if enough else None,
-        near_duplicates=near_duplicates(texts) if texts else None,
+        near_duplicates=near_duplicates(texts) if enough else None,
         spread=spread(embed(spread_over)) if enough and embed else None,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Text:
         attempt: which try gave it; None for the source's own.
         stream: where it is in the shards; None where it is not.
         reason: why it was left out; None where it was not, or where nothing is decided yet.
+        why: what the critic had against it, in words; None where none had.
         score: the score that decided, or None.
         threshold: the limit that it missed, or None.
     """
@@ -45,17 +46,26 @@ class Text:
     attempt: int | None = None
     stream: str | None = None
     reason: str | None = None
+    why: str | None = None
     score: float | None = None
     threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A record with its picture and its texts."""
+    """A record that the LLM was asked about.
+
+    Attributes:
+        record_id: its id.
+        image: its picture.
+        caption: the source's caption.
+        attempts: for each attempt what it gave, by kind.
+    """
 
     record_id: str
     image: bytes
-    texts: Sequence[Text]
+    caption: Text
+    attempts: Mapping[int, Sequence[Text]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,17 +133,27 @@ def examples(corpus: Corpus, count: int) -> list[Example]:
         """
     ).fetchall()
     ids = [record for record, *_ in rows]
-    texts: dict[str, list[Text]] = {}
+    texts: dict[str, list[Text]] = {record: [] for record in ids}
     for record, text in _texts(corpus, ids, {record: caption for record, caption, *_ in rows}):
-        texts.setdefault(record, []).append(text)
+        texts[record].append(text)
     return [
         Example(
             record_id=record,
             image=image,
-            texts=sorted(texts[record], key=_place),
+            caption=next(text for text in texts[record] if text.attempt is None),
+            attempts=_by_attempt(texts[record]),
         )
         for record, image in zip(ids, _images([row[2:] for row in rows]), strict=True)
     ]
+
+
+def _by_attempt(texts: Sequence[Text]) -> dict[int, list[Text]]:
+    """The texts of each attempt, in the order of the kinds and their forms."""
+    attempts: dict[int, list[Text]] = {}
+    for text in sorted(texts, key=_place):
+        if text.attempt is not None:
+            attempts.setdefault(text.attempt, []).append(text)
+    return dict(sorted(attempts.items()))
 
 
 def pairs_around(corpus: Corpus, cut: float, count: int) -> tuple[list[Pair], list[Pair]]:
@@ -219,44 +239,48 @@ def _texts(
         ).fetchall()
     }
 
-    def judged(
-        record: str,
-        variant: str,
-        kind: str,
-        text: str,
-        form: str | None = None,
-        style: str | None = None,
-        attempt: int | None = None,
-    ) -> Text:
+    def judged(record: str, variant: str, text: Text) -> Text:
         why = rejects.get((record, variant), (None, None, None))
         if (record, None) in rejects:  # its score is the original's, and no other text's
             lost = (LEFT_OUT_WITH_RECORD, None, None)
             why = (
-                rejects[record, None] if kind == ORIGINAL else rejects.get((record, variant), lost)
+                rejects[record, None]
+                if text.attempt is None
+                else rejects.get((record, variant), lost)
             )
         stream = streams.get((record, variant))
-        return Text(
-            kind=kind, text=text, form=form, style=style, attempt=attempt, stream=stream,
-            reason=why[0], score=why[1], threshold=why[2],
-        )  # fmt: skip
+        reason, score, threshold = why
+        return replace(text, stream=stream, reason=reason, score=score, threshold=threshold)
 
     written = corpus.query(
-        "SELECT record_id, variant_id, kind, text, form, style, attempt FROM variants"
-        f" WHERE {chosen} ORDER BY attempt"
+        "SELECT record_id, variant_id, kind, form, text, style, attempt FROM variants"
+        f" WHERE {chosen}"
     ).fetchall()
-    unwritten = corpus.query(
-        "SELECT record_id, variant_id, kind, detail, form, NULL, attempt FROM rejects"
-        f" WHERE stage = 'synthesize' AND {chosen} ORDER BY attempt"
+    refused = corpus.query(
+        "SELECT record_id, variant_id, kind, form, coalesce(detail, ''), score, attempt FROM rejects"
+        f" WHERE stage = 'synthesize' AND {chosen}"
     ).fetchall()
-    return [
-        *((record, judged(record, ORIGINAL, ORIGINAL, captions[record])) for record in ids),
-        # Attempt by attempt, as the LLM wrote them.
-        *((row[0], judged(*row)) for row in sorted([*unwritten, *written], key=lambda row: row[6])),
-    ]
+    texts = [(record, ORIGINAL, Text(kind=ORIGINAL, text=captions[record])) for record in ids]
+    for record, variant, kind, form, text, style, attempt in written:
+        taken = Text(kind=kind, form=form, text=text, style=style, attempt=attempt)
+        texts.append((record, variant, taken))
+    for record, variant, kind, form, detail, score, attempt in refused:
+        text, why = _split_detail(detail, score)
+        left_out = Text(kind=kind, form=form, text=text, why=why, attempt=attempt)
+        texts.append((record, variant, left_out))
+    return [(record, judged(record, variant, text)) for record, variant, text in texts]
+
+
+def _split_detail(detail: str, score: float | None) -> tuple[str, str | None]:
+    """The text of a reject, and what a critic says of it: in brackets after the text."""
+    text, bracket, why = detail.rpartition(" [")
+    if score is None or not bracket:  # what a critic has refused has its score
+        return detail, None
+    return text, why.removesuffix("]")
 
 
 def _place(text: Text) -> tuple[int, int]:
-    """Where a text stands among a record's: by kind and form; attempts stay in their order."""
+    """Where a text stands among those of its attempt: by kind and form."""
     return KINDS.index(text.kind), list(FORMS).index(text.form) if text.form else 0
 
 

@@ -1,8 +1,9 @@
 """A small corpus made by the public way, with an LLM's answers replayed and hostile captions."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,7 +23,11 @@ from pipeline.synthesis.prompts import Prompts, load_prompts
 from pipeline.synthesis.requests import ERROR_COLUMN, STAGE, read_requests, select_records
 
 HOSTILE = '<script>alert("1")</script> | a *cup*'
+NEVER_WRITTEN = "neon sign"
 NUM_SHAPES, NUM_TEXTS, NUM_FILES = 70, 24, 10
+
+AnswerOf = Callable[[int, dict[str, Any], str, Prompts], str]
+"""The LLM's answer: to the number of a request in its round, the request, and the caption."""
 
 _TRAIN = {
     "steps": 4, "rows_per_step": 2, "evaluate_every_steps": 2, "evaluate_rows": 2,
@@ -58,6 +63,49 @@ def tiny_recipe(folder: Path, **changes: object) -> Recipe:
         "run": {"num_workers": 0},
     }  # fmt: skip
     return Recipe.model_validate({**settings, **changes})
+
+
+def answer_well_and_badly(
+    number: int, request: dict[str, Any], caption: str, prompts: Prompts
+) -> str:
+    """Three good answers, then one that is no JSON, then one that repeats the record's caption."""
+    texts = _texts(caption, prompts.styles[request["style"]])
+    answer = {form: texts[form] for form in request["forms"]}
+    match number % 5:
+        case 3:
+            return "this is not JSON"
+        case 4:
+            return json.dumps(dict.fromkeys(answer, caption))
+        case _:
+            return json.dumps(answer)
+
+
+def answer_better_when_asked_again(
+    number: int, request: dict[str, Any], caption: str, prompts: Prompts
+) -> str:
+    """What the critics take, but for a made-up colour at first, and one style that never comes."""
+    texts = _texts(caption, prompts.styles[request["style"]]) | {"absent": "a dog"}
+    if request["attempt"] == 1:
+        texts["sentence"] = f"A picture of turquoise, {caption}."
+    if request["style"] == NEVER_WRITTEN:
+        texts["style"] = ""
+    return json.dumps({form: texts[form] for form in request["forms"]})
+
+
+def _texts(caption: str, opening: str) -> dict[str, str]:
+    """A text of each form for a caption of a shape."""
+    return {
+        "tags": f"{caption}, shape",
+        "sentence": f"A picture of {caption}.",
+        "dense": f"The picture shows {caption}. It is {caption}.",
+        "style": f"{opening} {caption}.",
+        "absent": "dog, <img src=x onerror=alert(1)>",
+        "contrast": "A picture of a dog.",
+        "question": f"What is it? It is {caption}.",
+        "description": f"It is {caption} and it has a form.",
+        "dialogue": f"A: What is that? B: That is {caption}.",
+        "bridge": f"After {caption} comes another shape.",
+    }
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +147,17 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def rewritten(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """The folder of a corpus up to the LLM's texts, where the critics sent many back once."""
+    folder = tmp_path_factory.mktemp("rewritten")
+    recipe = tiny_recipe(pictures, synthesis={"limit": None, "model": "replayed", "attempts": 2})
+    fill(recipe, folder, until="synthesis", reporter=Reporter(Console(quiet=True)))
+    replay(folder, answer_better_when_asked_again)
+    fill(recipe, folder, until="synthesize", reporter=Reporter(Console(quiet=True)))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def begun(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     """The folder of a corpus whose run was stopped after the first stage."""
     folder = tmp_path_factory.mktemp("begun")
@@ -107,60 +166,35 @@ def begun(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     return folder
 
 
-def replay(root: Path) -> None:
-    """Commit the variants of a corpus from answers as an LLM gives them, good ones and bad ones."""
+def replay(root: Path, answer: AnswerOf = answer_well_and_badly) -> None:
+    """Commit the answers of a corpus as an LLM gives them, round after round."""
     recipe, corpus = open_corpus(root)
     settings, prompts = recipe.synthesis, load_prompts(recipe.synthesis)
     cut = read_cut(corpus.models["synthesis"])
     for task in _tasks(recipe, corpus):
         row = {"part": task.work.part, "tasks": json.dumps({STAGE: task.to_json()}), "done": "[]"}
-        requests = read_requests(row, settings=settings, prompts=prompts, cut=cut)
-        if requests[0][ERROR_COLUMN]:  # nothing to ask: the part is committed
-            continue
-        answers = [
-            {
-                **{name: value for name, value in request.items() if name != "sampling_params"},
-                "generated_text": text,
-                "num_input_tokens": 300,
-                "num_generated_tokens": 40,
-                ERROR_COLUMN: "",
-            }
-            for request, text in zip(
-                requests, _answers(requests, select_records(task.work, cut), prompts), strict=True
-            )
-        ]
-        collector = Collector(settings=settings, prompts=prompts, cut=cut, model="replayed@0")
-        collector(pa.Table.from_pylist(answers))
+        captions = select_records(task.work, cut)
+        while not task.output.exists():
+            requests = read_requests(row, settings=settings, prompts=prompts, cut=cut)
+            if requests[0][ERROR_COLUMN]:  # nothing to ask: the part is committed
+                break
+            answers = [
+                {
+                    **{name: value for name, value in request.items() if name != "sampling_params"},
+                    "generated_text": answer(
+                        number, request, captions[request["record_id"]][0], prompts
+                    ),
+                    "num_input_tokens": 300,
+                    "num_generated_tokens": 40,
+                    ERROR_COLUMN: "",
+                }
+                for number, request in enumerate(requests)
+            ]
+            collector = Collector(settings=settings, prompts=prompts, cut=cut, model="replayed@0")
+            collector(pa.Table.from_pylist(answers))
 
 
 def _tasks(recipe: Recipe, corpus: Corpus) -> list[Task]:
     (spec,) = (step for step in steps(recipe) if step.name == "ask")
     assert isinstance(spec, StageSpec)
     return corpus.resolve_stage(spec, part_extras(spec, recipe, corpus))
-
-
-def _answers(
-    requests: list[dict[str, str]], captions: dict[str, tuple[str, ...]], prompts: Prompts
-) -> Iterator[str]:
-    for number, request in enumerate(requests):
-        caption = captions[request["record_id"]][0]
-        texts = {
-            "tags": f"{caption}, shape",
-            "sentence": f"A picture of {caption}.",
-            "dense": f"The picture shows {caption}. It is {caption}.",
-            "style": f"{prompts.styles[request['style']]} {caption}.",
-            "absent": "dog, <img src=x onerror=alert(1)>",
-            "contrast": "A picture of a dog.",
-            "question": f"What is it? It is {caption}.",
-            "description": f"It is {caption} and it has a form.",
-            "dialogue": f"A: What is that? B: That is {caption}.",
-            "bridge": f"After {caption} comes another shape.",
-        }
-        answer = {form: texts[form] for form in request["forms"]}
-        match number % 5:
-            case 3:
-                yield "this is not JSON"
-            case 4:
-                yield json.dumps(dict.fromkeys(answer, caption))
-            case _:
-                yield json.dumps(answer)

@@ -120,6 +120,18 @@ def test_prompt_is_shown_and_the_writer_is_named(card: DatasetCard) -> None:
     assert "`replayed@0`" in card.text
 
 
+def test_diversity_is_that_of_the_texts_in_the_shards(card: DatasetCard, root: Path) -> None:
+    section = card.text.split("### Diversity")[1].split("<details>")[0]
+    rows = {row[0]: row[1:] for row in map(_cells, re.findall(r"^\|.*\|$", section, re.MULTILINE))}
+    writers = card.text.split("| written by |")[1].split("### Diversity")[0]
+    written = re.findall(r"\| (\w+) \| \d+ \| (\d+) \|", writers)
+    assert len(written) == 3
+    assert {kind: rows[kind][0] for kind, _ in written} == dict(written)
+    assert int(rows["all of the LLM"][0]) == sum(int(count) for _, count in written)
+    assert 0 < float(rows["all of the LLM"][-1]) < 2
+    assert f"all {rows['all of the LLM'][0]} texts were compared" in section
+
+
 def test_text_from_outside_cannot_become_markup(card: DatasetCard) -> None:
     assert "<script" not in card.text
     assert "<b>" not in card.text
@@ -160,6 +172,10 @@ def test_corpus_without_shards_has_no_card(begun: Path, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_size_category_is_the_power_of_ten_around_the_count(count: int, name: str) -> None:
     assert size_category(count) == name
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
 def _shards(root: Path, stream: str, split: str) -> list[Path]:

@@ -57,3 +57,17 @@ def test_line_of_one_value_is_drawn(points: list[tuple[float, float]]) -> None:
     drawing = str(figures.line_chart([line], x_label="step", y_label="nats", description="loss"))
     assert "nan" not in drawing
     assert drawing.count("<circle") == len(points)
+
+
+@given(st.lists(st.text("ab c", min_size=1, max_size=30), min_size=1, max_size=9))
+def test_legend_takes_the_rows_that_it_needs(labels: list[str]) -> None:
+    lines = [figures.Line(label=label, points=[(0, 1)], colour="kept-1") for label in labels]
+    drawing = str(figures.line_chart(lines, x_label="x", y_label="y", description="lines"))
+    (left, top, width, height) = map(int, re.findall(r'viewBox="(.*?)"', drawing)[0].split())
+    marks = [(float(x), float(y)) for x, y in re.findall(r'<rect x="(.*?)" y="(.*?)"', drawing)]
+    assert len(set(marks)) == len(labels)
+    assert all(top <= y < 22 for _, y in marks)
+    for label, (x, _) in zip(labels, marks, strict=True):
+        assert x + 18 + 6.6 * len(label) <= width
+    assert height + top == 270
+    assert left == 0

@@ -1,6 +1,7 @@
 """The page shows what happened, stands alone, and cannot be written into by a caption."""
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -94,6 +95,42 @@ def test_examples_show_each_kind_of_text_with_its_verdict(html: str) -> None:
     assert "this is not JSON" in words
 
 
+def test_examples_show_what_was_refused_and_why_before_what_was_taken(rewritten: Path) -> None:
+    html = write_report(open_corpus(rewritten)[1], None, embed=None).read_text()
+    examples = _section(html, "texts").split("<li>")[1:]
+    assert len(examples) == 20
+    for example in examples:
+        words = " ".join(Page(example.partition("</li>")[0]).words.split())
+        caption, first, second = re.split(r"attempt \d ", words)
+        assert caption.startswith("source's caption")
+        if "<script>" in caption:  # no text with it is taken
+            continue
+        said = 'synthesis-ungrounded it says "turquoise", the record does not'
+        assert said in first
+        assert said not in second
+        assert re.search(r"LLM's caption ?A picture of .* taken", second)
+
+
+def test_texts_are_compared_by_kind_and_by_style_beside_the_sources_captions(
+    html: str, rewritten: Path
+) -> None:
+    kinds, styles = _tables(write_report(open_corpus(rewritten)[1], None, embed=None).read_text())
+    assert list(kinds) == [
+        "source's caption", "all LLM texts", "LLM's caption", "negative", "in a style",
+    ]  # fmt: skip
+    texts, distinct_1, distinct_2, entropy, self_bleu, near, spread = kinds["all LLM texts"]
+    assert int(texts) == sum(int(kinds[kind][0]) for kind in list(kinds)[2:])
+    assert 0 < float(distinct_1) < float(distinct_2) < 1
+    assert 1 < float(entropy) < 7
+    assert 0 < float(self_bleu) < 1
+    assert near.endswith(" %")
+    assert spread == "-"
+    assert kinds["negative"][4:6] == ["1.00", "100.0 %"]  # it is always a dog
+    assert len(styles) == 8  # the source's captions, and all styles but the one never written
+    (everything,) = (row for name, row in _tables(html)[0].items() if name == "all LLM texts")
+    assert 0 < float(everything[-1]) < 2
+
+
 def test_gallery_holds_the_pairs_on_both_sides_of_the_cut(html: str, corpus: Corpus) -> None:
     section = _section(html, "gallery")
     above, below = section.split("Left out, just below")
@@ -133,6 +170,14 @@ def test_sections_without_anything_yet_say_so(begun: Path, tmp_path: Path) -> No
 
 def _section(html: str, name: str) -> str:
     return html.partition(f'id="{name}"')[2].partition("</section>")[0]
+
+
+def _tables(html: str) -> list[dict[str, list[str]]]:
+    """The cells of the tables that compare texts, by the first cell of each row."""
+    tables = re.findall(r'<div class="scroll">(.*?)</div>', _section(html, "diversity"), re.DOTALL)
+    rows = [re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)[1:] for table in tables]
+    cells = [[re.findall(r"<td.*?>(.*?)</td>", row) for row in table] for table in rows]
+    return [{unescape(name): figures for name, *figures in table} for table in cells]
 
 
 def test_times_of_earlier_versions_are_read(tmp_path):
