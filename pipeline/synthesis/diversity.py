@@ -95,19 +95,20 @@ class Comparison:
     """Groups of texts that were measured alike.
 
     Attributes:
-        segment: words, or pairs of words, that distinct-n and the entropy were counted on.
-        bleu_texts: texts that self-BLEU compared.
+        segment: words, or pairs of words, that distinct-n and the entropy were counted on; None
+            where every group has too few.
+        bleu_texts: texts that self-BLEU compared; None where every group has too few.
         groups: the figures of each group.
     """
 
-    segment: int
-    bleu_texts: int
+    segment: int | None
+    bleu_texts: int | None
     groups: Mapping[str, Diversity]
 
     @property
-    def max_entropy(self) -> float:
+    def max_entropy(self) -> float | None:
         """The entropy of a segment in which nothing comes twice, in nats."""
-        return math.log(self.segment)
+        return math.log(self.segment) if self.segment else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +134,9 @@ def compare(groups: Mapping[str, Sequence[Text]], embed: Embed | None) -> Compar
     """
     mixed = {name: take(texts) for name, texts in groups.items()}
     words = {name: [split_tokens(one.text) for one in texts] for name, texts in mixed.items()}
-    pairs = {name: sum(max(0, len(text) - 1) for text in texts) for name, texts in words.items()}
-    segment = min([SEGMENT, *(count for count in pairs.values() if count >= MIN_SEGMENT)])
-    bleu_texts = min(
-        [BLEU_TEXTS, *(n for texts in words.values() if (n := len(texts)) >= MIN_TEXTS)]
-    )
+    pairs = [sum(max(0, len(text) - 1) for text in texts) for texts in words.values()]
+    segment = _common(pairs, MIN_SEGMENT, SEGMENT)
+    bleu_texts = _common(map(len, words.values()), MIN_TEXTS, BLEU_TEXTS)
     return Comparison(
         segment=segment,
         bleu_texts=bleu_texts,
@@ -147,11 +146,17 @@ def compare(groups: Mapping[str, Sequence[Text]], embed: Embed | None) -> Compar
     )
 
 
+def _common(sizes: Iterable[int], least: int, most: int) -> int | None:
+    """What all groups have that are large enough; None where none is."""
+    enough = [size for size in sizes if size >= least]
+    return min(most, *enough) if enough else None
+
+
 def _measure(
     texts: Sequence[Text],
     words: Sequence[Words],
-    segment: int,
-    bleu_texts: int,
+    segment: int | None,
+    bleu_texts: int | None,
     embed: Embed | None,
 ) -> Diversity:
     ones, twos = ngrams(words, 1), ngrams(words, 2)
@@ -159,9 +164,9 @@ def _measure(
     spread_over = [one.text for one in texts[:SPREAD_TEXTS]]
     return Diversity(
         num_texts=len(texts),
-        distinct_1=distinct(ones, segment),
-        distinct_2=distinct(twos, segment),
-        entropy=entropy(twos, segment),
+        distinct_1=distinct(ones, segment) if segment else None,
+        distinct_2=distinct(twos, segment) if segment else None,
+        entropy=entropy(twos, segment) if segment else None,
         self_bleu=self_bleu(words[:bleu_texts]) if enough else None,
         near_duplicates=near_duplicates(texts) if enough else None,
         spread=spread(embed(spread_over)) if enough and embed else None,

@@ -92,7 +92,7 @@ def test_figures_are_within_their_bounds_and_do_not_depend_on_the_order(texts, r
     random.shuffle(mixed)
     found = compare({"one": texts, "repeated": texts * 12}, embed)
     assert compare({"one": mixed, "repeated": mixed * 12}, embed) == found
-    assert MIN_SEGMENT <= found.segment <= SEGMENT
+    assert found.segment is None or MIN_SEGMENT <= found.segment <= SEGMENT
     for group in found.groups.values():
         for share in (group.distinct_1, group.distinct_2, group.self_bleu, group.near_duplicates):
             assert share is None or 0 <= share <= 1 + 1e-12
@@ -122,6 +122,9 @@ def test_groups_of_other_sizes_are_measured_on_as_many_words_and_texts():
     assert found.groups["small"].distinct_2 == 1
     assert found.groups["small"].self_bleu is None
     assert found.groups["tiny"].distinct_2 is None
+    alone = compare({"tiny": texts_of(["a dog"])}, embed)
+    assert (alone.segment, alone.bleu_texts) == (None, None)
+    assert alone.groups["tiny"].spread is None
 
 
 @settings(deadline=None)
