@@ -6,8 +6,10 @@ texts of the records with the lowest ids, and ids are hashes. It is the same sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.schemas import ORIGINAL
@@ -22,6 +24,7 @@ from pipeline.synthesis.diversity import (
     compare,
     growth,
 )
+from pipeline.synthesis.forms import FORMS, KINDS
 
 SAMPLE = 20_000
 """Texts that are compared at most. Ours: every one with every other one takes 5 s."""
@@ -44,6 +47,7 @@ class TextDiversity:
     Attributes:
         num_texts: how many texts there are.
         kinds: the sources' captions, everything that the LLM wrote, and each kind of it.
+        forms: the sources' captions, and the texts of each form.
         styles: the sources' captions, and the texts in each style.
         num_by_style: texts in each style that was asked for, of all texts.
         balance: how even these are; None without styles.
@@ -53,6 +57,7 @@ class TextDiversity:
 
     num_texts: int
     kinds: Comparison
+    forms: Comparison
     styles: Comparison
     num_by_style: Mapping[str, int]
     balance: Balance | None
@@ -78,8 +83,8 @@ def text_diversity(
     """
     connection = corpus.connect()
     connection.execute(
-        f"CREATE TEMP TABLE sampled AS {texts} SELECT record_id, kind, style, text FROM chosen"
-        f" ORDER BY record_id, variant_id LIMIT {size}"
+        f"CREATE TEMP TABLE sampled AS {texts} SELECT record_id, kind, form, style, text"
+        f" FROM chosen ORDER BY record_id, variant_id LIMIT {size}"
     )
     sampled = connection.sql("FROM sampled ORDER BY ALL").fetchall()
     if not sampled:
@@ -89,29 +94,48 @@ def text_diversity(
     ).fetchall()
     by_style = connection.sql(
         f"{texts} SELECT style, count(chosen.record_id) FROM"
-        " (SELECT DISTINCT style FROM answers WHERE style IS NOT NULL)"
+        " (SELECT DISTINCT style FROM answers WHERE kind = 'style')"
         " LEFT JOIN chosen USING (style) GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     ((num_texts,),) = connection.sql(f"{texts} SELECT count(*) FROM chosen").fetchall()
-    written = [(kind, style, Text(record_id=r, text=text)) for r, kind, style, text in sampled]
     originals = {ORIGINAL: [Text(record_id=record, text=text) for record, text in captions]}
-    kinds = _by_name((kind, text) for kind, _, text in written)
-    styles = _by_name((style, text) for _, style, text in written if style is not None)
-    everything = [text for _, _, text in written]
+    written = [(names, Text(record_id=record, text=text)) for record, *names, text in sampled]
+    by_kind = _groups(((names[0], text) for names, text in written), KINDS)
+    by_form = _groups(((names[1], text) for names, text in written), FORMS)
+    by_named_style = _groups(((names[2], text) for names, text in written), dict(by_style))
+    everything = [text for group in by_kind.values() for text in group]
+    encode = _remembering(embed) if embed else None
     return TextDiversity(
         num_texts=num_texts,
-        kinds=compare({**originals, ALL: everything, **kinds}, embed),
-        styles=compare({**originals, **styles}, embed),
+        kinds=compare({**originals, ALL: everything, **by_kind}, encode),
+        forms=compare({**originals, **by_form}, encode),
+        styles=compare({**originals, **by_named_style}, encode),
         num_by_style=dict(by_style),
         balance=balance([count for _, count in by_style]),
-        growth={name: growth(group) for name, group in (originals | kinds).items()},
+        growth={name: growth(group) for name, group in (originals | by_kind).items()},
         commonest=commonest(everything, _NUM_COMMONEST),
     )
 
 
-def _by_name(texts: Iterator[tuple[str, Text]]) -> dict[str, list[Text]]:
-    """The texts of each group, the groups in order of the alphabet."""
-    groups: dict[str, list[Text]] = {}
+def _groups(
+    texts: Iterable[tuple[str | None, Text]], names: Iterable[str]
+) -> dict[str, list[Text]]:
+    """The texts of each of some groups, those without any left out."""
+    groups: dict[str, list[Text]] = {name: [] for name in names}
     for name, text in texts:
-        groups.setdefault(name, []).append(text)
-    return dict(sorted(groups.items()))
+        if name is not None:
+            groups[name].append(text)
+    return {name: group for name, group in groups.items() if group}
+
+
+def _remembering(embed: Embed) -> Embed:
+    """An encoder that reads a text once, however many groups it is in."""
+    known: dict[str, np.ndarray] = {}
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        new = sorted(set(texts) - known.keys())
+        if new:
+            known.update(zip(new, embed(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return encode

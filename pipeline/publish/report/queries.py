@@ -257,8 +257,8 @@ def _texts(
         f" WHERE {chosen}"
     ).fetchall()
     refused = corpus.query(
-        "SELECT record_id, variant_id, kind, form, coalesce(detail, ''), score, attempt FROM rejects"
-        f" WHERE stage = 'synthesize' AND {chosen}"
+        "SELECT record_id, variant_id, kind, form, coalesce(detail, ''), score, attempt"
+        f" FROM rejects WHERE stage = 'synthesize' AND {chosen}"
     ).fetchall()
     texts = [(record, ORIGINAL, Text(kind=ORIGINAL, text=captions[record])) for record in ids]
     for record, variant, kind, form, text, style, attempt in written:

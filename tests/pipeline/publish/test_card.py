@@ -122,11 +122,11 @@ def test_prompt_is_shown_and_the_writer_is_named(card: DatasetCard) -> None:
 
 def test_diversity_is_that_of_the_texts_in_the_shards(card: DatasetCard, root: Path) -> None:
     section = card.text.split("### Diversity")[1].split("<details>")[0]
-    kinds = re.findall(r"^\|.*\|$", section.split(" styles; ")[0], re.MULTILINE)
+    kinds = re.findall(r"^\|.*\|$", section.split("| form |")[0], re.MULTILINE)
     rows = {row[0]: row[1:] for row in map(_cells, kinds)}
     writers = card.text.split("| written by |")[1].split("### Diversity")[0]
     written = re.findall(r"\| (\w+) \| \d+ \| (\d+) \|", writers)
-    assert len(written) == 3
+    assert len(written) == 5
     assert {kind: rows[kind][0] for kind, _ in written} == dict(written)
     assert int(rows["all of the LLM"][0]) == sum(int(count) for _, count in written)
     assert 0 < float(rows["all of the LLM"][-1]) < 2

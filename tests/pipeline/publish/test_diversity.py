@@ -8,6 +8,7 @@ from jobs.embedding import text_encoder
 from jobs.run import open_corpus
 from pipeline.engine.corpus import Corpus
 from pipeline.publish.diversity import ALL, STAYS, WRITTEN, text_diversity
+from pipeline.synthesis.forms import FORMS
 from tests.pipeline.publish.conftest import NEVER_WRITTEN
 
 
@@ -22,7 +23,11 @@ def test_every_text_that_the_critics_took_is_compared_in_a_small_corpus(taken: C
     assert found.num_compared == found.num_texts == sum(counts.values())
     groups = found.kinds.groups
     assert {kind: groups[kind].num_texts for kind in counts} == counts
-    assert list(groups)[:2] == ["original", ALL]
+    assert list(groups) == ["original", ALL, "caption", "style", "negative", "text", "interleave"]
+    assert list(found.forms.groups)[1:] == [form for form in FORMS if form in found.forms.groups]
+    assert sum(group.num_texts for group in list(found.forms.groups.values())[1:]) == (
+        found.num_texts
+    )
     assert set(found.growth) == {"original", *counts}
 
 
@@ -46,10 +51,8 @@ def test_sample_is_the_texts_of_the_lowest_ids_and_their_records_captions(taken:
 
 
 def test_text_for_many_records_is_named_with_their_number(taken: Corpus) -> None:
-    ((num_negatives,),) = taken.query(
-        "SELECT count(*) FROM variants WHERE kind = 'negative'"
-    ).fetchall()
-    assert text_diversity(taken, WRITTEN, embed=None).commonest[0] == ("a dog", num_negatives)
+    ((num_dogs,),) = taken.query("SELECT count(*) FROM variants WHERE text = 'a dog'").fetchall()
+    assert ("a dog", num_dogs) in text_diversity(taken, WRITTEN, embed=None).commonest
 
 
 def test_texts_that_stay_are_those_in_the_shards(corpus: Corpus) -> None:

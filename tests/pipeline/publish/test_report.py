@@ -108,15 +108,18 @@ def test_examples_show_what_was_refused_and_why_before_what_was_taken(rewritten:
         said = 'synthesis-ungrounded it says "turquoise", the record does not'
         assert said in first
         assert said not in second
-        assert re.search(r"LLM's caption ?A picture of .* taken", second)
+        assert re.search(r"LLM's caption: sentence ?A picture of .* taken", second)
 
 
 def test_texts_are_compared_by_kind_and_by_style_beside_the_sources_captions(
     html: str, rewritten: Path
 ) -> None:
-    kinds, styles = _tables(write_report(open_corpus(rewritten)[1], None, embed=None).read_text())
+    kinds, forms, styles = _tables(
+        write_report(open_corpus(rewritten)[1], None, embed=None).read_text()
+    )
     assert list(kinds) == [
-        "source's caption", "all LLM texts", "LLM's caption", "negative", "in a style",
+        "source's caption", "all LLM texts", "LLM's caption", "in a style", "negative",
+        "about the subject", "leads on",
     ]  # fmt: skip
     texts, distinct_1, distinct_2, entropy, self_bleu, near, spread = kinds["all LLM texts"]
     assert int(texts) == sum(int(kinds[kind][0]) for kind in list(kinds)[2:])
@@ -125,7 +128,7 @@ def test_texts_are_compared_by_kind_and_by_style_beside_the_sources_captions(
     assert 0 < float(self_bleu) < 1
     assert near.endswith(" %")
     assert spread == "-"
-    assert kinds["negative"][4:6] == ["1.00", "100.0 %"]  # it is always a dog
+    assert forms["absent"][4:6] == ["1.00", "100.0 %"]  # it is always a dog
     assert len(styles) == 8  # the source's captions, and all styles but the one never written
     (everything,) = (row for name, row in _tables(html)[0].items() if name == "all LLM texts")
     assert 0 < float(everything[-1]) < 2
