@@ -43,7 +43,7 @@ class SynthesisSettings(Settings):
     """Sampling temperature; 0 is greedy. Default: ours; at 0.6 the embedded model makes more up."""
 
     reroll_temperature: float = Field(default=0.8, ge=0)
-    """The same for a text that is written again. Default: of 228 rewrites of the embedded model 25 %
+    """The same for a text that is written again. Default: of 228 rewrites of a small model 25 %
     are taken at 0.8, 11 % at 0.3."""
 
     top_p: float = Field(default=1.0, gt=0, le=1)
