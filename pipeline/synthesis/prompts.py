@@ -24,7 +24,7 @@ from pipeline.errors import UserError
 from pipeline.synthesis.forms import KINDS, forms_of
 from pipeline.synthesis.settings import SynthesisSettings
 
-VERSION = 3
+VERSION = 4
 """Raised when the code changes a prompt or what is made of an answer."""
 
 STYLES = "styles.yaml"
@@ -37,8 +37,23 @@ MAX_CAPTION = 400
 """Characters of a record's caption that the LLM gets to see."""
 
 _HEADER = re.compile(r"^\[(system|user|assistant)\]\n", re.MULTILINE)
-_CHAT_TOKEN = re.compile(r"<\|[^|<>]{0,40}\|>|</?s>|\[/?INST\]|<</?SYS>>", re.IGNORECASE)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+# Whatever stands in angle brackets, in ASCII's or in those that NFKC makes of others, since every
+# family of models has tokens of its own there; HTML goes with them. Then Falcon's and Mistral's.
+_CHAT_TOKEN = re.compile(
+    "[<\uff1c\ufe64][^<>\uff1c\uff1e\ufe64\ufe65\\s][^<>\uff1c\uff1e\ufe64\ufe65]{0,60}[>\uff1e\ufe65]"
+    r"|>>[A-Z]+<<|[\[\uff3b]/?[gs]?[A-Z][A-Z0-9_]+[\]\uff3d]"
+)
+# Controls, separators, surrogates and private characters; half an emoji would stop Arrow.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\uf8ff\ufff9-\uffff\U000f0000-\U0010ffff]+"
+)
+# What no reader sees (Unicode's Default_Ignorable_Code_Point): it breaks words apart or spells
+# hidden text. A joiner stays where Persian, Hindi and emoji have one.
+_INVISIBLE = re.compile(
+    "[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]"
+)
 
 Message = dict[str, str]
 
@@ -168,11 +183,11 @@ def build_messages(
 
 
 def clean(text: str) -> str:
-    """Text without control characters, chat-template tokens and doubled space, cut to a limit."""
+    """Text without what cannot be seen, chat-template tokens and doubled space, cut to a limit."""
     text = text[: 4 * MAX_CAPTION]  # what a hostile caption costs is bounded before any regex runs
-    while (stripped := _CHAT_TOKEN.sub(" ", text)) != text:  # removing one may complete another
+    while (stripped := _strip(text)) != text:  # removing one thing may complete another
         text = stripped
-    return " ".join(_UNPRINTABLE.sub(" ", text).split())[:MAX_CAPTION].rstrip()
+    return text[:MAX_CAPTION].rstrip()
 
 
 def compact_json(value: object) -> str:
@@ -194,6 +209,11 @@ def _compile(template: str) -> tuple[tuple[str, jinja2.Template], ...]:
         (role, environment.from_string(source.strip()))
         for role, source in zip(pieces[::2], pieces[1::2], strict=True)
     )
+
+
+def _strip(text: str) -> str:
+    visible = _INVISIBLE.sub("", _UNPRINTABLE.sub(" ", text))
+    return " ".join(_CHAT_TOKEN.sub(" ", visible).split())
 
 
 def _read(path: Path) -> str:
