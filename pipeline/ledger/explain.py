@@ -70,19 +70,26 @@ def explain(corpus: Corpus, name: str) -> Row:
             "tokens",
             f"SELECT * EXCLUDE (codes) FROM tokens WHERE image_id = '{image}'",
         ),
-        "samples": _rows(
-            own,
-            corpus,
-            "samples",
-            "SELECT key, stream, split, shard FROM samples"
-            f" WHERE list_contains(record_ids, '{record}')"
-            f" OR len(list_filter(variant_ids, lambda text: starts_with(text, '{record}/'))) > 0"
-            f" ORDER BY NOT list_contains(record_ids, '{record}'), key",
-        ),
+        "samples": _samples(own, corpus, record),
         "rejects": _dicts(own.sql(f"SELECT * EXCLUDE (part) FROM rejects WHERE {mine}")),
         "events": list(of_part(corpus.root, part)),
     }
     return {**story, "outcome": outcome(story)}
+
+
+def _samples(connection: DuckDBPyConnection, corpus: Corpus, record: str) -> list[Row]:
+    """The samples that hold the record, and then those of texts about its subject."""
+    return _rows(
+        connection,
+        corpus,
+        "samples",
+        f"""
+        SELECT key, stream, split, shard FROM samples
+        WHERE list_contains(record_ids, '{record}')
+            OR len(list_filter(variant_ids, lambda text: starts_with(text, '{record}/'))) > 0
+        ORDER BY NOT list_contains(record_ids, '{record}'), key
+        """,
+    )
 
 
 def outcome(story: Row) -> str:
