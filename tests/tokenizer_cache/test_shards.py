@@ -205,3 +205,47 @@ def test_stock_datasets_reads_the_shards(
     if stream == "image":
         assert read[-1]["codes.npy"] == [[11, 12], [13, 14]]
         assert read[-1]["variants.jsonl"].count(b"\n") == 2
+
+
+def test_bridged_records_are_one_document_with_the_texts_that_lead_on(tmp_path: Path) -> None:
+    def link(record_id: str, next_id: str | None) -> Selected:
+        bridge = ((f"v{record_id}", "interleave", f"on from {record_id}"),) if next_id else ()
+        return Selected(record_id=record_id, stream="mixed", variants=bridge, next_id=next_id)
+
+    samples = write_selected(
+        tmp_path, link("c", None), link("x", None), link("a", "b"), link("b", "c")
+    )
+    assert [sample.metadata["record_ids"] for sample in samples] == [["a", "b", "c"], ["x"]]
+    shown = [
+        "picture" if isinstance(segment, ImageSegment) else segment.captions[0].text
+        for segment in samples[0].segments
+    ]
+    caption = "a red square"
+    assert shown == [
+        "picture", caption, "on from a", "picture", caption, "on from b", "picture", caption,
+    ]  # fmt: skip
+
+
+def test_text_that_leads_to_a_record_without_codes_is_rejected(tmp_path: Path) -> None:
+    bridge = (("v", "interleave", "on"),)
+    selected = [Selected(record_id="a", stream="mixed", variants=bridge, next_id="gone")]
+    work = shard_work("part", write_part(tmp_path, "part", selected), tmp_path / "shards", NAMES)
+    output = ShardWorker(ShardSettings(), {})(work)
+    assert [(row["variant_id"], row["reason"]) for row in output.rejects] == [
+        ("v", "bridge-without-end")
+    ]
+    assert output.rows[0]["variant_ids"] == ["a/original"]
+
+
+def test_text_about_a_subject_is_a_sample_of_the_text_stream(tmp_path: Path) -> None:
+    prose = (("v", "text", "What is a square? It is a form."),)
+    selected = [Selected(record_id="a", stream="image", variants=prose)]
+    work = shard_work("part", write_part(tmp_path, "part", selected), tmp_path / "shards", NAMES)
+    rows = ShardWorker(ShardSettings(), {})(work).rows
+    assert [(row["key"], row["stream"], row["record_ids"]) for row in rows] == [
+        ("a", "image", ["a"]), ("a-v", "text", []),
+    ]  # fmt: skip
+    (sample,) = samples_of(tmp_path / "shards", "text")
+    assert sample.segments[0] == TextSegment(captions=(Caption(text=prose[0][2]),))
+    assert (sample.metadata["kind"], sample.metadata["record_ids"]) == ("text", ["a"])
+    assert samples_of(tmp_path / "shards", "image")[0].variants == ()

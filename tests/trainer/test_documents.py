@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,17 @@ def test_every_caption_has_its_turn_and_the_choice_is_repeatable(encoder: Encode
     assert set(chosen) == {"one", "two"}
     again = encoder.documents(both, drawn(0, 3, "key"))
     assert spell(encoder, again[0])[1] == chosen[3]
+
+
+def test_captions_have_their_turn_by_weight(encoder: Encoder) -> None:
+    weighted = (Caption(text="own", weight=0.2), Caption(text="new", weight=0.8))
+    segments = (TextSegment(captions=weighted), ImageSegment(codes=CODES))
+    counts = Counter(
+        spell(encoder, encoder.documents(sample("image", *segments), drawn(0, epoch, "k"))[0])[1]
+        for epoch in range(500)
+    )
+    assert 60 < counts["own"] < 140
+    assert counts["own"] + counts["new"] == 500
 
 
 def test_a_dropped_condition_leaves_an_empty_text(encoder: Encoder) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 
+import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw
 from rich.console import Console
@@ -15,6 +16,7 @@ from pipeline.engine.schemas import ANSWERS, REJECTS, VARIANTS
 from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table, write_table
 from pipeline.synthesis import answers
+from pipeline.synthesis.forms import forms_of
 
 NUM_PICTURES = 20
 
@@ -100,30 +102,33 @@ def write_variants(root):
     spec = by_name["synthesize"]
     for task in corpus.resolve_stage(spec, part_extras(spec, recipe, corpus)):
         records = read_table(task.work.inputs["records"]).to_pylist()
+        pictures = [record for record in records if record["image_id"]]
         rows = [
-            {
-                "record_id": record["record_id"],
-                "variant_id": f"{record['record_id']}-v",
-                "kind": "caption",
-                "form": "sentence",
-                "text": f"the model saw {record['caption']}",
-                "style": None,
-                "next_id": None,
-                "attempt": 1,
-                "model": "replayed",
-                "prompt": "p",
-                "temperature": 0.3,
-                "top_p": 1.0,
-                "max_tokens": 160,
-                "seed": 7,
-                "num_prompt_tokens": 3,
-                "num_output_tokens": 4,
-            }
-            for record in records[::2]
-            if record["image_id"]
+            variant(record["record_id"], "caption", f"the model saw {record['caption']}")
+            for record in pictures[::2]
+        ]
+        rows += [
+            variant(record["record_id"], "text", f"All about {record['caption']}.")
+            for record in pictures[1::2]
+        ]
+        rows += [
+            variant(one["record_id"], "interleave", f"Next: {other['caption']}", other["record_id"])
+            for one, other in zip(pictures[::2], pictures[1::2], strict=False)
         ]
         write_table(task.rejects, [], REJECTS)
         write_table(task.output, rows, VARIANTS)
+
+
+def variant(record_id, kind, text, next_id=None):
+    """A row of `variants` as an LLM would have given it."""
+    blank = {
+        name: 1 for name in VARIANTS.names if not pa.types.is_string(VARIANTS.field(name).type)
+    }
+    return blank | {
+        "record_id": record_id, "variant_id": f"{record_id}-{kind}", "kind": kind,
+        "form": forms_of(kind)[0], "text": text, "style": None, "next_id": next_id,
+        "model": "replayed", "prompt": "p", "seed": 7,
+    }  # fmt: skip
 
 
 @pytest.fixture
