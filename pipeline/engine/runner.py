@@ -138,7 +138,8 @@ class RayRunner:
                     if more := again_of(row):
                         again.append(more)
             except ray.exceptions.RayError as error:
-                raise as_user_error(error) or _unexpected(links, error) from error
+                known = [as_user_error(error), *(flow.explain(error) for flow in flows.values())]
+                raise next(filter(None, known), _unexpected(links, error)) from error
             if under_way:
                 raise UserError(
                     f"Ray lost {len(under_way)} parts on their way, {min(under_way)} among them.",
@@ -162,7 +163,7 @@ class RayRunner:
         # A pool that starts small leaves room for a dataflow, which cannot do with less than all.
         for link in links:
             if flow := flows.get(link.spec.name):
-                dataset = flow(dataset)
+                dataset = flow(dataset, len(rows))
                 continue
             most = min(self.num_workers, len(link.tasks))
             with warnings.catch_warnings():
@@ -357,6 +358,8 @@ def connect_to_ray() -> bool:
     context.print_on_execution_start = False
     # The default of 1,800 s ends a run that waits half an hour for a GPU or a model's download.
     context.execution_no_progress_timeout_s = -1
+    # Wrapped in one of Ray's, an error of ours would lose its words on the way to this process.
+    context.raise_original_map_exception = True
     return True
 
 

@@ -147,6 +147,13 @@ ANSWERS = pa.schema(
         _NEXT_ID,
         _column("text", pa.string(), "The answer as it came; null without one", nullable=True),
         _column("error", pa.string(), "Why there is no answer; null with one", nullable=True),
+        _column(
+            "finish_reason",
+            pa.string(),
+            "`stop`, or `length` when the answer had used up its tokens; null where nobody said",
+            nullable=True,
+        ),
+        _column("request", pa.string(), "Hash of the messages and of the sampling parameters"),
         *_SAMPLING,
         _column("num_prompt_tokens", pa.int32(), "Tokens of the prompt", nullable=True),
         _column("num_output_tokens", pa.int32(), "Tokens of the answer", nullable=True),

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.engine.schemas import TABLES
+from pipeline.errors import UserError
 from pipeline.settings import Settings
 
 Row = dict[str, object]
@@ -91,8 +92,11 @@ class Dataflow(Protocol):
     def needs(self, work: Work) -> bool:
         """Whether a part has rows for it; where no part has any, the stage's worker does them."""
 
-    def __call__(self, dataset: Any) -> Any:  # noqa: ANN401 - a Ray dataset
-        """The dataset of a chain's rows (`worker.py`) with this stage's steps added.
+    def explain(self, error: BaseException) -> UserError | None:
+        """What a person can do about an error that ended its steps; None where it is unknown."""
+
+    def __call__(self, dataset: Any, num_rows: int) -> Any:  # noqa: ANN401 - a Ray dataset
+        """The dataset of so many of a chain's rows (`worker.py`) with this stage's steps added.
 
         Rows that have no task for this stage must come through unchanged.
         """

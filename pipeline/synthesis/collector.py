@@ -18,6 +18,7 @@ from pipeline.engine.corpus import Task
 from pipeline.engine.worker import Advance, leave, send_again, task_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.allocation import form_arm, style_arm
+from pipeline.synthesis.backends.health import WINDOW, Health, is_fault
 from pipeline.synthesis.budget import SPENT, key_of
 from pipeline.synthesis.critics.clip import OWN, write_clip_scores
 from pipeline.synthesis.judge import judge
@@ -45,6 +46,7 @@ class Collector:
         prompts: Prompts,
         cut: float,
         model: str,
+        num_parts: int,
         scorer: Any = None,  # noqa: ANN401 - `filters` has it: see `EngineDataflow.scorer`
         budget: Any = None,  # noqa: ANN401 - Ray's types know nothing of an async actor's methods
     ) -> None:
@@ -54,13 +56,19 @@ class Collector:
         self._model = model
         self._scorer = scorer
         self._budget = budget
-        self._rounds: dict[str, _Round] = defaultdict(_Round)
+        self._num_parts = num_parts
+        self._health = Health(settings.backend)
+        self._rounds: dict[str, _Round] = {}
+        self._sent_on: set[str] = set()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Take answers in, and pass on the chain's rows whose part has the last of its round.
 
         Returns:
             Rows of the chain, and one that says how many answers have come in.
+
+        Raises:
+            UserError: when the backend is sick.
         """
         rows: list[dict[str, str]] = []
         by_part: dict[str, list[Row]] = defaultdict(list)
@@ -70,7 +78,10 @@ class Collector:
             else:
                 by_part[answer["row"]].append(answer)
         for row, given in by_part.items():
-            rows += self._take(json.loads(row), given)
+            self._take(json.loads(row), given)
+        self._health.check()
+        self._sent_on.update(row["part"] for row in rows)
+        rows += map(self._send_on, self._settled())
         every = [row for given in by_part.values() for row in given if row[ERROR_COLUMN] != SPENT]
         tokens = [int(row.get("num_generated_tokens") or 0) for row in every]
         if self._budget is not None:
@@ -81,32 +92,57 @@ class Collector:
         advance = Advance(stage=STAGE, num_records=len(every), num_tokens=sum(tokens))
         return pa.Table.from_pylist([*rows, advance.row()])
 
-    def _take(self, row: dict[str, str], given: Sequence[Row]) -> list[dict[str, str]]:
-        """Keep some answers of one part; its row, when nothing of this round is missing.
+    def _take(self, row: dict[str, str], given: Sequence[Row]) -> None:
+        """Keep some answers of one part, but not yet what may have failed by the backend's fault.
 
         An answer that comes again counts once: Ray Data may deliver a row a second time.
         """
-        task = task_of(row, STAGE)
-        assert task is not None, "a row without a task asks for nothing"  # noqa: S101
-        answered = [answer for answer in given if answer[ERROR_COLUMN] != SPENT]
+        part = row["part"]
+        if part in self._sent_on:
+            return
+        if part not in self._rounds:
+            task = task_of(row, STAGE)
+            assert task is not None, "a row without a task asks for nothing"  # noqa: S101
+            self._rounds[part] = _Round(row=row, task=task, started=given[0]["started"])
+        now = self._rounds[part]
+        through = [answer for answer in given if answer[ERROR_COLUMN] != SPENT]
+        for answer in through:
+            self._health.note(answer[ERROR_COLUMN])
+        failed = [answer for answer in through if is_fault(answer[ERROR_COLUMN])]
+        answered = [answer for answer in through if not is_fault(answer[ERROR_COLUMN])]
         if answered:
-            answers.keep(task, [self._answer(answer) for answer in answered])
-        now = self._rounds[row["part"]]
+            answers.keep(now.task, [self._answer(answer) for answer in answered])
+        now.failed += [self._answer(answer) for answer in failed]
         now.keys.update(map(key_of, given))
-        now.is_cut_short |= len(answered) < len(given)
-        if len(now.keys) < given[0]["num_requests"]:
-            return []
-        del self._rounds[row["part"]]
-        return [self._send_on(row, task, now, given[0]["started"])]
+        now.is_cut_short |= len(through) < len(given)
+        if len(now.keys) == given[0]["num_requests"] and now.settled_at is None:
+            now.settled_at = self._health.num_seen + (WINDOW if now.failed else 0)
+
+    def _settled(self) -> list[_Round]:
+        """The rounds that have ended and whose failures, if any, are the requests' own."""
+        ended = {part: now for part, now in self._rounds.items() if now.settled_at is not None}
+        is_last = len(self._sent_on) + len(ended) == self._num_parts
+        if is_last and any(now.failed for now in ended.values()):
+            self._health.check_at_the_end()
+        settled = {
+            part: now
+            for part, now in ended.items()
+            if is_last or (now.settled_at or 0) <= self._health.num_seen
+        }
+        for part, now in settled.items():
+            del self._rounds[part]
+            self._sent_on.add(part)
+            if now.failed:
+                answers.keep(now.task, now.failed)
+        return list(settled.values())
 
     def _pass_on(self, row: dict[str, str], started: float) -> dict[str, str]:
         """A row that asked for nothing: of another stage, or of a part that is complete."""
         task = task_of(row, STAGE)
-        return self._send_on(row, task, _Round(), started) if task else row
+        return self._send_on(_Round(row=row, task=task, started=started)) if task else row
 
-    def _send_on(
-        self, row: dict[str, str], task: Task, now: _Round, started: float
-    ) -> dict[str, str]:
+    def _send_on(self, now: _Round) -> dict[str, str]:
+        row, task = now.row, now.task
         if now.is_cut_short:
             return leave(row, STAGE, SPENT)
         captions, given = select_records(task.work, self._cut), answers.kept(task)
@@ -117,7 +153,7 @@ class Collector:
             answers.count(task, self._outcomes(captions, given, now))
         more = open_requests(task, captions, given, settings=self._settings, prompts=self._prompts)
         if next(more, None) is None:
-            return conclude(row, task, captions, given, started)
+            return conclude(row, task, captions, given, now.started)
         return send_again(row, STAGE) if self._has_room() else leave(row, STAGE, SPENT)
 
     def _keep_clip_scores(
@@ -148,6 +184,7 @@ class Collector:
             ],
         )
         said = {
+            "request": "", "finish_reason": None,
             "role": "clip", "model": self._scorer.name, "prompt": "", "seed": 0, "temperature": 0.0,
             "top_p": 1.0, "max_tokens": 0, "num_prompt_tokens": 0, "num_output_tokens": 0,
         }  # fmt: skip
@@ -191,12 +228,16 @@ class Collector:
 
     def _answer(self, row: Row) -> Row:
         """A row of the table `answers`."""
-        same = ("record_id", "kind", "role", "attempt", "forms", "style", "temperature", "seed")
+        same = (
+            "record_id", "kind", "role", "attempt", "forms", "style", "temperature", "seed",
+            "request",
+        )  # fmt: skip
         return {name: row[name] for name in same} | {
             "next_id": row["next_id"] or None,
             # `ray.data.llm` gives a refused request an empty text.
             "text": None if row[ERROR_COLUMN] else row["generated_text"],
             "error": row[ERROR_COLUMN] or None,
+            "finish_reason": row.get("finish_reason"),
             "model": self._model,
             "prompt": self._prompts.fingerprint_of(
                 row["kind"] if row["role"] == "write" else row["role"]
@@ -208,9 +249,25 @@ class Collector:
         }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Round:
-    """The answers of one part that have come in since it was last sent to the engines."""
+    """The answers of one part that have come in since it was last sent to the backend.
 
+    Attributes:
+        row: of the chain.
+        task: what is to be done for the part.
+        started: when, in seconds since the epoch.
+        keys: the requests that have come back.
+        failed: rows of `answers` without an answer, which are not kept yet.
+        is_cut_short: whether the budget has kept a request from the backend.
+        settled_at: how many requests have to be through before the part goes on; None before the
+            end of the round.
+    """
+
+    row: dict[str, str]
+    task: Task
+    started: float
     keys: set[str] = field(default_factory=set)
+    failed: list[Row] = field(default_factory=list)
     is_cut_short: bool = False
+    settled_at: int | None = None

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine.stage import Output, Work
-from pipeline.synthesis.backends import ROWS_PER_BATCH, answer
+from pipeline.errors import UserError
+from pipeline.synthesis.backends import answer, explain, rows_per_batch
 from pipeline.synthesis.budget import Budget, Gate
 from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.limit import read_cut
@@ -53,7 +54,11 @@ class EngineDataflow:
         records = work.read("records", ["record_id", "image_id"]).to_pylist()
         return any(takes_part(record, self._cut) for record in records)
 
-    def __call__(self, dataset: Dataset) -> Dataset:
+    def explain(self, error: BaseException) -> UserError | None:
+        """What the death of an engine means."""
+        return explain(self._settings, error)
+
+    def __call__(self, dataset: Dataset, num_rows: int) -> Dataset:
         """Requests, answers, and parts again.
 
         Raises:
@@ -64,7 +69,11 @@ class EngineDataflow:
         settings = self._settings
         prompts = load_prompts(settings)
         read = partial(read_requests, settings=settings, prompts=prompts, cut=self._cut)
-        requests = dataset.flat_map(read, num_cpus=_LIGHT)
+        # Rows of a block come out together: without this, the answers of a part only at its end.
+        num_together = rows_per_batch(settings)
+        requests = dataset.flat_map(read, num_cpus=_LIGHT).repartition(
+            target_num_rows_per_block=num_together
+        )
         if settings.budget is not None:
             # It lives as long as this object, so that all rounds share it.
             if self._budget is None:
@@ -75,7 +84,7 @@ class EngineDataflow:
                 batch_format="pyarrow",
                 # What it lets through together must fill a batch of the engine: what waits there
                 # for more would never give back what it has reserved.
-                batch_size=ROWS_PER_BATCH,
+                batch_size=num_together,
                 compute=ray.data.ActorPoolStrategy(size=1),
                 num_cpus=_LIGHT,
             )
@@ -85,9 +94,10 @@ class EngineDataflow:
                 "settings": settings,
                 "prompts": prompts,
                 "cut": self._cut,
+                "num_parts": num_rows,
                 "scorer": self.scorer,
                 "budget": self._budget,
-                "model": f"{settings.model}@{model_fingerprint(settings.model)}",
+                "model": f"{settings.model}@{model_fingerprint(settings)}",
             },
             batch_format="pyarrow",
             batch_size=None,

@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
+from pipeline.synthesis.backends.errors import classify
 from pipeline.synthesis.critics import critique
 from pipeline.synthesis.critics.candidate import Candidate, Verdict
 from pipeline.synthesis.critics.clip import parse_clip_scores
@@ -121,7 +122,8 @@ def judge(
         taken = found.accepted.keys() | found.pending.keys()
         forms = [name for name in answer["forms"] if name not in taken]
         if answer["error"] is not None:
-            why = Rejected("synthesis-engine-error", shorten(answer["error"]))
+            reason, said = classify(answer["error"])
+            why = Rejected(reason, shorten(said))
             for name in forms:
                 found.fail(Failure(answer=answer, form=name, text="", why=why))
                 del found.open[name]
@@ -207,7 +209,7 @@ def _read(
         caption=captions[answer["record_id"]][0],
         opening=prompts.styles[answer["style"]],
         own=own,
-        complete=answer["num_output_tokens"] < settings.max_tokens,
+        complete=answer["finish_reason"] != "length",
     )
     results: list[tuple[str, str | Failure]] = []
     for name in forms:
@@ -252,8 +254,8 @@ class JudgeWorker:
     Writes: `variants`, one row for each text that was taken.
     Rejects: `synthesis-malformed-json`, `synthesis-cut-off`, `synthesis-empty`,
         `synthesis-too-long`, `synthesis-wrong-style`, `synthesis-repeats-record`,
-        `synthesis-engine-error` and those of the critics; one for each text that was not taken. The
-        record stays.
+        those of a request without an answer (`backends/errors.py`) and those of the critics; one
+        for each text that was not taken. The record stays.
     Source: none.
     """
 

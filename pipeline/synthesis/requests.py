@@ -10,7 +10,7 @@ from functools import cache, partial
 from typing import Any
 
 from pipeline.engine.corpus import Task
-from pipeline.engine.fingerprint import unit_interval
+from pipeline.engine.fingerprint import fingerprint, unit_interval
 from pipeline.engine.stage import Work
 from pipeline.engine.worker import PartDone, add_result, task_of
 from pipeline.synthesis import answers
@@ -33,7 +33,7 @@ PASSED_BY = "nothing to ask"
 
 CARRIED = (
     "row", "num_requests", "started", "record_id", "kind", "role", "forms", "style", "next_id",
-    "seed", "temperature", "attempt",
+    "seed", "temperature", "attempt", "request",
 )  # fmt: skip
 """What an answered row must still have of its request."""
 
@@ -76,7 +76,7 @@ def read_requests(
     if not requests:
         return [_passing(row, settings, prompts) | {"started": started}]
     common = {"row": json.dumps(row), "num_requests": len(requests), "started": started}
-    return [request | common for request in requests]
+    return [request | common | {"request": _hash(request)} for request in requests]
 
 
 def open_requests(
@@ -274,11 +274,19 @@ def _fault(failure: Failure) -> Fault:
     return Fault(form=failure.form, text=failure.text, why=why)
 
 
+def _hash(request: Row) -> str:
+    """What an answer is recorded under."""
+    return fingerprint(messages=request["messages"], sampling=request["sampling_params"])
+
+
 def _passing(row: dict[str, str], settings: SynthesisSettings, prompts: Prompts) -> Row:
     """A row of the chain in the form of a request, so that all rows have the same columns."""
     nobody = _Writer(
         settings=settings, prompts=prompts, captions={"": ("",)}, nexts={}, chances=lambda _: {}
     )
     style = next(iter(prompts.styles))
-    marks = {"row": json.dumps(row), "num_requests": 0, "started": 0.0, ERROR_COLUMN: PASSED_BY}
+    marks = {
+        "row": json.dumps(row), "num_requests": 0, "started": 0.0, "request": "",
+        ERROR_COLUMN: PASSED_BY,
+    }  # fmt: skip
     return nobody.write("", "caption", 1, ["sentence"], style=style) | marks

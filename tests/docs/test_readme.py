@@ -38,6 +38,12 @@ def test_the_recipe_of_a_table_is_one(tmp_path):
     assert load_recipe(tmp_path / "my.yaml").sources[0].caption_columns == ("en", "de")
 
 
+def test_the_recipe_of_an_endpoint_is_one(tmp_path):
+    head = "name: served\nsources:\n  - kind: shapes\n"
+    (tmp_path / "my.yaml").write_text(head + blocks("yaml")[3])
+    assert load_recipe(tmp_path / "my.yaml").synthesis.endpoint.concurrency == 32
+
+
 def test_every_kind_of_source_is_in_the_readme():
     table = README.split("## Other sources")[1].split("## ")[0]
     assert all(f"**{kind}**" in table for kind in SOURCE_KINDS)

@@ -2,6 +2,7 @@
 
 from pipeline.publish.facts import LEFT_OUT_WITH_RECORD
 from pipeline.synthesis import critics
+from pipeline.synthesis.backends import errors
 
 REASONS = {code: f"the text {what}" for code, what in critics.REASONS.items()} | {
     "decode-failed": "the image could not be read",
@@ -42,7 +43,7 @@ REASONS = {code: f"the text {what}" for code, what in critics.REASONS.items()} |
     "synthesis-too-long": "the text is longer than its kind may be",
     "synthesis-wrong-style": "the text does not begin as its style asks",
     "synthesis-repeats-record": "the text says no more than the caption that it was made from",
-    "synthesis-engine-error": "the LLM's engine refused the request",
+    **errors.REASONS,
     LEFT_OUT_WITH_RECORD: "no caption of its record passed, or the record is a duplicate",
     "bridge-without-end": "the record that the text leads to is not beside it",
     "duplicate-image": "the same image as another record, which stays",

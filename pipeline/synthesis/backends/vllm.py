@@ -14,12 +14,17 @@ A schema with bounded repetition takes xgrammar 2.5 s to compile for each style,
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import multiprocessing
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UserError
+from pipeline.errors import FAILED, UserError
+from pipeline.synthesis.backends import rows_per_batch
 from pipeline.synthesis.requests import ERROR_COLUMN
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import resolve_model
@@ -28,13 +33,27 @@ if TYPE_CHECKING:
     from ray.data import Dataset
     from ray.data.llm import vLLMEngineProcessorConfig
 
-ROWS_PER_BATCH = 16
-"""Rows that go through the processor together. They come out together too, so this is the grain of
-the progress; enough batches run at a time to fill the engine."""
+logger = logging.getLogger(__name__)
 
 _LIGHT = 0.5  # logical CPUs of a stage that only moves rows
 
 _ANSWERED = ("generated_text", "num_input_tokens", "num_generated_tokens")
+
+_ENGINE_STAGE = "vLLMEngineStage"
+
+_MAX_RESTARTS = 2
+"""Ray starts a dead engine again without a limit: one that dies of the same request each time, or
+for want of memory, would do so for ever."""
+
+_AN_ENGINE = re.compile(r"LimitedEngine|vLLMEngine")
+_NO_VLLM = re.compile(r"vLLM is not installed|No module named 'vllm'")
+_NO_START = re.compile(
+    r"[^\n]*(Engine core initialization failed|No available memory for the cache blocks"
+    r"|larger than the available KV cache|emory on (node|device)|out of memory)[^\n]*"
+)
+"""vLLM says in its own log, and only sometimes in the error, that its memory does not suffice."""
+
+_LOG = "The engine's own words are in the log of its worker, in the logs of Ray's session."
 
 
 def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[str]) -> Dataset:
@@ -51,20 +70,89 @@ def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[s
             "It is the interpreter of the environment that holds vLLM; null means this one.",
         )
     kept = (*carried, *_ANSWERED)
+    most = {"max_tokens": settings.max_tokens, "max_model_len": settings.max_model_len}
+
+    def keep(row: dict[str, Any]) -> dict[str, Any]:
+        found = {name: row[name] for name in kept}
+        return found | {"finish_reason": _finish_reason(found, **most), ERROR_COLUMN: ""}
+
     ask = build_processor(
         _processor_config(settings),
-        # Rows with an error come past this unchanged.
-        postprocess=lambda row: {name: row[name] for name in kept} | {ERROR_COLUMN: ""},
+        postprocess=keep,  # rows with an error come past it unchanged
         preprocess_map_kwargs={"num_cpus": _LIGHT},
         postprocess_map_kwargs={"num_cpus": _LIGHT},
     )
+    engine = ask.get_stage_by_name(_ENGINE_STAGE)
+    engine.map_batches_kwargs["max_restarts"] = _MAX_RESTARTS
+    # Set as an attribute, it would be validated once more, and the placement be lost.
+    ask.stages[_ENGINE_STAGE] = engine.model_copy(
+        update={"fn": with_time_limit(engine.fn, settings.timeout_s)}
+    )
     return ask(dataset)
+
+
+def with_time_limit(engine: type, timeout_s: float | None) -> type:
+    """`ray.data.llm`'s engine, ended when a batch has got no answer for so long.
+
+    An engine that hangs answers no other request either. Its process ends as that of an engine that
+    dies, and Ray starts another one.
+    """
+
+    class LimitedEngine(engine):
+        async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+            replies = super().udf(batch)
+            while True:
+                try:
+                    reply = await asyncio.wait_for(anext(replies), timeout_s)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    logger.error("no answer for %g s: the engine hangs", timeout_s)
+                    # The engine proper is a child, which would keep its memory.
+                    for child in multiprocessing.active_children():
+                        child.kill()
+                    os._exit(1)
+                yield reply
+
+    return LimitedEngine
+
+
+def explain(settings: SynthesisSettings, error: BaseException) -> UserError | None:
+    """What a person can do about the death of an engine; None for any other error."""
+    said = str(error)
+    if not _AN_ENGINE.search(said):
+        return None
+    if _NO_VLLM.search(said):
+        where = settings.python or "the environment that runs anymix"
+        return UserError(
+            f"synthesis.python: there is no vLLM in {where}.",
+            "Name the interpreter of the environment that holds it, or use another backend.",
+        )
+    cause = _NO_START.search(said)
+    if cause:
+        size = "cpu_kv_cache_gib" if settings.device == "cpu" else "engine.gpu_memory_utilization"
+        return UserError(
+            f"synthesis: vLLM's engine does not start: {cause.group()}",
+            f"Where the memory does not suffice, lower synthesis.{size}, max_num_seqs or "
+            f"max_model_len. {_LOG}",
+            exit_code=FAILED,
+        )
+    if "died" in said:
+        limit = settings.timeout_s
+        hung = f", or has not answered for {limit:g} s (synthesis.timeout_s)" if limit else ""
+        return UserError(
+            f"synthesis: vLLM's engine has died {_MAX_RESTARTS + 1} times{hung}.",
+            f"What was answered stays; the same command goes on from there. {_LOG}",
+            exit_code=FAILED,
+        )
+    return None
 
 
 def _processor_config(settings: SynthesisSettings) -> vLLMEngineProcessorConfig:
     from ray.data.llm import vLLMEngineProcessorConfig
 
-    in_flight = max(2, -(-2 * settings.max_num_seqs // ROWS_PER_BATCH))
+    num_together = rows_per_batch(settings)
+    in_flight = max(2, -(-2 * settings.max_num_seqs // num_together))
     gpus = {"bundle_per_worker": {"CPU": 1, "GPU": 1}}
     return vLLMEngineProcessorConfig(
         model_source=resolve_model(settings.model),
@@ -72,7 +160,7 @@ def _processor_config(settings: SynthesisSettings) -> vLLMEngineProcessorConfig:
         # Without a placement, Ray waits for a GPU that a CPU machine never has.
         placement_group_config=gpus if settings.device == "gpu" else {"bundles": [{"CPU": 1}]},
         concurrency=(settings.num_replicas, settings.num_replicas),
-        batch_size=ROWS_PER_BATCH,
+        batch_size=num_together,
         max_concurrent_batches=in_flight,
         should_continue_on_error=True,
         log_engine_metrics=False,
@@ -82,6 +170,13 @@ def _processor_config(settings: SynthesisSettings) -> vLLMEngineProcessorConfig:
         detokenize_stage=False,
         engine_kwargs=engine_kwargs(settings),
     )
+
+
+def _finish_reason(answer: Mapping[str, Any], *, max_tokens: int, max_model_len: int) -> str:
+    """`ray.data.llm` does not hand vLLM's own on."""
+    written = answer["num_generated_tokens"]
+    is_full = answer["num_input_tokens"] + written >= max_model_len
+    return "length" if is_full or written >= max_tokens else "stop"
 
 
 def engine_kwargs(settings: SynthesisSettings) -> dict[str, Any]:

@@ -190,7 +190,9 @@ def replay(root: Path, answer: AnswerOf = answer_well_and_badly) -> None:
                 }
                 for number, request in enumerate(requests)
             ]
-            collector = Collector(settings=settings, prompts=prompts, cut=cut, model="replayed@0")
+            collector = Collector(
+                settings=settings, prompts=prompts, cut=cut, model="replayed@0", num_parts=9
+            )
             collector(pa.Table.from_pylist(answers))
 
 

@@ -15,6 +15,7 @@ from pipeline.engine.schemas import ANSWERS, RECORDS
 from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.worker import Advance, Left, PartDone, again_of, results_of
+from pipeline.errors import UserError
 from pipeline.synthesis import answers
 from pipeline.synthesis.budget import SPENT
 from pipeline.synthesis.collector import Collector
@@ -59,8 +60,10 @@ def requests_of(row: dict[str, str], settings: SynthesisSettings = SETTINGS) -> 
     return read_requests(row, settings=settings, prompts=PROMPTS, cut=1.0)
 
 
-def collector(settings: SynthesisSettings = SETTINGS) -> Collector:
-    return Collector(settings=settings, prompts=PROMPTS, cut=1.0, model="tiny@0")
+def collector(settings: SynthesisSettings = SETTINGS, *, num_parts: int = 9) -> Collector:
+    return Collector(
+        settings=settings, prompts=PROMPTS, cut=1.0, model="tiny@0", num_parts=num_parts
+    )
 
 
 def answered(request: Row, **changes: Any) -> Row:
@@ -150,7 +153,7 @@ def test_request_that_the_engine_refuses_is_not_sent_again(tmp_path: Path) -> No
     (request,) = requests_of(chain_row(task))
     nothing = {"generated_text": "", "num_generated_tokens": 0, "num_input_tokens": 0}
     error = {ERROR_COLUMN: "ValueError: too long"}
-    sent, _ = gather(collector(), [answered(request, **nothing, **error)])
+    sent, _ = gather(collector(num_parts=1), [answered(request, **nothing, **error)])
     assert again_of(sent) is None
     (row,) = committed(task)
     assert (row["text"], row["error"]) == (None, "ValueError: too long")
@@ -254,12 +257,12 @@ def test_record_is_asked_no_more_than_its_tokens_allow(tmp_path: Path, tokens: i
         shares={"caption": 1, "style": 1, "negative": 1}, tokens_per_record=tokens, attempts=9
     )
     row = chain_row(make_task(tmp_path, "a", 6))
-    into, kinds, spent = collector(settings), Counter[str](), Counter[str]()
+    kinds, spent = Counter[str](), Counter[str]()
     while (requests := requests_of(row, settings))[0][ERROR_COLUMN] != PASSED_BY:
         kinds.update(request["kind"] for request in requests)
         spent.update(request["record_id"] for request in requests)
         cut = {"generated_text": "no JSON", "num_generated_tokens": 100}
-        sent, _ = gather(into, [answered(request, **cut) for request in requests])
+        sent, _ = gather(collector(settings), [answered(each, **cut) for each in requests])
         row = again_of(sent) or row
         if not again_of(sent):
             break
@@ -302,15 +305,15 @@ def test_llm_judges_in_a_round_of_its_own_and_its_reason_reaches_the_rewrite(
     critics = CriticSettings(judge=True)
     settings = SynthesisSettings(attempts=2, shares={"caption": 1}, critics=critics)
     task = make_task(tmp_path, "a", 1)
-    into, row = collector(settings), chain_row(task)
+    row = chain_row(task)
     (request,) = requests_of(row, settings)
-    sent, _ = gather(into, [answered(request)])
+    sent, _ = gather(collector(settings), [answered(request)])
     row = again_of(sent) or row
     (asked,) = requests_of(row, settings)
     assert (asked["role"], asked["attempt"], asked["forms"]) == ("judge", 1, list(GOOD))
     marks = {"faithful": 5, "natural": 5, "useful": 5, "why": "nothing"}
     said = dict.fromkeys(GOOD, marks) | {"dense": {**marks, "useful": 1, "why": "says less"}}
-    sent, _ = gather(into, [answered(asked, generated_text=json.dumps(said))])
+    sent, _ = gather(collector(settings), [answered(asked, generated_text=json.dumps(said))])
     (retry,) = requests_of(again_of(sent) or row, settings)
     assert (retry["role"], retry["attempt"], retry["forms"]) == ("write", 2, ["dense"])
     assert json.loads(retry["messages"][-1]["content"])["because"] == {"dense": "says less"}
@@ -324,7 +327,9 @@ def test_clip_judges_before_the_part_goes_on(tmp_path: Path) -> None:
     critics = CriticSettings(max_clip_loss=0.1)
     settings = SynthesisSettings(attempts=1, shares={"caption": 1}, critics=critics)
     task = make_task(tmp_path, "a", 2)
-    into = Collector(settings=settings, prompts=PROMPTS, cut=1, model="tiny@0", scorer=scorer)
+    into = Collector(
+        settings=settings, prompts=PROMPTS, cut=1, model="tiny@0", num_parts=1, scorer=scorer
+    )
     gather(into, [answered(request) for request in requests_of(chain_row(task), settings)])
     rows = committed(task)
     assert [(row["record_id"], row["role"]) for row in rows] == [
@@ -334,3 +339,63 @@ def test_clip_judges_before_the_part_goes_on(tmp_path: Path) -> None:
     found = judge(settings, PROMPTS, captions, rows[:2])
     assert set(found.accepted) == {"tags", "sentence"}
     assert set(found.open) == {"dense"}
+
+
+DOWN = {ERROR_COLUMN: "synthesis-server-error: 503", "generated_text": None}
+
+
+def kept_for(task: Task) -> list[Row]:
+    return [row for rows in answers.kept(task).values() for row in rows]
+
+
+def test_sick_backend_stops_the_run_and_only_answers_are_kept(tmp_path: Path) -> None:
+    tasks = [make_task(tmp_path, "a", 20), make_task(tmp_path, "b", 60)]
+    first, second = [requests_of(chain_row(task)) for task in tasks]
+    into = collector(num_parts=2)
+    sent = gather(into, [answered(request) for request in first[:19]])
+    sent += gather(into, [answered(first[19], **DOWN)])  # ends its part's round
+    with pytest.raises(UserError, match="31 of the last 50 requests have failed"):
+        for request in second:
+            sent += gather(into, [answered(request, **DOWN)])
+    assert all(isinstance(each, Advance) for row in sent for each in results_of(row))
+    assert not any(task.output.exists() for task in tasks)
+    assert [row["error"] for task in tasks for row in kept_for(task)] == [None] * 19
+
+
+def test_failure_is_kept_when_the_requests_after_it_are_answered(tmp_path: Path) -> None:
+    task, other = make_task(tmp_path, "a", 1), make_task(tmp_path, "b", 60)
+    (request,) = requests_of(chain_row(task))
+    into = collector()
+    gather(into, [answered(request, **DOWN)])
+    for number, later in enumerate(requests_of(chain_row(other)), start=1):
+        sent = gather(into, [answered(later)])
+        assert len(sent) == (2 if number in {50, 60} else 1)
+        assert task.output.exists() == (number >= 50)
+    (row,) = committed(task)
+    assert row["error"] == DOWN[ERROR_COLUMN]
+
+
+def test_few_requests_none_of_which_is_answered_stop_the_run(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 3)
+    requests = requests_of(chain_row(task))
+    with pytest.raises(UserError, match="3 of the last 3"):
+        gather(collector(num_parts=1), [answered(request, **DOWN) for request in requests])
+    assert kept_for(task) == []
+
+
+def test_last_part_of_a_run_does_not_wait_for_others(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 3)
+    requests = requests_of(chain_row(task))
+    into = collector(num_parts=1)
+    gather(into, [answered(request) for request in requests[:2]])
+    done, _ = gather(into, [answered(requests[2], **DOWN)])
+    assert again_of(done) is None
+    assert [row["error"] for row in committed(task)] == [None, None, DOWN[ERROR_COLUMN]]
+
+
+def test_part_that_has_gone_on_is_not_sent_twice(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 1)
+    (request,) = requests_of(chain_row(task))
+    into = collector()
+    assert len(gather(into, [answered(request)])) == 2
+    assert len(gather(into, [answered(request)])) == 1

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from pipeline.engine.stage import StageSpec, Work
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.worker import Advance, Left, PartDone, Result, RunContext, results_of
+from pipeline.errors import UserError
 from pipeline.synthesis import answers
 from pipeline.synthesis.budget import SPENT
 from pipeline.synthesis.collector import Collector
@@ -93,7 +94,7 @@ def test_part_without_records_to_synthesize_is_committed_and_passes_the_engine(
         make_task(tmp_path, "texts", ["a story", "another"], with_image=False),
         make_task(tmp_path, "empty", []),
     ]
-    gather = Collector(settings=settings, prompts=prompts, cut=1.0, model="tiny@0")
+    gather = Collector(settings=settings, prompts=prompts, cut=1.0, model="tiny@0", num_parts=9)
     for task in tasks:
         (request,) = read_requests(chain_row(task), settings=settings, prompts=prompts, cut=1.0)
         assert request[ERROR_COLUMN] == PASSED_BY
@@ -110,7 +111,7 @@ def test_row_of_another_stage_passes_the_engine_unchanged(tmp_path: Path) -> Non
     prompts = load_prompts(settings)
     row = chain_row(make_task(tmp_path, "part", ["red apple"]), stage="score")
     (request,) = read_requests(row, settings=settings, prompts=prompts, cut=1.0)
-    gather = Collector(settings=settings, prompts=prompts, cut=1.0, model="tiny@0")
+    gather = Collector(settings=settings, prompts=prompts, cut=1.0, model="tiny@0", num_parts=9)
     assert gather(pa.Table.from_pylist([request])).to_pylist()[0] == row
 
 
@@ -234,6 +235,25 @@ def test_run_writes_no_more_than_its_budget_and_the_next_one_goes_on(
     run(tmp_path, open_tasks, short.model_copy(update={"budget": None}), models)
     after = [row for task in open_tasks for row in committed(task.output)]
     assert all(row in after for row in before.values())  # what was paid is not asked for again
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("local_ray")
+def test_engine_without_enough_memory_stops_the_run_with_the_setting(
+    tmp_path: Path, models: dict[str, Path], fault: Callable[..., None]
+) -> None:
+    too_much = SMALL.model_copy(update={"cpu_kv_cache_gib": 100_000})
+    task = make_task(tmp_path, "part", ["red apple"])
+    with pytest.raises(UserError) as raised:
+        run(tmp_path, [task], too_much, models)
+    assert "synthesis.cpu_kv_cache_gib" in raised.value.hint
+    assert not task.output.exists()
+    message = raised.value.message.partition("start: ")[0]
+    fault(
+        "the memory does not suffice for vLLM",
+        f"exit code {raised.value.exit_code}: {message}start: CAUSE Where the memory does not "
+        "suffice, lower synthesis.cpu_kv_cache_gib, max_num_seqs or max_model_len.",
+    )
 
 
 @pytest.mark.e2e

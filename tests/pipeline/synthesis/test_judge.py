@@ -43,6 +43,8 @@ def answer(kind: str = "caption", attempt: int = 1, **changes: Any) -> Row:
         "next_id": "n" if kind == "interleave" else None,
         "text": json.dumps(texts),
         "error": None,
+        "finish_reason": "stop",
+        "request": f"request {attempt}",
         "model": "tiny@0",
         "prompt": PROMPTS.fingerprint_of(kind),
         "temperature": 0.3,
@@ -91,7 +93,7 @@ def test_refused_request_is_the_end_of_its_kind_alone() -> None:
 
 
 def test_answer_that_used_up_its_tokens_was_cut_off() -> None:
-    found = judged(answer(text='{"tags":"A', num_output_tokens=SETTINGS.max_tokens))
+    found = judged(answer(text='{"tags":"A', finish_reason="length"))
     assert {each.why.reason for each in found.failures} == {"synthesis-cut-off"}
     assert set(found.open) == set(TEXTS["caption"])
 

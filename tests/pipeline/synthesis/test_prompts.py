@@ -47,7 +47,7 @@ def test_examples_of_the_packaged_templates_satisfy_schema_parser_and_critics(ki
         row = {
             "record_id": "r", "next_id": "n" if "next" in asked else None, "kind": kind,
             "role": "write", "attempt": 1, "forms": list(forms_of(kind)), "style": style,
-            "error": None, "text": reply["content"], "num_output_tokens": 1,
+            "error": None, "text": reply["content"], "finish_reason": "stop",
         }  # fmt: skip
         captions = {"r": (asked["text"],), "n": (asked.get("next", ""),)}
         found = judge(SynthesisSettings(), PROMPTS, captions, [row])

@@ -8,6 +8,7 @@ from safetensors.numpy import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from pipeline.errors import UserError
+from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import (
     cache_folder,
     convert_gguf,
@@ -123,15 +124,24 @@ def test_conversion_leaves_safetensors_and_no_temporary_folder(
 
 def test_folder_is_fingerprinted_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    before = model_fingerprint(str(tmp_path))
+    before = model_fingerprint(SynthesisSettings(model=str(tmp_path)))
     assert resolve_model(str(tmp_path)) == str(tmp_path)
     (tmp_path / "config.json").write_text('{"a": 1}', encoding="utf-8")
-    assert model_fingerprint(str(tmp_path)) != before
+    assert model_fingerprint(SynthesisSettings(model=str(tmp_path))) != before
 
 
 def test_hub_name_is_passed_on() -> None:
     assert resolve_model("some/model") == "some/model"
-    assert model_fingerprint("some/model") != model_fingerprint("some/other")
+    one, other = (SynthesisSettings(model=name) for name in ("some/model", "some/other"))
+    assert model_fingerprint(one) != model_fingerprint(other)
+
+
+def test_model_of_an_endpoint_is_known_by_its_name_alone(tmp_path: Path) -> None:
+    endpoint = {"base_url": "http://localhost/v1"}
+    served = SynthesisSettings(backend="openai", endpoint=endpoint, model="some/model")
+    assert model_fingerprint(served) == model_fingerprint(SynthesisSettings(model="some/model"))
+    here = served.model_copy(update={"model": str(tmp_path)})
+    assert model_fingerprint(here) != model_fingerprint(SynthesisSettings(model=str(tmp_path)))
 
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
