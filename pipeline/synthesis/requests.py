@@ -10,7 +10,7 @@ from functools import cache, partial
 from typing import Any
 
 from pipeline.engine.corpus import Task
-from pipeline.engine.fingerprint import fingerprint, unit_interval
+from pipeline.engine.fingerprint import fingerprint, hash_bytes, unit_interval
 from pipeline.engine.stage import Work
 from pipeline.engine.worker import PartDone, add_result, task_of
 from pipeline.synthesis import answers
@@ -279,7 +279,10 @@ def _fault(failure: Failure) -> Fault:
 
 def _hash(request: Row) -> str:
     """What an answer is recorded under."""
-    return fingerprint(messages=request["messages"], sampling=request["sampling_params"])
+    seen = [hash_bytes(picture) for picture in request.get(PICTURES, ())]
+    return fingerprint(
+        messages=request["messages"], sampling=request["sampling_params"], pictures=seen
+    )
 
 
 def _passing(row: dict[str, str], settings: SynthesisSettings, prompts: Prompts) -> Row:

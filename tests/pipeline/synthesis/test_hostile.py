@@ -199,6 +199,8 @@ def answer(kind, text, record_id="r", **changes):
         "next_id": None,
         "text": text,
         "error": None,
+        "finish_reason": "stop",
+        "request": "",
         "model": "tiny@0",
         "prompt": PROMPTS.fingerprint_of(kind),
         "temperature": 0.3,
@@ -246,8 +248,8 @@ def decided(caption, text, **changes):
 
 @pytest.mark.parametrize("text", SHAPES, ids=lambda text: ascii(text[:30]))
 def test_answer_of_any_shape_is_accepted_or_refused_with_a_reason(text):
-    for num_tokens in (30, SETTINGS.max_tokens):
-        decided(HARMLESS, text, num_output_tokens=num_tokens)
+    for finish_reason in ("stop", "length"):
+        decided(HARMLESS, text, finish_reason=finish_reason)
 
 
 FORM_NAMES = [form for kind in KINDS for form in forms_of(kind)]

@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from tests.jobs.corpora import SMALL_MODELS, faults, run
 from tests.pipeline.synthesis.backends.server import KEY, serving
 
+pytestmark = pytest.mark.e2e
 VARIABLE = "ANYMIX_TEST_KEY"
 
 RECIPE = """\

@@ -20,6 +20,7 @@ from pipeline.synthesis.settings import SynthesisSettings
 from tests.pipeline.synthesis.backends.server import KEY, FaultyServer, serving
 
 CARRIED = ("record_id", "seed")
+pytestmark = pytest.mark.e2e
 VARIABLE = "ANYMIX_TEST_KEY"
 
 ENDS = {
