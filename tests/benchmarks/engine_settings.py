@@ -27,7 +27,7 @@ from tests.benchmarks.engine_passes import (
 from tests.benchmarks.result import Result, spread
 
 NUM_PASSES = 3
-PARTS_PER_PASS = 4
+PARTS_PER_PASS = 3
 
 
 def _as_it_is(request: Request) -> None:

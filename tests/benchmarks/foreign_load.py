@@ -10,7 +10,11 @@ import psutil
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuTimes:
-    """CPU seconds since their start, of the whole machine and of this process and its children."""
+    """CPU seconds so far, of the whole machine and of this process and its children.
+
+    Attributes:
+        at: when they were read, as files are stamped.
+    """
 
     at: float
     machine: float
@@ -28,7 +32,7 @@ def cpu_times() -> CpuTimes:
             continue
         own += times.user + times.system + times.children_user + times.children_system
     every = psutil.cpu_times()
-    return CpuTimes(at=time.monotonic(), machine=sum(every) - every.idle - every.iowait, own=own)
+    return CpuTimes(at=time.time(), machine=sum(every) - every.idle - every.iowait, own=own)
 
 
 def foreign_percent(before: CpuTimes, after: CpuTimes) -> float:

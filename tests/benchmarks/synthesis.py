@@ -84,7 +84,7 @@ def main() -> None:
         if chosen.settings is not None:
             found = list(measure_settings(chosen.settings))
         else:
-            num_parts, repeats = (2, 1) if chosen.quick else (8, 3)
+            num_parts, repeats = (1, 1) if chosen.quick else (5, 3)
             found = list(measure(num_parts, repeats))
     sys.exit(not show(found, as_json=chosen.json))
 
