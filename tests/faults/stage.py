@@ -19,7 +19,7 @@ def corpus_of(root: Path, *, num_parts: int = 4, rows_per_part: int = 5) -> Corp
     ]
     corpus = Corpus(root=root, recipe={}, parts=parts)
     corpus.tables["selection"] = PartFiles(root / "tables" / "selection")
-    filled = dict.fromkeys(SELECTION.names, "-")
+    filled = dict.fromkeys(SELECTION.names, "-") | {"weight": None}
     for number, part in enumerate(parts):
         rows = [filled | {"record_id": f"{number}-{row}"} for row in range(rows_per_part)]
         corpus.tables["selection"].place(part.name, "given")

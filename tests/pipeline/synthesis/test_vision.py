@@ -77,8 +77,9 @@ def test_requests_carry_pictures_and_are_else_the_same(tmp_path: Path) -> None:
     (of_a,), (of_b,) = (request.pop(PICTURES) for request in seeing)
     assert opened(of_a).getpixel((0, 0)) == (255, 0, 0)
     assert opened(of_b).getpixel((0, 0)) == (0, 0, 255)
+    assert len({request["request"] for request in (*blind, *seeing)}) == 4  # a replay's key
     for request in (*blind, *seeing):
-        del request["started"]
+        del request["started"], request["request"]
     assert seeing == blind
 
 
