@@ -6,6 +6,7 @@ backend and no further; each backend puts them where its server looks for them.
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -84,6 +85,20 @@ def with_parts(
     ]
     chat[-1]["content"][:0] = parts
     return chat
+
+
+def with_pictures(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The chat of a request as the OpenAI API takes it: its pictures are data URIs."""
+    pictures = row.get(PICTURES)
+    if not pictures:
+        return row["messages"]  # type: ignore[no-any-return]
+    urls = [{"url": _data_uri(content)} for content in pictures]
+    return with_parts(row["messages"], [{"type": "image_url", "image_url": url} for url in urls])
+
+
+def _data_uri(content: bytes) -> str:
+    form = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{form};base64,{base64.b64encode(content).decode()}"
 
 
 def _shown(request: Mapping[str, Any]) -> list[str]:

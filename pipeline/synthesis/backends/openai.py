@@ -25,6 +25,7 @@ from pipeline.synthesis.backends.reply import Reply, add_replies
 from pipeline.synthesis.backends.settings import EndpointSettings
 from pipeline.synthesis.requests import ERROR_COLUMN
 from pipeline.synthesis.settings import SynthesisSettings
+from pipeline.synthesis.vision import with_pictures
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion
@@ -119,7 +120,7 @@ class Asker:
             try:
                 completion = await self._client.chat.completions.create(
                     model=self._model,
-                    messages=row["messages"],
+                    messages=with_pictures(row),
                     extra_headers=self._headers,
                     **_parameters(row["sampling_params"]),
                 )

@@ -1,3 +1,5 @@
+import asyncio
+import base64
 import io
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.worker import RunContext
 from pipeline.errors import UserError
 from pipeline.synthesis.backends import answer
+from pipeline.synthesis.backends.openai import Asker
 from pipeline.synthesis.prompts import load_prompts
-from pipeline.synthesis.requests import read_requests
+from pipeline.synthesis.requests import ERROR_COLUMN, read_requests
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.vision import PICTURES, add_pictures, shrink, with_parts
+from tests.pipeline.synthesis.backends.server import serving
 from tests.pipeline.synthesis.slow_ingest import record
 from tests.pipeline.synthesis.test_engine import LLM_PYTHON, ask_stage, chain_row
 from tests.pipeline.synthesis.tiny_vlm import IMAGE_TOKENS, write_tiny_vlm
@@ -129,6 +133,27 @@ def test_parts_stand_before_the_last_text() -> None:
         {"role": "system", "content": [{"type": "text", "text": "one"}]},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "two"}]},
     ]
+
+
+def test_endpoint_gets_pictures_as_data_uris_before_the_text(tmp_path: Path) -> None:
+    task = make_task(tmp_path, {"a": picture("red"), "b": picture("blue", form="JPEG")})
+    requests = requests_of(task, SEEING)
+    with serving() as server:
+        endpoint = {"base_url": server.url, "api_key_env": None}
+        settings = SynthesisSettings(
+            backend="openai", model="served", endpoint=endpoint, vision=True
+        )
+        asker = Asker(settings, None, ("record_id",))
+        found = asyncio.run(asker(pa.Table.from_pylist(requests))).to_pylist()
+    assert [row[ERROR_COLUMN] for row in found] == ["", ""]
+    parts = sorted((body["messages"][-1]["content"] for body in server.bodies), key=str)
+    for (shown, text), content, form in zip(
+        parts, (requests[1][PICTURES][0], requests[0][PICTURES][0]), ("jpeg", "png"), strict=True
+    ):
+        data = base64.b64encode(content).decode()
+        url = {"url": f"data:image/{form};base64,{data}"}
+        assert shown == {"type": "image_url", "image_url": url}
+        assert text == {"type": "text", "text": requests[0]["messages"][-1]["content"]}
 
 
 def test_model_without_eyes_is_named(tmp_path: Path) -> None:

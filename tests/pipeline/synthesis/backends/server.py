@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        chat = tuple(message["content"] for message in body["messages"])
+        chat = tuple(_text_of(message["content"]) for message in body["messages"])
         with self.server.lock:
             self.server.tries[chat] += 1
             self.server.keys.add(self.headers.get("Authorization"))
@@ -194,3 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
         while not self.server.closing.wait(pause_s):
             self.wfile.write(chunk)
             self.wfile.flush()
+
+
+def _text_of(content: str | list[dict]) -> str:
+    """A message's text, also where pictures stand before it."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
