@@ -35,7 +35,7 @@ from tests.benchmarks.result import Result, show
 CHECKOUT = Path(__file__).parents[2]
 LLM_PYTHON = CHECKOUT / ".venv-llm" / "bin" / "python"
 MODEL = "smollm2-135m-instruct"
-CONCURRENCY = 48
+CONCURRENCY = 32
 START_S = 600.0
 TOKENS_PER_RECORD = 120
 """About what is written of a record, first attempts and rewrites: where the kills fall."""
