@@ -16,6 +16,9 @@ import pyarrow as pa
 SPENT = "the token budget is spent"
 """The error of a request that the gate has not let through."""
 
+FILLER = "a row that fills a batch"
+"""The error of a row that stands for nothing."""
+
 Key = str
 """Names a request, so that one that comes a second time reserves nothing more."""
 
@@ -61,24 +64,36 @@ class Budget:
 
 
 class Gate:
-    """Holds requests back until the budget has room for them; what Ray Data's actor is made of."""
+    """Holds requests back until the budget has room for them; what Ray Data's actor is made of.
 
-    def __init__(self, budget: Any, error_column: str) -> None:  # noqa: ANN401 - see `Collector`
+    What it lets through must reach the engine before it lets more through: a row that waited there
+    for its batch to fill would never give back what it has reserved. So it takes a block, and gives
+    a batch of the engine, whole.
+    """
+
+    def __init__(
+        self,
+        budget: Any,  # noqa: ANN401 - see `Collector`
+        error_column: str,
+        rows_per_batch: int,
+    ) -> None:
         self._budget = budget
         self._error = error_column
+        self._rows_per_batch = rows_per_batch
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """The same rows; those that may not go carry `SPENT` as their error."""
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """The same rows, and fillers; those that may not go carry `SPENT` as their error."""
         import ray
 
-        rows = batch.to_pylist()
+        rows = block.to_pylist()
         open_rows = [row for row in rows if not row[self._error]]
         wanted = [(key_of(row), row["sampling_params"]["max_tokens"]) for row in open_rows]
         granted: set[Key] = ray.get(self._budget.reserve.remote(wanted))
         for row in open_rows:
             if key_of(row) not in granted:
                 row[self._error] = SPENT
-        return pa.Table.from_pylist(rows, schema=batch.schema)
+        rows += [{**rows[0], self._error: FILLER}] * (-len(rows) % self._rows_per_batch)
+        return pa.Table.from_pylist(rows, schema=block.schema)
 
 
 def key_of(row: Mapping[str, Any]) -> Key:

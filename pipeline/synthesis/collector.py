@@ -19,7 +19,7 @@ from pipeline.engine.worker import Advance, leave, send_again, task_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.allocation import form_arm, style_arm
 from pipeline.synthesis.backends.health import WINDOW, Health, is_fault
-from pipeline.synthesis.budget import SPENT, key_of
+from pipeline.synthesis.budget import FILLER, SPENT, key_of
 from pipeline.synthesis.critics.clip import OWN, write_clip_scores
 from pipeline.synthesis.judge import judge
 from pipeline.synthesis.prompts import Prompts
@@ -73,6 +73,8 @@ class Collector:
         rows: list[dict[str, str]] = []
         by_part: dict[str, list[Row]] = defaultdict(list)
         for answer in batch.to_pylist():
+            if answer[ERROR_COLUMN] == FILLER:
+                continue
             if answer[ERROR_COLUMN] == PASSED_BY:
                 rows.append(self._pass_on(json.loads(answer["row"]), answer["started"]))
             else:

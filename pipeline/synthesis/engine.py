@@ -80,11 +80,13 @@ class EngineDataflow:
                 self._budget = ray.remote(num_cpus=0)(Budget).remote(settings.budget)
             requests = requests.map_batches(
                 Gate,
-                fn_constructor_kwargs={"budget": self._budget, "error_column": ERROR_COLUMN},
+                fn_constructor_kwargs={
+                    "budget": self._budget,
+                    "error_column": ERROR_COLUMN,
+                    "rows_per_batch": num_together,
+                },
                 batch_format="pyarrow",
-                # What it lets through together must fill a batch of the engine: what waits there
-                # for more would never give back what it has reserved.
-                batch_size=num_together,
+                batch_size=None,
                 compute=ray.data.ActorPoolStrategy(size=1),
                 num_cpus=_LIGHT,
             )

@@ -220,7 +220,8 @@ def test_run_writes_no_more_than_its_budget_and_the_next_one_goes_on(
     short = SMALL.model_copy(update={"budget": 1200, "max_tokens": 100, "attempts": 1})
     results = run(tmp_path, tasks, short, models)
     spent = sum(each.num_tokens for each in results if isinstance(each, Advance))
-    assert short.budget - short.max_tokens < spent <= short.budget
+    # Of a batch that does not fit any more some requests are refused, so that a rest may be left.
+    assert short.budget / 2 < spent <= short.budget
     left = [each for each in results if isinstance(each, Left)]
     assert left
     assert {each.why for each in left} == {SPENT}
