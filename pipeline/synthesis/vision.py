@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
@@ -48,7 +49,9 @@ def add_pictures(requests: Sequence[Row], work: Work, max_side: int) -> list[Row
         UserError: when a referenced image is gone.
     """
     shown = [_shown(request) for request in requests]
-    wanted = pc.field("record_id").isin(list({each for ids in shown for each in ids}))
+    # Of a type of their own, since there may be none.
+    ids_shown = pa.array(sorted({each for ids in shown for each in ids}), pa.string())
+    wanted = pc.field("record_id").isin(ids_shown)
     rows = work.read("records", _COLUMNS).filter(wanted).to_pylist()
     pictures = {
         row["record_id"]: shrink(content, max_side)

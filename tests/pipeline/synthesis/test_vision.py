@@ -98,6 +98,10 @@ def test_row_that_passes_the_engine_has_the_columns_of_a_request(tmp_path: Path)
     assert pa.Table.from_pylist([request, passing]).num_rows == 2
 
 
+def test_part_without_requests_shows_nothing(tmp_path: Path) -> None:
+    assert add_pictures([], make_task(tmp_path, {}).work, max_side=32) == []
+
+
 def test_request_about_two_records_has_both_pictures_and_that_of_a_judge_none(
     tmp_path: Path,
 ) -> None:
