@@ -186,8 +186,10 @@ def _figures(corpus: Path, kills: int, spent: int) -> Iterator[Result]:
         groups.setdefault(kind, []).append(Text(record_id=record_id, text=text))
     compared = compare(groups, embed=None)
     for kind, found in compared.groups.items():
+        if found.distinct_2 is None:
+            continue  # too few words
         yield Result(
-            name=f"distinct-2 of {kind}", value=round(found.distinct_2 or 0.0, 3), unit="",
+            name=f"distinct-2 of {kind}", value=round(found.distinct_2, 3), unit="",
             rival=f"on {compared.segment} pairs of words",
         )  # fmt: skip
 
