@@ -20,6 +20,7 @@ from pipeline.engine.schemas import ANSWERS, REJECTS
 from pipeline.engine.storage import commit_json, names_in, read_json, remove
 from pipeline.engine.tables import read_table, write_table
 from pipeline.synthesis.allocation import Chances, Counts, chances
+from pipeline.synthesis.budget import Key, key_of
 from pipeline.synthesis.judge import turn
 from pipeline.synthesis.settings import SynthesisSettings
 
@@ -31,17 +32,17 @@ Row = dict[str, Any]
 
 def keep(task: Task, answers: Sequence[Row]) -> None:
     """Commit a batch of a part's answers. One that comes a second time replaces itself."""
-    name = fingerprint(answers=[_key(row) for row in answers])
+    name = fingerprint(answers=[key_of(row) for row in answers])
     write_table(_folder(task) / f"{name}.parquet", answers, ANSWERS)
 
 
 def kept(task: Task) -> dict[str, list[Row]]:
     """The answers that a part has so far: for each record, in the order of their turns."""
     folder = _folder(task)
-    found: dict[tuple[Any, ...], Row] = {}
+    found: dict[Key, Row] = {}
     for name in sorted(names_in(folder)):
         if name.endswith(".parquet"):
-            found |= {_key(row): row for row in read_table(folder / name).to_pylist()}
+            found |= {key_of(row): row for row in read_table(folder / name).to_pylist()}
     answers = defaultdict(list)
     for row in sorted(found.values(), key=turn):
         answers[row["record_id"]].append(row)
@@ -86,10 +87,6 @@ def count(task: Task, more: Counts) -> None:
 def _counts(task: Task) -> Counts:
     path = _folder(task).parent / ARMS_FILE
     return read_json(path) if path.exists() else {}
-
-
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["record_id"], row["role"], row["kind"], row["attempt"]
 
 
 def _folder(task: Task) -> Path:
