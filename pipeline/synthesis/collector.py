@@ -7,6 +7,7 @@ so that the driver holds no rows. What it has taken in is committed; in memory a
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.engine.corpus import Task
-from pipeline.engine.worker import Advance, leave, send_again, task_of
+from pipeline.engine.worker import Advance, PartDone, add_result, leave, send_again, task_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.allocation import form_arm, style_arm
 from pipeline.synthesis.backends.health import WINDOW, Health, is_fault
@@ -27,7 +28,6 @@ from pipeline.synthesis.requests import (
     ERROR_COLUMN,
     PASSED_BY,
     STAGE,
-    conclude,
     open_requests,
     select_records,
 )
@@ -155,7 +155,7 @@ class Collector:
             answers.count(task, self._outcomes(captions, given, now))
         more = open_requests(task, captions, given, settings=self._settings, prompts=self._prompts)
         if next(more, None) is None:
-            return conclude(row, task, captions, given, now.started)
+            return _conclude(row, task, captions, given, now.started)
         return send_again(row, STAGE) if self._has_room() else leave(row, STAGE, SPENT)
 
     def _keep_clip_scores(
@@ -273,3 +273,22 @@ class _Round:
     failed: list[Row] = field(default_factory=list)
     is_cut_short: bool = False
     settled_at: int | None = None
+
+
+def _conclude(
+    row: dict[str, str],
+    task: Task,
+    captions: Mapping[str, Sequence[str]],
+    given: Mapping[str, Sequence[Row]],
+    started: float,
+) -> dict[str, str]:
+    """Commit a part whose records want nothing more; the chain's row with the result."""
+    num_rows = answers.commit(task, list(captions), given)
+    done = PartDone(
+        stage=STAGE,
+        part=task.work.part,
+        seconds=time.time() - started,
+        num_rows=num_rows,
+        num_rejects=0,
+    )
+    return add_result(row, done)

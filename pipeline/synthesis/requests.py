@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.engine.corpus import Task
 from pipeline.engine.fingerprint import fingerprint, hash_bytes, unit_interval
 from pipeline.engine.stage import Work
-from pipeline.engine.worker import PartDone, add_result, task_of
+from pipeline.engine.worker import task_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.allocation import Chances, draw_style, form_arm, is_drawn
 from pipeline.synthesis.critics.judge import judge_messages, judge_schema
@@ -114,25 +114,6 @@ def open_requests(
     )
     for record_id in captions:
         yield from writer.requests(record_id, given.get(record_id, ()))
-
-
-def conclude(
-    row: dict[str, str],
-    task: Task,
-    captions: Mapping[str, Sequence[str]],
-    given: Mapping[str, Sequence[Answer]],
-    started: float,
-) -> dict[str, str]:
-    """Commit a part whose records want nothing more; the chain's row with the result."""
-    num_rows = answers.commit(task, list(captions), given)
-    done = PartDone(
-        stage=STAGE,
-        part=task.work.part,
-        seconds=time.time() - started,
-        num_rows=num_rows,
-        num_rejects=0,
-    )
-    return add_result(row, done)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Answers requests with vLLM's engines on this cluster, through `ray.data.llm`.
 
 What makes vLLM 0.32 fast on a CPU: SmolLM2-135M in float32, two cores without AVX-512, 128 OpenMoji
-names through the packaged prompt (434 tokens in, 35 out), output tokens per second of the engine:
+names through an earlier packaged prompt (434 tokens in, 35 out), output tokens per second of the
+engine:
 
     both cores, not pinned (`VLLM_CPU_OMP_THREADS_BIND=nobind`), 64 sequences      163
     the same, 128 sequences; answers then come later and in larger lumps           178
@@ -9,7 +10,7 @@ names through the packaged prompt (434 tokens in, 35 out), output tokens per sec
 
 A JSON schema and a seed for each request cost nothing that can be measured; `top_p` below 1 costs
 about 30 %, since the vocabulary is then sorted for every token (95 against 147, other prompt).
-A schema with bounded repetition takes xgrammar 2.5 s to compile for each style, an open one 0.05 s.
+What a schema costs to compile stands in `forms.py`.
 """
 
 from __future__ import annotations
