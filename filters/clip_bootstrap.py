@@ -51,6 +51,29 @@ class CrossFitScorers:
             if fold in folds:
                 yield scorer, [index for index, own in enumerate(folds) if own == fold]
 
+    def embed_pairs(
+        self,
+        image_ids: Sequence[str],
+        pixels: Sequence[np.ndarray],
+        texts: Sequence[Sequence[str]],
+    ) -> Iterator[tuple[list[tuple[int, int]], np.ndarray, np.ndarray]]:
+        """Each picture beside each of its texts, fold by fold; a picture is embedded once.
+
+        Args:
+            image_ids: of the pictures.
+            pixels: (s, s, 3) uint8 each.
+            texts: those of each picture.
+
+        Yields:
+            The indices of picture and text, and both embedded: (pairs, D) float32.
+        """
+        for scorer, chosen in self.groups(image_ids):
+            embedded = scorer.embed_images(np.stack([pixels[index] for index in chosen]))  # (B, D)
+            pairs = [(index, number) for index in chosen for number in range(len(texts[index]))]
+            place = {index: row for row, index in enumerate(chosen)}
+            spoken = scorer.embed_texts([texts[index][number] for index, number in pairs])
+            yield pairs, embedded[[place[index] for index, _ in pairs]], spoken
+
 
 def fit(settings: ClipSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
     """Train one model a fold on the records' own captions; writes `fold-N.safetensors`."""

@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from filters.settings import ClipSettings
 from pipeline import images
 from pipeline.engine.corpus import MODEL_FILE
@@ -49,21 +47,18 @@ class ClipCritic:
         ]
         size = self._settings.image_size
         pixels = [images.fit_square(images.decode(content), size) for content in image_bytes(rows)]
-        by_record: dict[str, list[int]] = {}
-        for number, (record_id, _) in enumerate(texts):
-            by_record.setdefault(record_id, []).append(number)
+        named: dict[str, list[tuple[int, str, str]]] = {row["record_id"]: [] for row in rows}
+        for number, (record_id, by_name) in enumerate(texts):
+            named[record_id] += [(number, name, text) for name, text in by_name.items()]
+        asked = list(named.values())
         scores: list[dict[str, float]] = [{} for _ in texts]
-        for scorer, chosen in self._scorers.groups([row["image_id"] for row in rows]):
-            embedded = scorer.embed_images(np.stack([pixels[index] for index in chosen]))  # (B, D)
-            pairs = [
-                (place, number, name, text)
-                for place, index in enumerate(chosen)
-                for number in by_record[rows[index]["record_id"]]
-                for name, text in texts[number][1].items()
-            ]
-            spoken = scorer.embed_texts([text for *_, text in pairs])  # (pairs, D)
-            cosines = (embedded[[place for place, *_ in pairs]] * spoken).sum(axis=1)
-            for (_, number, name, _), cosine in zip(pairs, cosines, strict=True):
+        for pairs, seen, spoken in self._scorers.embed_pairs(
+            [row["image_id"] for row in rows],
+            pixels,
+            [[text for _, _, text in each] for each in asked],
+        ):
+            for (picture, place), cosine in zip(pairs, (seen * spoken).sum(axis=1), strict=True):
+                number, name, _ = asked[picture][place]
                 scores[number][name] = float(cosine)
         return scores
 

@@ -95,22 +95,24 @@ class ScoreWorker:
         wrong: dict[tuple[str, str], float] = {}
         if not pictures:
             return scores, wrong
-        for scorer, chosen in self._scorers.groups([record["image_id"] for record in pictures]):
-            embedded = scorer.embed_images(np.stack([pixels[index] for index in chosen]))  # (B, D)
-            pairs = [
-                (place, text, (pictures[index]["record_id"], text["variant_id"]))
-                for place, index in enumerate(chosen)
-                for text in texts[pictures[index]["record_id"]]
-                if text["kind"] in CAPTION_KINDS
+        described = [
+            [text for text in texts[record["record_id"]] if text["kind"] in CAPTION_KINDS]
+            for record in pictures
+        ]
+        for pairs, seen, spoken in self._scorers.embed_pairs(
+            [record["image_id"] for record in pictures],
+            pixels,
+            [[text["text"] for text in each] for each in described],
+        ):
+            chosen = [described[index][number] for index, number in pairs]
+            keys = [
+                (pictures[index]["record_id"], text["variant_id"])
+                for (index, _), text in zip(pairs, chosen, strict=True)
             ]
-            places = [place for place, _, _ in pairs]
-            spoken = scorer.embed_texts([text["text"] for _, text, _ in pairs])  # (pairs, D)
-            own = (embedded[places] * spoken).sum(axis=1)
-            partner = _wrong_partners(
-                [key for _, _, key in pairs], [t["text"] for _, t, _ in pairs]
-            )
-            other = (embedded[places] * spoken[partner]).sum(axis=1)
-            for row, (_, _, key) in enumerate(pairs):
+            own = (seen * spoken).sum(axis=1)
+            partner = _wrong_partners(keys, [text["text"] for text in chosen])
+            other = (seen * spoken[partner]).sum(axis=1)
+            for row, key in enumerate(keys):
                 scores[key] = float(own[row])
                 if partner[row] != row:
                     wrong[key] = float(other[row])
