@@ -149,6 +149,12 @@ class RayRunner:
             rows = again
             links = list(dropwhile(lambda link: not link.spec.dataflow, links))
 
+    def source(self, rows: list[dict[str, str]]) -> Any:  # noqa: ANN401 - a Ray dataset
+        """A dataset that gives the rows of a chain, each as a block of its own."""
+        import ray
+
+        return ray.data.from_items(rows, override_num_blocks=len(rows))
+
     def _many(
         self,
         links: Sequence[Link],
@@ -159,7 +165,7 @@ class RayRunner:
         """Each stage has a pool of actors that grows and shrinks."""
         import ray
 
-        dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
+        dataset = self.source(rows)
         # A pool that starts small leaves room for a dataflow, which cannot do with less than all.
         for link in links:
             if flow := flows.get(link.spec.name):

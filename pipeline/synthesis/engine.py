@@ -18,7 +18,7 @@ from pipeline.synthesis.backends import answer, explain, rows_per_batch
 from pipeline.synthesis.budget import Budget, Gate
 from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.limit import read_cut
-from pipeline.synthesis.prompts import load_prompts
+from pipeline.synthesis.prompts import Prompts, load_prompts
 from pipeline.synthesis.requests import CARRIED, ERROR_COLUMN, read_requests, takes_part
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import model_fingerprint
@@ -68,12 +68,16 @@ class EngineDataflow:
 
         settings = self._settings
         prompts = load_prompts(settings)
-        read = partial(read_requests, settings=settings, prompts=prompts, cut=self._cut)
+        # Actors, since each task of several parts at once would start a process beside the engine.
+        requests = dataset.flat_map(
+            _Reader,
+            fn_constructor_kwargs={"settings": settings, "prompts": prompts, "cut": self._cut},
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=settings.num_replicas),
+            num_cpus=_LIGHT,
+        )
         # Rows of a block come out together: without this, the answers of a part only at its end.
         num_together = rows_per_batch(settings)
-        requests = dataset.flat_map(read, num_cpus=_LIGHT).repartition(
-            target_num_rows_per_block=num_together
-        )
+        requests = requests.repartition(target_num_rows_per_block=num_together)
         if settings.budget is not None:
             # It lives as long as this object, so that all rounds share it.
             if self._budget is None:
@@ -106,6 +110,17 @@ class EngineDataflow:
             compute=ray.data.ActorPoolStrategy(size=1),
             num_cpus=_LIGHT,
         )
+
+
+class _Reader:
+    """`read_requests` with what it needs, as Ray Data's actors are made."""
+
+    def __init__(self, settings: SynthesisSettings, prompts: Prompts, cut: float) -> None:
+        self._read = partial(read_requests, settings=settings, prompts=prompts, cut=cut)
+
+    def __call__(self, row: dict[str, str]) -> list[dict[str, Any]]:
+        """The requests of a part."""
+        return self._read(row)
 
 
 class SilentWorker:

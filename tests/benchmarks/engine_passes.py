@@ -13,19 +13,23 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs.recipe import Recipe
 from jobs.stages import steps
-from pipeline.engine.corpus import Corpus
+from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.parts import Part
-from pipeline.engine.runner import InProcessRunner, Link, RayRunner, connect_to_ray
+from pipeline.engine.runner import Link, connect_to_ray
+from pipeline.engine.schemas import RECORDS
 from pipeline.engine.stage import StageSpec
 from pipeline.engine.storage import commit_json
-from pipeline.engine.tables import connect
+from pipeline.engine.tables import connect, write_table
 from pipeline.engine.worker import PartDone, RunContext
+from pipeline.synthesis.answers import kept as answers_kept
+from pipeline.synthesis.backends import rows_per_batch
 from pipeline.synthesis.backends.vllm import engine_kwargs, runtime_env
 from pipeline.synthesis.prompts import load_prompts
 from pipeline.synthesis.requests import read_requests
@@ -33,7 +37,7 @@ from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import resolve_model
 from tests.benchmarks.critics import records
 from tests.benchmarks.foreign_load import CpuTimes, cpu_times, foreign_percent
-from tests.benchmarks.gated_ingest import gated_ingest
+from tests.benchmarks.gated_runner import GatedRunner
 from tests.benchmarks.raw_vllm import MARK
 
 CHECKOUT = Path(__file__).parents[2]
@@ -88,58 +92,73 @@ def parts_of_names(num_parts: int) -> list[Part]:
     ]
 
 
-def our_pass(settings: SynthesisSettings, parts: Sequence[Part], folder: Path) -> Pass:
-    """The stage, in a chain behind an ingest that holds all parts but the first back.
+def our_pass(
+    settings: SynthesisSettings, parts: Sequence[Part], folder: Path, *, num_warm_up: int
+) -> Pass:
+    """The stage, in a chain of which all parts but the first are held back.
 
-    The clock starts when the first part's answers are committed and ends when the last part's are:
-    what Ray Data needs to bring the first request to the engine and the last answer home is in it.
+    The clock starts when the first part's requests are answered, which are so many, but for a last
+    batch that is not full: it waits for the next part's. It ends when all parts are committed, so
+    that what Ray Data needs to bring the first request to the engine and the last answer home is in
+    it. Only tokens that are written meanwhile count.
     """
     import ray
 
-    ingest, ask, corpus = _chain(settings, parts, folder)
-    first, *others = (corpus.tables["answers"][part.name] for part in parts)
+    ask, corpus = _chain(settings, parts, folder)
+    outputs = [corpus.tables["answers"][part.name] for part in parts]
+    warm = num_warm_up - num_warm_up % rows_per_batch(settings)
     connect_to_ray()
     context = RunContext(run="benchmark", attempts=folder / "attempts")
-    runner = RayRunner(num_workers=1, context=context)
+    gate = folder / "gate"
+    runner = GatedRunner(num_workers=1, context=context, gate=gate)
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         # Not by what the chain yields: Ray Data keeps a block back until the next one is there.
-        begin = pool.submit(_open_gate, first, _gate(folder), stop)
+        opened = pool.submit(_open_gate, ask.tasks[parts[0].name], warm, gate, stop)
         try:
-            for done in runner.run_chain([ingest, ask], corpus.models):
+            for done in runner.run_chain([ask], corpus.models):
                 assert not (isinstance(done, PartDone) and done.error), done
         finally:
             stop.set()
     end = cpu_times()
     ray.shutdown()  # none of its processes may stand beside the rival
-    rows = connect({"answers": others}).sql("SELECT num_output_tokens, text FROM answers")
-    answers = rows.fetchall()
+    begin, num_before = opened.result()
+    num_tokens, _ = _written(outputs)
     return Pass(
-        seconds=max(path.stat().st_mtime for path in others) - begin.result().at,
-        num_tokens=sum(num_tokens for num_tokens, _ in answers),
-        foreign=foreign_percent(begin.result(), end),
-        texts=tuple(text for _, text in answers),
+        seconds=max(path.stat().st_mtime for path in outputs) - begin.at,
+        num_tokens=num_tokens - num_before,
+        foreign=foreign_percent(begin, end),
+        texts=_written(outputs[1:])[1],
     )
 
 
-def _open_gate(first: Path, gate: Path, stop: threading.Event) -> CpuTimes:
-    """Lets the parts through when the first one is committed; the figures of then."""
-    while not first.exists() and not stop.wait(0.02):
-        pass
+def _written(outputs: Sequence[Path]) -> tuple[int, tuple[str, ...]]:
+    """The tokens and the texts of the answers in some parts."""
+    rows = connect({"answers": outputs}).sql("SELECT num_output_tokens, text FROM answers")
+    answers = rows.fetchall()
+    return sum(num_tokens for num_tokens, _ in answers), tuple(text for _, text in answers)
+
+
+def _open_gate(
+    first: Task, num_answers: int, gate: Path, stop: threading.Event
+) -> tuple[CpuTimes, int]:
+    """Lets the parts through when the first one has so many answers; the time, and their tokens."""
+    kept: list[Mapping[str, Any]] = []
+    while len(kept) < num_answers and not first.output.exists() and not stop.wait(0.1):
+        with suppress(FileNotFoundError):  # the part is being committed
+            kept = [answer for answers in answers_kept(first).values() for answer in answers]
     now = cpu_times()
     gate.touch()
-    return now
+    if first.output.exists():
+        return now, _written([first.output])[0]
+    return now, sum(answer["num_output_tokens"] for answer in kept)
 
 
 def read_prompts(
     settings: SynthesisSettings, parts: Sequence[Part], folder: Path
 ) -> list[list[Request]]:
     """What the stage asks its engine about each part."""
-    ingest, ask, _ = _chain(settings, parts, folder)
-    _gate(folder).touch()
-    context = RunContext(run="benchmark", attempts=folder / "attempts")
-    for _ in InProcessRunner(context=context).run_chain([ingest], {}):
-        pass
+    ask, _ = _chain(settings, parts, folder)
     prompts = load_prompts(settings)
     rows = [
         {"part": part.name, "tasks": json.dumps({STAGE: ask.tasks[part.name].to_json()})}
@@ -198,32 +217,37 @@ def raw_passes(
                 before = cpu_times()
 
 
-def _chain(
-    settings: SynthesisSettings, parts: Sequence[Part], folder: Path
-) -> tuple[Link, Link, Corpus]:
-    """The two stages and the corpus that they fill."""
+def _chain(settings: SynthesisSettings, parts: Sequence[Part], folder: Path) -> tuple[Link, Corpus]:
+    """The stage, and a corpus that holds the records of the parts."""
     cut = folder / "cut"
     cut.mkdir(parents=True)
     commit_json(cut / "cut.json", {"cut": 1.0})
     commit_json(cut / "model.json", {"content": "all"})
     corpus = Corpus(root=folder / "corpus", recipe={}, parts=parts, models={"synthesis": cut})
-    ingest = gated_ingest(_gate(folder), parts[0].name)
-    extras = {part.name: part.slice for part in parts}
-    links = []
-    for spec in (ingest, _ask_stage(settings)):
-        tasks = corpus.resolve_stage(spec, extras if spec is ingest else None)
-        links.append(Link(spec=spec, tasks={task.work.part: task for task in tasks}))
-    return links[0], links[1], corpus
+    ingest, spec = _stages(settings)
+    for part, task in zip(parts, corpus.resolve_stage(ingest), strict=True):
+        rows = [_record(part.name, caption) for caption in part.slice["captions"]]
+        write_table(task.output, rows, RECORDS)
+    tasks = corpus.resolve_stage(spec)
+    return Link(spec=spec, tasks={task.work.part: task for task in tasks}), corpus
 
 
-def _gate(folder: Path) -> Path:
-    return folder / "gate"
-
-
-def _ask_stage(settings: SynthesisSettings) -> StageSpec:
-    """The stage as a recipe with these settings makes it."""
+def _stages(settings: SynthesisSettings) -> tuple[StageSpec, StageSpec]:
+    """Ingest and the stage, as a recipe with these settings makes them."""
     source = {"kind": "pydoc", "limit": 1}
     recipe = Recipe.model_validate({"name": "b", "sources": [source], "synthesis": settings})
-    (found,) = [step for step in steps(recipe) if step.name == STAGE]
-    assert isinstance(found, StageSpec)
-    return found
+    found = {step.name: step for step in steps(recipe)}
+    ingest, spec = found["ingest"], found[STAGE]
+    assert isinstance(ingest, StageSpec)
+    assert isinstance(spec, StageSpec)
+    return ingest, spec
+
+
+def _record(part: str, caption: str) -> dict[str, object]:
+    name = f"{part}-{caption}"
+    return {
+        "record_id": name, "source": "benchmark", "key": name,
+        "image_id": name, "image": b"png", "width": 8, "height": 8,
+        "caption": caption, "more_captions": [], "repairs": [], "opt_outs": [],
+        "licence": "CC0-1.0", "attribution": "nobody", "split": "train", "origin": "benchmark",
+    }  # fmt: skip

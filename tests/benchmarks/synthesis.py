@@ -41,7 +41,8 @@ def measure(num_parts: int, repeats: int) -> Iterator[Result]:
         warm_up, *others = read_prompts(settings, parts, Path(folder) / "prompts")
         requests = list(chain.from_iterable(others))
         for repeat in range(repeats):
-            ours.append(our_pass(settings, parts, Path(folder) / f"ours-{repeat}"))
+            place = Path(folder) / f"ours-{repeat}"
+            ours.append(our_pass(settings, parts, place, num_warm_up=len(warm_up)))
             raw += raw_passes(settings, warm_up, [requests], engine={}, variables={})
     rates = [[each.rate for each in passes] for passes in (ours, raw)]
     yield Result(
@@ -84,7 +85,7 @@ def main() -> None:
         if chosen.settings is not None:
             found = list(measure_settings(chosen.settings))
         else:
-            num_parts, repeats = (1, 1) if chosen.quick else (5, 3)
+            num_parts, repeats = (1, 1) if chosen.quick else (10, 3)
             found = list(measure(num_parts, repeats))
     sys.exit(not show(found, as_json=chosen.json))
 
