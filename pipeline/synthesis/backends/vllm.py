@@ -1,16 +1,20 @@
 """Answers requests with vLLM's engines on this cluster, through `ray.data.llm`.
 
-What makes vLLM 0.32 fast on a CPU: SmolLM2-135M in float32, two cores without AVX-512, 128 OpenMoji
-names through an earlier packaged prompt (434 tokens in, 35 out), output tokens per second of the
-engine:
+What makes vLLM 0.32 fast on a CPU: SmolLM2-135M in float32 on two cores without AVX-512, output
+tokens per second of raw vLLM with this module's settings and one of them changed (medians of two
+passes of 160 requests, `python -m tests.benchmarks.synthesis --settings`, 24 November 2026):
 
-    both cores, not pinned (`VLLM_CPU_OMP_THREADS_BIND=nobind`), 64 sequences      163
-    the same, 128 sequences; answers then come later and in larger lumps           178
-    vLLM's own choice, which leaves one core out, 64 sequences                     116
+    as it is: 64 sequences, prefix caching, whole prompts, xgrammar, two threads  236 (229 to 243)
+    128 sequences; answers then come later and in larger lumps                    247 (244 to 250)
+    32 sequences                                                                  225 (222 to 229)
+    no prefix caching: the examples are read for every request                     59 (57 to 61)
+    chunked prefill, without the seeds that kill it                               219 (203 to 234)
+    JSON schemas by guidance                                                      236 (230 to 241)
+    one thread                                                                    144 (143 to 145)
+    threads that sleep as soon as they wait (`GOMP_SPINCOUNT=0`)                  204, 239 beside it
 
-A JSON schema and a seed for each request cost nothing that can be measured; `top_p` below 1 costs
-about 30 %, since the vocabulary is then sorted for every token (95 against 147, other prompt).
-What a schema costs to compile stands in `forms.py`.
+`top_p` below 1 costs about 30 %, since the vocabulary is then sorted for every token (95 against
+147, an earlier prompt). What a schema costs to compile stands in `forms.py`.
 """
 
 from __future__ import annotations
