@@ -14,9 +14,9 @@ _RECIPE = Path("jobs/recipes/demo.yaml")
 _FOLDER = Path("demo")
 _INTRODUCTION = """\
 [bold]anymix demo[/bold]: from pictures and captions to a trained any-to-any model.
-About 15 minutes on 2 cores:
+About 12 minutes on 2 cores:
   1  ingest      4,000 OpenMoji drawings with their names, and prose from Python's reference
-  2  synthesize  SmolLM2-135M, run by vLLM, writes captions, styles and negatives for 320 of them,
+  2  synthesize  SmolLM2-135M, run by vLLM, writes captions, styles and negatives for 200 of them,
                  and once more what the critics do not take
   3  filter      resolution, caption quality, duplicates, and a small CLIP trained on the corpus
   4  tokenize    a VQ tokenizer trained on the drawings, byte-level BPE for the texts

@@ -1,6 +1,6 @@
 """The LLM's stage beside raw `vllm.LLM.chat`: the same prompts, settings and machine, in turns.
 
-    python -m tests.benchmarks.synthesis [--json] [--quick]
+    python -m tests.benchmarks.synthesis [--json] [--quick] [--threads N]
     python -m tests.benchmarks.synthesis --settings [NAME…]
 
 Counted are the tokens that the LLM writes, none that it reads. `--settings` runs raw vLLM alone,
@@ -31,9 +31,9 @@ from tests.benchmarks.engine_settings import CHANGES, measure_settings
 from tests.benchmarks.result import Result, show, spread
 
 
-def measure(num_parts: int, repeats: int) -> Iterator[Result]:
+def measure(num_parts: int, repeats: int, threads: int | None) -> Iterator[Result]:
     """Tokens per second of both in turns, and their ratio."""
-    settings = packaged_settings()
+    settings = packaged_settings().model_copy(update={"cpu_threads": threads})
     parts = parts_of_names(1 + num_parts)
     ours: list[Pass] = []
     raw: list[Pass] = []
@@ -79,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     parser.add_argument("--quick", action="store_true", help="a quarter of the requests, once")
+    parser.add_argument("--threads", type=int, help="of the engine; every core by default")
     parser.add_argument("--settings", nargs="*", choices=list(CHANGES), help="each of vLLM's alone")
     chosen = parser.parse_args()
     with redirect_stdout(sys.stderr):  # Ray's warnings come on stdout
@@ -86,7 +87,7 @@ def main() -> None:
             found = list(measure_settings(chosen.settings))
         else:
             num_parts, repeats = (1, 1) if chosen.quick else (10, 3)
-            found = list(measure(num_parts, repeats))
+            found = list(measure(num_parts, repeats, chosen.threads))
     sys.exit(not show(found, as_json=chosen.json))
 
 
