@@ -144,12 +144,14 @@ class _Planner:
         return self._planned(spec.name, "fit", 0, reasons or ("it has not been fitted yet",))
 
     def _corpus_step(self, spec: CorpusStepSpec) -> PlannedStep:
-        above = self._unknown_above(spec.reads)
+        above = self._unknown_above((*spec.reads, *spec.models))
         if not above and resolve_corpus_step(self.corpus, spec) is None:
             return self._planned(spec.name, "corpus step", 0, ())
         self.unknown[spec.writes] = f"`{spec.writes}` is found anew (most parts keep theirs)"
         self.corpus.tables[spec.writes] = PartFiles(self.corpus.root / "tables" / spec.writes)
-        reasons = above or ("the records that it reads have changed, or its files are gone",)
+        decided = self.corpus.decided.get(spec.name)
+        reasons = above or tuple(_differences(self.before.get(spec.name), decided))
+        reasons = reasons or ("the tables that it reads have changed, or its files are gone",)
         return self._planned(spec.name, "corpus step", 0, reasons)
 
     def _unknown_above(self, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from filters.duplicates.settings import DuplicateSettings
 from filters.settings import ScoreSettings
 from pipeline.errors import UserError
 from pipeline.ingest import IngestSettings
@@ -46,6 +47,7 @@ class Recipe(Settings):
     ingest: IngestSettings = IngestSettings()
     synthesis: SynthesisSettings = SynthesisSettings(limit=0)
     score: ScoreSettings = ScoreSettings()
+    duplicates: DuplicateSettings = DuplicateSettings()
     select: SelectSettings = SelectSettings()
     image_tokenizer: VQSettings = VQSettings()
     text_tokenizer: TextSettings = TextSettings()

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from filters import duplicates
 from jobs.recipe import Recipe
 from pipeline import select
 from pipeline.engine import schemas
@@ -19,7 +18,7 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.forgotten import FORGOTTEN_FILE
 from pipeline.engine.parts import Part
-from pipeline.engine.stage import FitSpec, Resources, StageSpec, Step
+from pipeline.engine.stage import CorpusStepSpec, FitSpec, Resources, StageSpec, Step
 from pipeline.engine.storage import local_copy
 from pipeline.engine.tables import connect
 from pipeline.sources import open_source
@@ -120,7 +119,14 @@ def steps(recipe: Recipe) -> list[Step]:
             models=("vq",),
             worker="tokenizer_cache.encode:EncodeWorker",
         ),
-        duplicates.STEP,
+        CorpusStepSpec(
+            name="deduplicate",
+            version=2,
+            reads=("records",),
+            writes="duplicates",
+            settings=recipe.duplicates,
+            function="filters.duplicates.step:find_duplicates",
+        ),
         FitSpec(
             name="cuts",
             version=1,

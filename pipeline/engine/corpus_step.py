@@ -1,4 +1,4 @@
-"""A step over the whole corpus: one SQL statement in DuckDB, its result cut by part again.
+"""A step over the whole corpus: a function of some tables, its result cut by part again.
 
 What each part is given is named by its own content, so that the stages below redo only the parts
 for which the answer has changed. An index file, named by all that the step reads, says which print
@@ -7,7 +7,7 @@ each part got: if it is there, and the files that it names are, the step is done
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,9 +15,9 @@ from pathlib import Path
 from pipeline.engine.corpus import Corpus, PartFiles
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import TABLES
-from pipeline.engine.stage import CorpusStepSpec
+from pipeline.engine.stage import CorpusFunction, CorpusStepSpec, FitInputs, load
 from pipeline.engine.storage import commit_json, read_json
-from pipeline.engine.tables import connect, write_table
+from pipeline.engine.tables import write_table
 
 _ROWS_PER_BATCH = 10_000
 
@@ -27,7 +27,7 @@ class CorpusStepTask:
     """What a corpus step has to do: which files it reads, and where it writes."""
 
     spec: CorpusStepSpec
-    inputs: Mapping[str, Sequence[Path]]
+    inputs: FitInputs
     parts: Sequence[str]
     folder: Path
     index: Path
@@ -36,11 +36,15 @@ class CorpusStepTask:
 def resolve_corpus_step(corpus: Corpus, spec: CorpusStepSpec) -> CorpusStepTask | None:
     """Place a corpus step's table; returns what has to be done first, or None when it is done."""
     inputs = {
-        # Sorted: the SQL's answer does not depend on the order of the parts.
+        # Sorted: the answer does not depend on the order of the parts.
         table: sorted(f"{print_}/{part}" for part, print_ in corpus.tables[table].prints.items())
         for table in spec.reads
     }
-    decides = {"version": spec.version, "settings": {"sql": spec.sql}, "models": {}}
+    decides = {
+        "version": spec.version,
+        "settings": spec.settings.model_dump(mode="json"),
+        "models": {name: corpus.model_hash(name) for name in spec.models},
+    }
     corpus.decided[spec.name] = decides
     folder = corpus.root / "tables" / spec.writes
     index = folder / f"index-{fingerprint(step=spec.name, inputs=inputs, **decides)}.json"
@@ -56,7 +60,10 @@ def resolve_corpus_step(corpus: Corpus, spec: CorpusStepSpec) -> CorpusStepTask 
             return None
     return CorpusStepTask(
         spec=spec,
-        inputs={table: corpus.files(table) for table in spec.reads},
+        inputs=FitInputs(
+            tables={table: corpus.files(table) for table in spec.reads},
+            models={name: corpus.models[name] for name in spec.models},
+        ),
         parts=names,
         folder=folder,
         index=index,
@@ -70,7 +77,8 @@ def do_corpus_step(task: CorpusStepTask) -> int:
     that what is held at a time is one part's answer.
     """
     schema = TABLES[task.spec.writes]
-    rows = connect(task.inputs).sql(task.spec.sql).order(", ".join(["part", *schema.names]))
+    function: CorpusFunction = load(task.spec.function)
+    rows = function(task.spec.settings, task.inputs).order(", ".join(["part", *schema.names]))
     batches = rows.to_arrow_reader(_ROWS_PER_BATCH)
     answers = (row for batch in batches for row in batch.to_pylist())
     placed = PartFiles(task.folder)

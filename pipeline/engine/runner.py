@@ -219,7 +219,7 @@ class RayRunner:
         """Do it in a Ray task, so that this process holds no rows."""
         import ray
 
-        num_rows: int = ray.get(self._remote(do_corpus_step, Resources()).remote(task))
+        num_rows: int = ray.get(self._remote(do_corpus_step, task.spec.resources).remote(task))
         return num_rows
 
     def _remote(

@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,9 @@ import pyarrow.compute as pc
 from pipeline.engine.schemas import TABLES
 from pipeline.errors import UserError
 from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyRelation
 
 Row = dict[str, object]
 
@@ -142,7 +145,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitInputs:
-    """What a fit reads: the committed files of each table's parts, and other models' folders."""
+    """What a fit or a corpus step reads: the files of each table's parts, and models' folders."""
 
     tables: Mapping[str, Sequence[Path]]
     models: Mapping[str, Path]
@@ -175,9 +178,13 @@ class FitSpec:
     resources: Resources = Resources()
 
 
+CorpusFunction = Callable[[Any, FitInputs], "DuckDBPyRelation"]
+"""`function(settings, inputs)`: the rows of a table and the `part` of each, in any order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusStepSpec:
-    """A function over the whole corpus (dedup), done in DuckDB; its result is cut by part again.
+    """A function over the whole corpus (dedup); its result is cut by part again.
 
     What a part is given is named by its own content, so that the stages below redo only the parts
     for which the answer has changed.
@@ -185,16 +192,22 @@ class CorpusStepSpec:
     Attributes:
         name: the step's name in events.
         version: raised when the code changes what comes out.
-        reads: names of the tables that the SQL uses.
+        reads: names of the tables that it reads.
         writes: name of the table that it fills.
-        sql: gives the columns of that table and `part`.
+        settings: its section of the recipe; part of the fingerprint.
+        models: names of the fitted models that it loads; their files are part of the fingerprint.
+        function: `module:function` of type `CorpusFunction`, imported only where it runs.
+        resources: what it needs.
     """
 
     name: str
     version: int
     reads: tuple[str, ...]
     writes: str
-    sql: str
+    settings: Settings
+    models: tuple[str, ...] = ()
+    function: str
+    resources: Resources = Resources()
 
 
 Step = StageSpec | FitSpec | CorpusStepSpec

@@ -1,0 +1,1 @@
+"""Records of which one is enough: found over the whole corpus, by what they hold."""
