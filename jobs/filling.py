@@ -212,7 +212,7 @@ class Filling:
             write_manifest(
                 folder,
                 self.corpus.files("samples"),
-                vocabulary(self.corpus),
+                vocabulary(self.recipe, self.corpus),
                 selection=self.corpus.tables["selection"].fingerprint(),
             )
 

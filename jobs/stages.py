@@ -203,13 +203,15 @@ def _dataflow(recipe: Recipe) -> str | None:
     return _LLM_WITH_CLIP if critics and critics.max_clip_loss is not None else _LLM
 
 
-def vocabulary(corpus: Corpus) -> Vocabulary:
+def vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
     """The id space of the corpus's fitted tokenizers."""
+    from tokenizer_cache.code_order import read_in
     from tokenizer_cache.text import describe_text
     from tokenizer_cache.vq.description import describe_vq
 
     text, vq = (local_copy(corpus.models[name]) for name in VOCABULARY_MODELS)
-    return build_vocabulary(describe_text(text), describe_vq(vq))
+    image = read_in(recipe.shards.code_order, describe_vq(vq))
+    return build_vocabulary(describe_text(text), image)
 
 
 def list_parts(recipe: Recipe, known: Mapping[str, Part]) -> list[Part]:
@@ -236,7 +238,7 @@ def _places(recipe: Recipe, name: str, source: Mapping[str, Any]) -> dict[str, s
 
 def _shard_extras(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
     """The folder of the shards, and the file names that each part is allotted there."""
-    ids = vocabulary(corpus).fingerprint
+    ids = vocabulary(recipe, corpus).fingerprint
     settings = recipe.shards.model_dump(mode="json")
     corpus.shards = corpus.root / "shards" / fingerprint(vocabulary=ids, settings=settings)
     manifest = find_manifest(corpus.shards)

@@ -1,6 +1,6 @@
 """What a recipe may say about tokenizers and shards; imports no torch."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -67,7 +67,10 @@ class TextSettings(Settings):
 
 
 class ShardSettings(Settings):
-    """How samples are put into shards."""
+    """How samples are put into shards, and in which order their codes are read."""
 
     records_per_document: int = Field(2, ge=1, le=4)
     """Image-caption pairs in one document of the mixed stream."""
+    code_order: Literal["raster", "coarse-first"] = "raster"
+    """The order of an image's codes in a sequence: row by row, or a coarse grid before what a finer
+    one adds. The shards hold grids either way."""

@@ -1,18 +1,27 @@
-"""One id space for text, image and audio tokens.
+"""One id space for text, image and audio tokens, as an open format: see docs/vocabulary.md.
 
 Special tokens come first, in a block with room to grow; then one range per tokenizer. A new
 tokenizer is appended, so that no id ever moves and a trained model's embeddings keep their meaning.
+`vocabulary.schema.json` beside this module is the JSON schema of the models here.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.storage import read_json
+from pipeline.errors import UserError
+
+VERSION: Literal[1] = 1
+"""Raised when a reader of the format would take a new file for something else."""
 
 SPECIAL_TOKENS = (
     "<pad>",
@@ -34,6 +43,11 @@ NUM_RESERVED = 32
 
 SPECIAL = "special"
 
+Modality = Literal["special", "side", "text", "image", "audio"]
+Order = Literal["raster", "coarse-first", "scales"]
+Grid = tuple[int, int]
+Side = Annotated[int, Field(ge=1)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerDescription:
@@ -44,51 +58,108 @@ class TokenizerDescription:
         num_tokens: its ids run from 0 to `num_tokens` - 1.
         fingerprint: hash of the weights or merges that give an id its meaning.
         grid: height and width of an image's code grid; None for text.
+        order: the order in which a grid's codes are read.
+        scales: the grids from coarse to fine, where the order is not `raster`.
     """
 
-    modality: str
+    modality: Modality
     num_tokens: int
     fingerprint: str
-    grid: tuple[int, int] | None = None
+    grid: Grid | None = None
+    order: Order = "raster"
+    scales: tuple[Grid, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRange:
-    """The ids of one tokenizer: token `i` of the tokenizer is id `start + i` of the vocabulary.
-
-    Attributes:
-        modality: `special`, `text`, `image` or `audio`.
-        start: first id.
-        size: number of ids.
-        tokenizer: fingerprint of the tokenizer; empty for the special tokens.
-        grid: height and width of the code grid, for images.
-        order: the order in which a grid's codes are read; `raster` is row by row.
-    """
+class Meaning(NamedTuple):
+    """What an id stands for: a token of a tokenizer, or of the format itself."""
 
     modality: str
-    start: int
-    size: int
-    tokenizer: str = ""
-    grid: tuple[int, int] | None = None
-    order: str | None = None
+    tokenizer: str | None
+    token: int
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TokenRange(_Part):
+    """The ids of one tokenizer: token `i` of the tokenizer is id `start + i` of the vocabulary."""
+
+    modality: Modality
+    """`side` tokens say how large a grid is: token `i` is a side of `i + 1` codes."""
+    start: int = Field(ge=0)
+    """First id."""
+    size: int = Field(ge=1)
+    """Number of ids."""
+    tokenizer: str | None = Field(default=None, min_length=1)
+    """Fingerprint of the tokenizer; null for the special and side tokens."""
+    grid: tuple[Side, Side] | None = None
+    """Rows and columns of an image's codes; null where they differ from image to image."""
+    order: Order | None = None
+    """The order in which an image's codes are read; null for what has no grid."""
+    scales: tuple[tuple[Side, Side], ...] = ()
+    """The grids from coarse to fine, the last of them `grid`; empty in raster order."""
 
     @property
     def stop(self) -> int:
         """The first id after the range."""
         return self.start + self.size
 
+    @property
+    def num_codes(self) -> int:
+        """How many codes an image has.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vocabulary:
+        Raises:
+            ValueError: when the range has no grid.
+        """
+        if self.grid is None:
+            message = f"the {self.modality} tokens have no grid"
+            raise ValueError(message)
+        grids = self.scales if self.order == "scales" else [self.grid]
+        return sum(height * width for height, width in grids)
+
+    @model_validator(mode="after")
+    def _fields_belong_to_the_modality(self) -> Self:
+        is_fixed = self.modality in ("special", "side")
+        if is_fixed is not (self.tokenizer is None):
+            needs = "none" if is_fixed else "the fingerprint of a tokenizer"
+            raise _problem("tokenizer", f"{self.modality} tokens have {needs}", self.tokenizer)
+        is_image = self.modality == "image"
+        if self.grid is not None and not is_image:
+            raise _problem("grid", "only image tokens have one", self.grid)
+        if is_image is (self.order is None):
+            allowed = "image tokens have one" if is_image else "only image tokens have one"
+            raise _problem("order", allowed, self.order)
+        return self
+
+    @model_validator(mode="after")
+    def _scales_lead_to_the_grid(self) -> Self:
+        if self.order in (None, "raster"):
+            if self.scales:
+                raise _problem("scales", "only other orders than raster have them", self.scales)
+            return self
+        sides = [*zip(*self.scales, strict=True)]
+        grows = all(list(side) == sorted(set(side)) for side in sides)
+        if self.grid is None or not sides or self.scales[-1] != self.grid or not grows:
+            raise _problem("scales", f"they grow, and end with the grid {self.grid}", self.scales)
+        if self.order == "coarse-first" and any(
+            last % side for each in sides for side, last in pairwise(each)
+        ):
+            raise _problem("scales", "each divides the next one", self.scales)
+        return self
+
+
+class Vocabulary(_Part):
     """All ids of a corpus, as ranges without gaps that start at 0."""
 
+    version: Literal[1] = VERSION
+    """Of the format."""
+    size: int
+    """Number of ids, reserved ones included."""
     special_tokens: tuple[str, ...]
-    ranges: tuple[TokenRange, ...]
-
-    @property
-    def size(self) -> int:
-        """Number of ids, reserved ones included."""
-        return self.ranges[-1].stop
+    """Names of the first ids; those of the first range without one are reserved."""
+    ranges: tuple[TokenRange, ...] = Field(min_length=1)
+    """The special tokens first, then in the order in which they were added."""
 
     @property
     def fingerprint(self) -> str:
@@ -113,13 +184,17 @@ class Vocabulary:
         """
         return self.special_tokens.index(token)
 
+    def has(self, modality: str) -> bool:
+        """Whether there are ids of a modality."""
+        return any(known.modality == modality for known in self.ranges)
+
     def range_of(self, modality: str) -> TokenRange:
-        """The ids of a modality.
+        """The ids of a modality; of the newest tokenizer where it has several.
 
         Raises:
             ValueError: when the vocabulary has no such modality.
         """
-        for token_range in self.ranges:
+        for token_range in reversed(self.ranges):
             if token_range.modality == modality:
                 return token_range
         message = f"the vocabulary has no {modality} tokens"
@@ -131,59 +206,163 @@ class Vocabulary:
         Raises:
             ValueError: when the id is outside the vocabulary.
         """
+        return self.meaning_of(token_id).modality
+
+    def meaning_of(self, token_id: int) -> Meaning:
+        """What an id stands for; this is what no extension changes.
+
+        Raises:
+            ValueError: when the id is outside the vocabulary.
+        """
         if not 0 <= token_id < self.size:
             message = f"id {token_id} is outside the vocabulary of {self.size}"
             raise ValueError(message)
         starts = [token_range.start for token_range in self.ranges]
-        return self.ranges[bisect_right(starts, token_id) - 1].modality
+        held = self.ranges[bisect_right(starts, token_id) - 1]
+        return Meaning(held.modality, held.tokenizer, token_id - held.start)
 
     def append(self, tokenizer: TokenizerDescription) -> Self:
-        """The vocabulary with one more tokenizer after the last id; no other id moves.
+        """The vocabulary with one more tokenizer after the last id; no other id moves."""
+        return self._with_ranges(*self.ranges, _range(tokenizer, start=self.size))
+
+    def append_sides(self, longest: int) -> Self:
+        """The vocabulary with tokens for the sides of grids, from 1 to `longest` codes."""
+        sides = TokenRange(modality="side", start=self.size, size=longest)
+        return self._with_ranges(*self.ranges, sides)
+
+    def name_special(self, token: str) -> Self:
+        """The vocabulary with a name for the first reserved id."""
+        names = (*self.special_tokens, token)
+        return type(self)(size=self.size, special_tokens=names, ranges=self.ranges)
+
+    def extend(self, tokenizers: Iterable[TokenizerDescription]) -> Self:
+        """The vocabulary in which these tokenizers are the newest of their modalities.
+
+        A tokenizer that has its ids already keeps them; its grid and order may change, since they
+        give no id another meaning.
 
         Raises:
-            ValueError: when the vocabulary has tokens of this modality already.
+            ValueError: when a newer tokenizer stands behind one of them.
         """
-        if any(known.modality == tokenizer.modality for known in self.ranges):
-            message = f"the vocabulary has {tokenizer.modality} tokens already"
-            raise ValueError(message)
-        added = TokenRange(
-            modality=tokenizer.modality,
-            start=self.size,
-            size=tokenizer.num_tokens,
-            tokenizer=tokenizer.fingerprint,
-            grid=tokenizer.grid,
-            order="raster" if tokenizer.grid else None,
-        )
-        return replace(self, ranges=(*self.ranges, added))
+        longer = self
+        for tokenizer in tokenizers:
+            known = [each for each in longer.ranges if each.tokenizer == tokenizer.fingerprint]
+            if not known:
+                longer = longer.append(tokenizer)
+                continue
+            if known[0] != longer.range_of(tokenizer.modality):
+                message = (
+                    f"the {tokenizer.modality} tokenizer {tokenizer.fingerprint} has been followed "
+                    "by another one: extend the vocabulary from before"
+                )
+                raise ValueError(message)
+            place = longer.ranges.index(known[0])
+            again = _range(tokenizer, start=known[0].start)
+            longer = longer._with_ranges(*longer.ranges[:place], again, *longer.ranges[place + 1 :])
+        return longer
 
     def to_json(self) -> dict[str, Any]:
-        """The vocabulary as JSON; `from_json` gives it back."""
-        return {
-            "size": self.size,
-            "special_tokens": list(self.special_tokens),
-            "ranges": [
-                {**asdict(known), "grid": list(known.grid) if known.grid else None}
-                for known in self.ranges
-            ],
-        }
+        """The vocabulary as JSON; `parse_vocabulary` gives it back."""
+        return self.model_dump(mode="json")
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """The vocabulary that `to_json` wrote."""
-        ranges = [
-            TokenRange(**{**known, "grid": tuple(known["grid"]) if known["grid"] else None})
-            for known in value["ranges"]
-        ]
-        return cls(special_tokens=tuple(value["special_tokens"]), ranges=tuple(ranges))
+    def _with_ranges(self, *ranges: TokenRange) -> Self:
+        return type(self)(size=ranges[-1].stop, special_tokens=self.special_tokens, ranges=ranges)
+
+    @model_validator(mode="after")
+    def _ranges_follow_each_other(self) -> Self:
+        stop = 0
+        for number, held in enumerate(self.ranges):
+            if (held.modality == SPECIAL) is not (number == 0):
+                place = f"ranges.{number}.modality"
+                raise _problem(place, "special tokens are the first range alone", held.modality)
+            if held.start != stop:
+                raise _problem(f"ranges.{number}.start", f"the range starts at {stop}", held.start)
+            stop = held.stop
+        if self.size != stop:
+            raise _problem("size", f"the last range ends at {stop}", self.size)
+        return self
+
+    @model_validator(mode="after")
+    def _special_tokens_are_known(self) -> Self:
+        names, place = self.special_tokens, "special_tokens"
+        if names[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
+            raise _problem(place, f"they begin with {', '.join(SPECIAL_TOKENS)}", names)
+        if len(set(names)) != len(names) or not all(
+            name.startswith("<") and name.endswith(">") for name in names
+        ):
+            raise _problem(place, "each is <another>", names)
+        if len(names) > self.ranges[0].size:
+            raise _problem(place, f"at most {self.ranges[0].size}, as in ranges.0.size", names)
+        return self
+
+    @model_validator(mode="after")
+    def _tokenizers_differ(self) -> Self:
+        prints = [each.tokenizer for each in self.ranges if each.tokenizer]
+        for number, held in enumerate(self.ranges):
+            if held.tokenizer and prints.count(held.tokenizer) > 1:
+                place = f"ranges.{number}.tokenizer"
+                raise _problem(place, "each has one range", held.tokenizer)
+            if held.modality == "image" and held.grid is None and not self.has("side"):
+                place = f"ranges.{number}.grid"
+                raise _problem(place, "without a grid for all images there are side tokens", None)
+        return self
 
 
-def build_vocabulary(text: TokenizerDescription, image: TokenizerDescription) -> Vocabulary:
-    """The vocabulary of a text and an image tokenizer: special tokens, text ids, image codes."""
-    specials = TokenRange(modality=SPECIAL, start=0, size=NUM_RESERVED)
-    empty = Vocabulary(special_tokens=SPECIAL_TOKENS, ranges=(specials,))
-    return empty.append(text).append(image)
+def build_vocabulary(*tokenizers: TokenizerDescription) -> Vocabulary:
+    """The vocabulary of some tokenizers: special tokens, then theirs in the given order."""
+    specials = TokenRange(modality="special", start=0, size=NUM_RESERVED)
+    empty = Vocabulary(size=NUM_RESERVED, special_tokens=SPECIAL_TOKENS, ranges=(specials,))
+    return empty.extend(tokenizers)
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary in a `vocabulary.json`."""
-    return Vocabulary.from_json(read_json(path))
+    """The vocabulary in a `vocabulary.json`.
+
+    Raises:
+        UserError: naming the file and each field that breaks a rule of the format.
+    """
+    try:
+        return parse_vocabulary(read_json(path))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is no vocabulary: {error}",
+            "docs/vocabulary.md describes the format.",
+        ) from error
+
+
+def parse_vocabulary(value: object) -> Vocabulary:
+    """The vocabulary that JSON describes.
+
+    Raises:
+        ValueError: naming each field that breaks a rule of the format.
+    """
+    try:
+        return Vocabulary.model_validate(value)
+    except ValidationError as error:
+        raise ValueError("; ".join(_describe(each) for each in error.errors())) from error
+
+
+def _range(tokenizer: TokenizerDescription, *, start: int) -> TokenRange:
+    return TokenRange(
+        modality=tokenizer.modality,
+        start=start,
+        size=tokenizer.num_tokens,
+        tokenizer=tokenizer.fingerprint,
+        grid=tokenizer.grid,
+        order=tokenizer.order if tokenizer.modality == "image" else None,
+        scales=tokenizer.scales,
+    )
+
+
+def _problem(field: str, allowed: str, found: object) -> ValueError:
+    """What a rule over several fields says; pydantic knows no field of it."""
+    return ValueError(f"{field}: {allowed} (found {found!r})")
+
+
+def _describe(problem: Any) -> str:  # noqa: ANN401 - pydantic's
+    """The field, what is allowed and what was found."""
+    way, message = [str(each) for each in problem["loc"]], str(problem["msg"])
+    if problem["type"] == "value_error":
+        return ".".join([*way, message.removeprefix("Value error, ")])
+    shown = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
+    return f"{'.'.join(way)}: {message}{shown}"

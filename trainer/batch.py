@@ -70,23 +70,12 @@ def places_of(tokens: Tensor, vocabulary: Vocabulary) -> Tensor:
     )
 
 
-def num_codes(vocabulary: Vocabulary) -> int:
-    """G, the number of codes of a picture.
-
-    Raises:
-        ValueError: when the vocabulary's images have no grid.
-    """
-    if vocabulary.image.grid is None:
-        raise ValueError("the vocabulary's images have no grid")
-    height, width = vocabulary.image.grid
-    return height * width
-
-
 def build_model(settings: ModelSettings, vocabulary: Vocabulary, *, seed: int) -> Decoder:
     """A model for a vocabulary with weights drawn from `seed`, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Decoder(settings, vocab_size=vocabulary.size, num_codes=num_codes(vocabulary))
+        num_codes = vocabulary.image.num_codes
+        return Decoder(settings, vocab_size=vocabulary.size, num_codes=num_codes)
 
 
 def modalities(vocabulary: Vocabulary) -> dict[str, range]:

@@ -1,7 +1,7 @@
 """From a sample of a shard to the ids that the model reads.
 
-A text is `<txt> ids </txt>`, a picture `<img> codes </img>` row by row, and a document is its
-segments and `<eos>`.
+A text is `<txt> ids </txt>`, a picture `<img> codes </img>` in the vocabulary's order, and a
+document is its segments and `<eos>`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.errors import UserError
+from tokenizer_cache.code_order import to_sequence
 from tokenizer_cache.shard_reading import Caption, ImageSegment, Sample, TextSegment
 from tokenizer_cache.text import TextTokenizer
 from tokenizer_cache.vocabulary import Vocabulary
@@ -63,8 +64,9 @@ class Encoder:
         return self.text_segment(text, max_tokens=self.caption_max_tokens)
 
     def image_segment(self, codes: np.ndarray) -> list[int]:
-        """`<img>`, the ids of (h, w) codes in raster order, `</img>`."""
-        ids = (codes.astype(np.int64).ravel() + self.vocabulary.image.start).tolist()
+        """`<img>`, the ids of (h, w) codes in the vocabulary's order, `</img>`."""
+        held = self.vocabulary.image
+        ids = (to_sequence(codes, held).astype(np.int64) + held.start).tolist()
         return [self.vocabulary.special("<img>"), *ids, self.vocabulary.special("</img>")]
 
     def documents(

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pipeline.images import decode
-from trainer.batch import num_codes
+from tokenizer_cache.code_order import to_grid
 from trainer.generation import Continuation, noise, pick
 from trainer.run import Run
 from trainer.settings import SampleSettings
@@ -38,13 +38,11 @@ def draw_codes(run: Run, prompts: Sequence[str], settings: SampleSettings) -> np
     Returns:
         (B, h, w) uint16.
     """
-    height, width = run.vocabulary.image.grid or (0, 0)
     rows = [
         _draw_batch(run, prompts[start : start + _BATCH], settings, first=start)
         for start in range(0, len(prompts), _BATCH)
     ]
-    codes = np.concatenate(rows)  # (B, G)
-    return codes.reshape(-1, height, width).astype(np.uint16)  # (B, h, w)
+    return to_grid(np.concatenate(rows), run.vocabulary.image).astype(np.uint16)  # (B, h, w)
 
 
 def _draw_batch(
@@ -59,7 +57,7 @@ def _draw_batch(
     guided = settings.cfg_scale != 1
     conditions = [run.encoder.caption_segment(prompt) for prompt in prompts]
     conditions += [run.encoder.text_segment("")] * (len(prompts) * guided)
-    total = num_codes(run.vocabulary)
+    total = run.vocabulary.image.num_codes
     continuation = Continuation(
         run.model,
         run.vocabulary,

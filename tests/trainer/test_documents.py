@@ -1,12 +1,15 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipeline.errors import UserError
 from tests.trainer.conftest import Squares, square
+from tokenizer_cache.code_order import read_in
 from tokenizer_cache.shard_reading import Caption, ImageSegment, Sample, Segment, TextSegment
 from tokenizer_cache.text import load_text
+from tokenizer_cache.vq.description import describe_vq
 from trainer.documents import Encoder, drawn, fixed
 
 TEXT, CODES = square(0)
@@ -53,6 +56,16 @@ def test_a_picture_follows_its_text_in_raster_order(encoder: Encoder) -> None:
     (ids,) = encoder.documents(sample("image", texts(TEXT), ImageSegment(codes=codes)), fixed)
     expected = ["<txt>", TEXT, "</txt>", "<img>", *codes.ravel().tolist(), "</img>", "<eos>"]
     assert spell(encoder, ids) == expected
+
+
+def test_a_picture_is_read_in_the_order_that_the_vocabulary_says(
+    encoder: Encoder, squares: Squares
+) -> None:
+    image = read_in("coarse-first", describe_vq(squares.models["vq"]))
+    vocabulary = encoder.vocabulary.extend([image])
+    codes = np.array([[0, 4, 1, 4], [4, 4, 4, 4], [2, 4, 3, 4], [4, 4, 4, 4]], np.uint16)
+    ids = replace(encoder, vocabulary=vocabulary).image_segment(codes)
+    assert spell(encoder, ids) == ["<img>", 0, 1, 2, 3, *[4] * 12, "</img>"]
 
 
 def test_in_a_mixed_document_each_text_follows_its_picture(encoder: Encoder) -> None:

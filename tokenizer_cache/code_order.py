@@ -1,0 +1,82 @@
+"""The order in which a grid's codes become a sequence, and back.
+
+- `raster`: row by row.
+- `coarse-first`: the codes of a coarse subgrid first (every fourth of every fourth row, say), then
+  those that a finer one adds, so that a sequence that is cut short still covers the whole image.
+- `scales`: every scale has codes of its own, as in VAR (Tian et al., Visual Autoregressive
+  Modeling, arXiv:2404.02905, section 3.2); the tokenizer gives them one scale after another.
+
+Legend: h w rows and columns of the code grid, G codes of an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from tokenizer_cache.vocabulary import Grid, TokenizerDescription, TokenRange
+
+_MAX_SCALES = 3
+"""Of a 32x32 grid 8x8, 16x16 and 32x32."""
+
+
+def read_in(
+    order: Literal["raster", "coarse-first"], image: TokenizerDescription
+) -> TokenizerDescription:
+    """The tokenizer with its codes read in this order.
+
+    Raises:
+        ValueError: when its images have no grid in common that could be read coarse first.
+    """
+    if order == "raster":
+        return image
+    if image.grid is None:
+        message = "images whose grids differ have no order that starts with a coarse grid"
+        raise ValueError(message)
+    return replace(image, order=order, scales=nested_scales(image.grid))
+
+
+def nested_scales(grid: Grid) -> tuple[Grid, ...]:
+    """Up to three grids from coarse to fine, each half of the next one, that end with `grid`."""
+    scales = [grid]
+    while len(scales) < _MAX_SCALES and not any(side % 2 for side in scales[0]):
+        height, width = scales[0]
+        scales.insert(0, (height // 2, width // 2))
+    return tuple(scales)
+
+
+def to_sequence(codes: np.ndarray, held: TokenRange) -> np.ndarray:
+    """The codes of an image (h, w), or (G,) of several scales, as (G,) in reading order."""
+    flat = codes.reshape(-1)  # (G,)
+    return flat if held.order != "coarse-first" else flat[_coarse_first(held.scales)]
+
+
+def to_grid(sequence: np.ndarray, held: TokenRange) -> np.ndarray:
+    """Sequences (..., G) as grids (..., h, w); of several scales unchanged."""
+    if held.order == "scales" or held.grid is None:
+        return sequence
+    if held.order == "coarse-first":
+        # An argsort of a permutation is its inverse.
+        sequence = sequence[..., np.argsort(_coarse_first(held.scales))]
+    return sequence.reshape(*sequence.shape[:-1], *held.grid)  # (..., h, w)
+
+
+@cache
+def _coarse_first(scales: tuple[Grid, ...]) -> np.ndarray:
+    """(G,) places in raster order: each scale's that no coarser one has."""
+    height, width = scales[-1]
+    places = np.arange(height * width).reshape(height, width)
+    order: list[int] = []
+    seen: set[int] = set()
+    for rows, columns in scales:
+        new = [
+            place
+            for place in places[:: height // rows, :: width // columns].ravel().tolist()
+            if place not in seen
+        ]
+        order += new
+        seen.update(new)
+    return np.array(order)
