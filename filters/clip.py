@@ -5,7 +5,7 @@ Legend: B pictures or texts, D width of the embedding, T context length, s image
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -46,6 +46,16 @@ def create_model(settings: ClipSettings) -> CLIP:
             "layers": settings.text_layers,
         },
     )
+
+
+def fold_of(image_id: str, folds: int) -> int:
+    """The fold of an image: the model of that number has not seen it."""
+    return int(image_id[:8], 16) % folds
+
+
+def weights_name(fold: int) -> str:
+    """File name of a fold's weights in the model's folder."""
+    return f"fold-{fold}.safetensors"
 
 
 def tokenize(texts: Sequence[str], settings: ClipSettings) -> Tensor:
@@ -89,6 +99,45 @@ class ClipScorer:
             for batch in _batches(texts, batch_size)
         ]
         return torch.cat(batches).numpy()
+
+
+class CrossFitScorers:
+    """The model of each fold, to score pictures with one that has not seen them."""
+
+    def __init__(self, folder: Path, settings: ClipSettings) -> None:
+        self._scorers = [
+            ClipScorer(folder / weights_name(fold), settings) for fold in range(settings.folds)
+        ]
+
+    def fold(self, image_id: str) -> int:
+        """The fold of an image: cosines and features of one fold are of one model."""
+        return fold_of(image_id, len(self._scorers))
+
+    def embed_images(self, image_ids: Sequence[str], pixels: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit vectors of pictures: (B, D) float32 of (s, s, 3) uint8 each."""
+        return self._embed(
+            image_ids,
+            lambda scorer, rows: scorer.embed_images(np.stack([pixels[row] for row in rows])),
+        )
+
+    def embed_texts(self, image_ids: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors of texts, each by the model for the picture beside it: (B, D) float32."""
+        return self._embed(
+            image_ids, lambda scorer, rows: scorer.embed_texts([texts[row] for row in rows])
+        )
+
+    def _embed(
+        self, image_ids: Sequence[str], embed: Callable[[ClipScorer, list[int]], np.ndarray]
+    ) -> np.ndarray:
+        """Each fold's rows by its scorer, put in their places again."""
+        if not image_ids:
+            return np.empty((0, 0), np.float32)
+        rows: dict[int, list[int]] = {}
+        for row, image_id in enumerate(image_ids):
+            rows.setdefault(self.fold(image_id), []).append(row)
+        found = {fold: embed(self._scorers[fold], own) for fold, own in sorted(rows.items())}
+        order = np.concatenate([rows[fold] for fold in found])
+        return np.concatenate(list(found.values()))[np.argsort(order)]
 
 
 def _batches(items: _Many, size: int) -> list[_Many]:

@@ -8,7 +8,7 @@ copies of an image share it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from open_clip import ClipLoss
 from safetensors.torch import save_file
 
-from filters.clip import ClipScorer, create_model, normalize, tokenize
+from filters.clip import create_model, fold_of, normalize, tokenize, weights_name
 from filters.settings import ClipSettings
 from pipeline import images
 from pipeline.device import best_device, use_all_cores
@@ -24,55 +24,6 @@ from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
 from pipeline.references import image_bytes
-
-
-def fold_of(image_id: str, folds: int) -> int:
-    """The fold of an image: the model of that number has not seen it."""
-    return int(image_id[:8], 16) % folds
-
-
-def weights_name(fold: int) -> str:
-    """File name of a fold's weights in the model's folder."""
-    return f"fold-{fold}.safetensors"
-
-
-class CrossFitScorers:
-    """The model of each fold, to score pictures with one that has not seen them."""
-
-    def __init__(self, folder: Path, settings: ClipSettings) -> None:
-        self._scorers = [
-            ClipScorer(folder / weights_name(fold), settings) for fold in range(settings.folds)
-        ]
-
-    def groups(self, image_ids: Sequence[str]) -> Iterator[tuple[ClipScorer, list[int]]]:
-        """Each fold's scorer with the indices of its images; a fold without any is left out."""
-        folds = [fold_of(image_id, len(self._scorers)) for image_id in image_ids]
-        for fold, scorer in enumerate(self._scorers):
-            if fold in folds:
-                yield scorer, [index for index, own in enumerate(folds) if own == fold]
-
-    def embed_pairs(
-        self,
-        image_ids: Sequence[str],
-        pixels: Sequence[np.ndarray],
-        texts: Sequence[Sequence[str]],
-    ) -> Iterator[tuple[list[tuple[int, int]], np.ndarray, np.ndarray]]:
-        """Each picture beside each of its texts, fold by fold; a picture is embedded once.
-
-        Args:
-            image_ids: of the pictures.
-            pixels: (s, s, 3) uint8 each.
-            texts: those of each picture.
-
-        Yields:
-            The indices of picture and text, and both embedded: (pairs, D) float32.
-        """
-        for scorer, chosen in self.groups(image_ids):
-            embedded = scorer.embed_images(np.stack([pixels[index] for index in chosen]))  # (B, D)
-            pairs = [(index, number) for index in chosen for number in range(len(texts[index]))]
-            place = {index: row for row, index in enumerate(chosen)}
-            spoken = scorer.embed_texts([texts[index][number] for index, number in pairs])
-            yield pairs, embedded[[place[index] for index, _ in pairs]], spoken
 
 
 def fit(settings: ClipSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:

@@ -17,7 +17,7 @@ from pipeline.synthesis.engine import EngineDataflow
 from pipeline.synthesis.settings import SynthesisSettings
 
 if TYPE_CHECKING:
-    from filters.clip_bootstrap import CrossFitScorers
+    from filters.clip import CrossFitScorers
 
 _COLUMNS = ("record_id", "image_id", "image", "image_ref")
 
@@ -47,19 +47,19 @@ class ClipCritic:
         ]
         size = self._settings.image_size
         pixels = [images.fit_square(images.decode(content), size) for content in image_bytes(rows)]
-        named: dict[str, list[tuple[int, str, str]]] = {row["record_id"]: [] for row in rows}
-        for number, (record_id, by_name) in enumerate(texts):
-            named[record_id] += [(number, name, text) for name, text in by_name.items()]
-        asked = list(named.values())
+        ids = {row["record_id"]: row["image_id"] for row in rows}
+        seen = dict(zip(ids, self._scorers.embed_images(list(ids.values()), pixels), strict=True))
+        asked = [
+            (number, name, record_id, text)
+            for number, (record_id, by_name) in enumerate(texts)
+            for name, text in by_name.items()
+        ]
+        spoken = self._scorers.embed_texts(
+            [ids[record_id] for _, _, record_id, _ in asked], [text for *_, text in asked]
+        )
         scores: list[dict[str, float]] = [{} for _ in texts]
-        for pairs, seen, spoken in self._scorers.embed_pairs(
-            [row["image_id"] for row in rows],
-            pixels,
-            [[text for _, _, text in each] for each in asked],
-        ):
-            for (picture, place), cosine in zip(pairs, (seen * spoken).sum(axis=1), strict=True):
-                number, name, _ = asked[picture][place]
-                scores[number][name] = float(cosine)
+        for (number, name, record_id, _), text in zip(asked, spoken, strict=True):
+            scores[number][name] = float(seen[record_id] @ text)
         return scores
 
     @cached_property
@@ -68,7 +68,7 @@ class ClipCritic:
 
     @cached_property
     def _scorers(self) -> CrossFitScorers:
-        from filters.clip_bootstrap import CrossFitScorers
+        from filters.clip import CrossFitScorers
         from pipeline.device import use_threads
 
         use_threads(1)

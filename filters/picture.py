@@ -9,10 +9,12 @@ from PIL import Image
 
 
 class PictureScores(NamedTuple):
-    """The picture columns of the scores table."""
+    """Columns of the pictures table."""
 
     short_side: float
     """Shorter side in pixels."""
+    aspect_ratio: float
+    """Longer side over shorter side."""
     entropy: float
     """Shannon entropy of the 256 grey levels in bits: 0 for a blank picture, 8 at most."""
 
@@ -23,5 +25,6 @@ def picture_scores(image: Image.Image) -> PictureScores:
     shares = counts[counts > 0] / counts.sum()
     return PictureScores(
         short_side=float(min(image.size)),
+        aspect_ratio=max(image.size) / min(image.size),
         entropy=float(-(shares * np.log2(shares)).sum()) + 0.0,
     )

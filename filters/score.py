@@ -9,25 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.picture import picture_scores
 from filters.settings import ScoreSettings
 from filters.text import caption_quality
-from pipeline import images
 from pipeline.engine.fingerprint import unit_interval
-from pipeline.engine.schemas import CAPTION_KINDS, original_texts
+from pipeline.engine.schemas import CAPTION_KINDS, SCORES, original_texts
 from pipeline.engine.stage import Output, Row, Work
-from pipeline.references import image_bytes
 
 if TYPE_CHECKING:
-    from filters.clip_bootstrap import CrossFitScorers
+    from filters.clip import CrossFitScorers
 
-_RECORD_COLUMNS = ("record_id", "image_id", "image", "image_ref", "caption", "more_captions")
+_RECORD_COLUMNS = ("record_id", "image_id", "caption", "more_captions")
+_PICTURE_COLUMNS = ("record_id", "image_id", "image_feature")
+
+_Key = tuple[str, str]
+"""Record id and variant id of a text."""
 
 
 class ScoreWorker:
-    """Scores the source's caption and the LLM's texts of each record.
+    """Scores the source's captions and the LLM's texts of each record.
 
-    Reads: `records` with pixels, `variants`.
+    A record whose picture could not be measured has no scores: `measure` has rejected it.
+
+    Reads: `records` without pixels, `variants`, `pictures`.
     Writes: `scores`, one row a text. `clip_score` only for texts that say what the picture shows.
     Rejects: nothing; `select` applies the thresholds.
     Source: Hessel et al., CLIPScore, arXiv 2104.08718, section 3, without its factor 2.5.
@@ -40,7 +43,7 @@ class ScoreWorker:
     @cached_property
     def _scorers(self) -> CrossFitScorers:
         """Loaded with the first picture: torch and open_clip take seconds, texts need neither."""
-        from filters.clip_bootstrap import CrossFitScorers
+        from filters.clip import CrossFitScorers
         from pipeline.device import use_threads
 
         use_threads(1)
@@ -48,75 +51,65 @@ class ScoreWorker:
 
     def __call__(self, work: Work) -> Output:
         """Score one part; batches are cut inside it, so the bytes do not depend on the workers."""
-        records = work.read("records", _RECORD_COLUMNS).to_pylist()
-        texts = _texts_by_record(records, work.read("variants").to_pylist())
-        pictures = [record for record in records if record["image_id"] is not None]
-        contents = image_bytes(pictures)
-        decoded = [
-            images.decode(content) for _, content in zip(work.each(pictures), contents, strict=True)
-        ]
-        work.at(tuple(record["record_id"] for record in pictures))
-        scores = {
-            record["record_id"]: picture_scores(image)
-            for record, image in zip(pictures, decoded, strict=True)
+        pictures = {
+            row["record_id"]: row for row in work.read("pictures", _PICTURE_COLUMNS).to_pylist()
         }
-        size = self._settings.clip.image_size
-        pixels = [images.fit_square(image, size) for image in decoded]
-        clip, shuffled = self._clip_scores(pictures, pixels, texts)
-        rows: list[Row] = []
-        for record in records:
-            picture = scores.get(record["record_id"])
-            for text in texts[record["record_id"]]:
-                quality = caption_quality(text["text"], self._settings)
-                key = (record["record_id"], text["variant_id"])
-                rows.append(
-                    {
-                        "record_id": record["record_id"],
-                        "variant_id": text["variant_id"],
-                        "kind": text["kind"],
-                        "short_side": picture.short_side if picture else None,
-                        "entropy": picture.entropy if picture else None,
-                        "caption_quality": quality.quality,
-                        "caption_fault": quality.fault,
-                        "clip_score": clip.get(key),
-                        "clip_score_shuffled": shuffled.get(key),
-                    }
-                )
-        return Output(rows=rows)
+        records = [
+            record
+            for record in work.read("records", _RECORD_COLUMNS).to_pylist()
+            if record["image_id"] is None or record["record_id"] in pictures
+        ]
+        texts = _texts_by_record(records, work.read("variants").to_pylist())
+        clip = self._clip_scores(pictures, texts)
+        return Output(
+            rows=[
+                {
+                    **dict.fromkeys(SCORES.names),
+                    "record_id": record_id,
+                    "variant_id": text["variant_id"],
+                    "kind": text["kind"],
+                    **self._text_scores(text["text"]),
+                    **clip.get((record_id, text["variant_id"]), {}),
+                }
+                for record_id, own in texts.items()
+                for text in own
+            ]
+        )
+
+    def _text_scores(self, text: str) -> Row:
+        quality = caption_quality(text, self._settings)
+        return {"caption_quality": quality.quality, "caption_fault": quality.fault}
 
     def _clip_scores(
         self,
-        pictures: Sequence[Mapping[str, Any]],
-        pixels: Sequence[np.ndarray],
+        pictures: Mapping[str, Mapping[str, Any]],
         texts: Mapping[str, Sequence[Mapping[str, Any]]],
-    ) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
-        """By (record_id, variant_id): the pair's score, and the picture's with a wrong text."""
-        scores: dict[tuple[str, str], float] = {}
-        wrong: dict[tuple[str, str], float] = {}
-        if not pictures:
-            return scores, wrong
-        described = [
-            [text for text in texts[record["record_id"]] if text["kind"] in CAPTION_KINDS]
-            for record in pictures
-        ]
-        for pairs, seen, spoken in self._scorers.embed_pairs(
-            [record["image_id"] for record in pictures],
-            pixels,
-            [[text["text"] for text in each] for each in described],
-        ):
-            chosen = [described[index][number] for index, number in pairs]
-            keys = [
-                (pictures[index]["record_id"], text["variant_id"])
-                for (index, _), text in zip(pairs, chosen, strict=True)
-            ]
-            own = (seen * spoken).sum(axis=1)
-            partner = _wrong_partners(keys, [text["text"] for text in chosen])
-            other = (seen * spoken[partner]).sum(axis=1)
-            for row, key in enumerate(keys):
-                scores[key] = float(own[row])
-                if partner[row] != row:
-                    wrong[key] = float(other[row])
-        return scores, wrong
+    ) -> dict[_Key, Row]:
+        """The CLIP columns of each text that describes a picture."""
+        described = {
+            (record_id, text["variant_id"]): text["text"]
+            for record_id in pictures
+            for text in texts.get(record_id, ())
+            if text["kind"] in CAPTION_KINDS
+        }
+        if not described:
+            return {}
+        keys, words = list(described), list(described.values())
+        beside = [pictures[record_id]["image_id"] for record_id, _ in keys]
+        seen = np.asarray(
+            [pictures[record_id]["image_feature"] for record_id, _ in keys], dtype=np.float32
+        )  # (texts, D)
+        spoken = self._scorers.embed_texts(beside, words)  # (texts, D)
+        partners = _wrong_partners(keys, words, [self._scorers.fold(image) for image in beside])
+        own = (seen * spoken).sum(axis=1)
+        other = (seen * spoken[partners]).sum(axis=1)
+        return {
+            key: {
+                "clip_score": float(own[row]),
+                "clip_score_shuffled": float(other[row]) if partners[row] != row else None,
+            }
+            for row, key in enumerate(keys)
+        }
 
 
 def _texts_by_record(
@@ -131,24 +124,27 @@ def _texts_by_record(
         for record in records
     }
     for variant in variants:
-        texts[variant["record_id"]].append(
-            {name: variant[name] for name in ("variant_id", "kind", "text")}
-        )
+        if variant["record_id"] in texts:
+            texts[variant["record_id"]].append(
+                {name: variant[name] for name in ("variant_id", "kind", "text")}
+            )
     return texts
 
 
-def _wrong_partners(keys: Sequence[tuple[str, str]], texts: Sequence[str]) -> list[int]:
-    """For each pair, the index of a pair with another record and another text; itself if none.
+def _wrong_partners(keys: Sequence[_Key], texts: Sequence[str], groups: Sequence[int]) -> list[int]:
+    """For each pair, one of its group with another record and another text; itself if none.
 
     Pairs are laid in the order of a hash and each takes the next that differs, so that the choice
-    is random over the corpus and the same in every run.
+    is random over the part and the same in every run.
     """
     order = sorted(range(len(keys)), key=lambda row: unit_interval("shuffled", *keys[row]))
     partners = list(range(len(keys)))
-    for place, row in enumerate(order):
-        for step in range(1, len(order)):
-            other = order[(place + step) % len(order)]
-            if keys[other][0] != keys[row][0] and texts[other] != texts[row]:
-                partners[row] = other
-                break
+    for group in set(groups):
+        ring = [row for row in order if groups[row] == group]
+        for place, row in enumerate(ring):
+            for step in range(1, len(ring)):
+                other = ring[(place + step) % len(ring)]
+                if keys[other][0] != keys[row][0] and texts[other] != texts[row]:
+                    partners[row] = other
+                    break
     return partners

@@ -34,6 +34,13 @@ class ClipSettings(Settings):
     """Seed of the weights and the order."""
 
 
+class MeasureSettings(Settings):
+    """Everything that decides the columns of the pictures table, beside the model's weights."""
+
+    clip: ClipSettings
+    """The model behind `image_feature`."""
+
+
 class ScoreSettings(Settings):
     """Everything that decides the columns of the scores table."""
 

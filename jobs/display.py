@@ -103,7 +103,16 @@ def print_story(story: Row) -> None:
     for name in ("duplicate_of", "stands_for"):
         if story[name]:
             typer.echo(f"{name.replace('_', ' ')}: {', '.join(story[name])}")
-    for name in ("variants", "scores", "selection", "tokens", "samples", "rejects", "events"):
+    for name in (
+        "variants",
+        "pictures",
+        "scores",
+        "selection",
+        "tokens",
+        "samples",
+        "rejects",
+        "events",
+    ):
         if story[name]:
             typer.echo(f"\n{name}")
             for line in _lines(story[name]):

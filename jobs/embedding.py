@@ -35,8 +35,7 @@ def text_encoder(corpus: Corpus) -> Embed | None:
 @cache
 def _scorer(folder: Path, settings: ClipSettings) -> ClipScorer:
     """Loaded with the first text: torch and open_clip take seconds."""
-    from filters.clip import ClipScorer
-    from filters.clip_bootstrap import weights_name
+    from filters.clip import ClipScorer, weights_name
 
     use_threads(1)  # the same bytes on every machine; beside other work also far faster
     return ClipScorer(local_copy(folder) / weights_name(0), settings)

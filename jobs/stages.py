@@ -1,8 +1,8 @@
 """From a recipe to its steps, in the order of the flow. Reads like the diagram in the README.
 
 source ─ingest─▶ records ─ask─▶ answers ─synthesize─▶ variants ─score─▶ scores ─select─▶ selection
-                    └───────tokenize─▶ tokens                                                │
-                                          └────────────────────────────────────────▶ shards ◀┘
+                    ├───────measure─▶ pictures ────────────────────┴──────────────┘          │
+                    └───────tokenize─▶ tokens ─────────────────────────────────────▶ shards ◀┘
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from filters.settings import MeasureSettings
 from jobs.recipe import Recipe
 from pipeline import select
 from pipeline.engine import schemas
@@ -100,9 +101,19 @@ def steps(recipe: Recipe) -> list[Step]:
             resources=FIT,
         ),
         StageSpec(
+            name="measure",
+            version=1,
+            reads=("records",),
+            writes="pictures",
+            schema=schemas.PICTURES,
+            settings=MeasureSettings(clip=recipe.score.clip),
+            models=("clip",),
+            worker="filters.measure:MeasureWorker",
+        ),
+        StageSpec(
             name="score",
-            version=2,
-            reads=("records", "variants"),
+            version=3,
+            reads=("records", "variants", "pictures"),
             writes="scores",
             schema=schemas.SCORES,
             settings=recipe.score,
@@ -130,14 +141,14 @@ def steps(recipe: Recipe) -> list[Step]:
         FitSpec(
             name="cuts",
             version=1,
-            reads=("scores",),
+            reads=("scores", "pictures"),
             settings=select.cuts_settings(recipe.select),
             fit="pipeline.select:fit_cuts",
         ),
         StageSpec(
             name="select",
-            version=3,
-            reads=("records", "variants", "scores", "duplicates"),
+            version=4,
+            reads=("records", "variants", "scores", "pictures", "duplicates"),
             writes="selection",
             schema=schemas.SELECTION,
             settings=recipe.select,

@@ -1,7 +1,7 @@
 """Selection: which text of which record goes into which stream, by thresholds on stored scores.
 
-Nothing is scored here. A rule names a column of the scores table and either a number or a quantile;
-quantiles become numbers once (`fit_cuts`) and stay, so that new data does not move them.
+Nothing is scored here. A rule names a column of `scores` or `pictures` and either a number or a
+quantile; quantiles become numbers once (`fit_cuts`) and stay, so that new data does not move them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from pipeline.settings import Settings
 CUTS_FILE = "cuts.json"
 CALIBRATION_FILE = "calibration.json"
 _NUM_BINS = 40
+SCORED = "scores LEFT JOIN pictures USING (record_id)"
+"""Every text with its own scores and those of its picture."""
+_PICTURE_SCORES = ("record_id", "short_side", "entropy")
 _RECORD_COLUMNS = ("record_id", "image_id", "document", "split")
 
 Score = Literal["short_side", "entropy", "caption_quality", "clip_score"]
@@ -83,8 +86,8 @@ def fit_cuts(settings: CutsSettings, inputs: FitInputs, folder: Path) -> Iterato
     Writes `cuts.json` (score -> number) and `calibration.json`: histograms of true and shuffled
     pairs' scores, and the AUC between them.
     """
-    connection = connect({"scores": inputs.tables["scores"]})
-    captions = connection.sql(f"SELECT * FROM scores WHERE kind IN {CAPTION_KINDS}")
+    connection = connect({name: inputs.tables[name] for name in ("scores", "pictures")})
+    captions = connection.sql(f"FROM {SCORED} WHERE kind IN {CAPTION_KINDS}")
     cuts = {
         score: captions.aggregate(f"quantile_cont({score}, {quantile})").fetchall()[0][0]
         for score, quantile in settings.quantiles.items()
@@ -133,7 +136,8 @@ class SelectWorker:
     that a text of the LLM leads from and to. What it wrote about a subject goes into the text
     stream.
 
-    Reads: `records` without pixels, `variants` without texts, `scores`, `duplicates`.
+    Reads: `records` without pixels, `variants` without texts, `scores`, `pictures`,
+        `duplicates`.
     Writes: `selection`, one row a text that stays.
     Rejects: `SCORE-below-threshold`, `SCORE-above-threshold` (with `-` for `_`) for a text, or for
         the whole record (variant_id null) when its own caption failed and no other is left;
@@ -157,15 +161,20 @@ class SelectWorker:
         if self._settings.drop_duplicates:
             rows = work.read("duplicates").to_pylist()
             duplicates = {row["record_id"]: row["duplicate_of"] for row in rows}
+        pictures = {
+            row["record_id"]: row for row in work.read("pictures", _PICTURE_SCORES).to_pylist()
+        }
+        unmeasured = dict.fromkeys(_PICTURE_SCORES)
         texts: dict[str, list[Mapping[str, Any]]] = {}
         for score in work.read("scores").to_pylist():
-            texts.setdefault(score["record_id"], []).append(score)
+            picture = pictures.get(score["record_id"], unmeasured)
+            texts.setdefault(score["record_id"], []).append({**picture, **score})
         kept: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]] = []
         rejects: list[Row] = []
         for record in records:
             keeper = duplicates.get(record["record_id"])
             if record["record_id"] not in texts:
-                continue  # in quarantine: `score` has rejected it
+                continue  # in quarantine: `measure` or `score` has rejected it
             if keeper is not None:
                 rejects.append(_duplicate(record, keeper))
             else:

@@ -160,15 +160,48 @@ ANSWERS = pa.schema(
     ]
 )
 
+PICTURES = pa.schema(
+    [
+        _RECORD_ID,
+        _column("image_id", pa.string(), "SHA-256 of the image's bytes"),
+        _column("short_side", pa.float32(), "Shorter side of the image in pixels"),
+        _column("aspect_ratio", pa.float32(), "Longer side over shorter side"),
+        _column("entropy", pa.float32(), "Shannon entropy of the grey levels in bits"),
+        _column("sharpness", pa.float32(), "How sharp the image is", nullable=True),
+        _column("colourfulness", pa.float32(), "How colourful the image is", nullable=True),
+        _column(
+            "text_share", pa.float32(), "Share of the image that looks like text", nullable=True
+        ),
+        _column(
+            "border",
+            pa.float32(),
+            "Share of the image that looks like a border or a watermark",
+            nullable=True,
+        ),
+        _column("pixel_hash", pa.string(), "SHA-256 of the image's size and RGB pixels"),
+        _column(
+            "perceptual_hash",
+            pa.uint64(),
+            "Hash that images that look alike share, up to a few bits",
+            nullable=True,
+        ),
+        _column("aesthetic", pa.float32(), "Aesthetic head on the image feature", nullable=True),
+        _column("nsfw", pa.float32(), "NSFW head on the image feature", nullable=True),
+        _column(
+            "image_feature",
+            # float32: rounded to fp16, scores would be off by 3e-5.
+            pa.list_(pa.float32()),
+            "CLIP's embedding of the image, a unit vector",
+            nullable=True,
+        ),
+    ]
+)
+
 SCORES = pa.schema(
     [
         _RECORD_ID,
         _VARIANT_ID,
         _column("kind", pa.string(), "`original`, or the kind of an LLM's text"),
-        _column("short_side", pa.float32(), "Shorter side of the image in pixels", nullable=True),
-        _column(
-            "entropy", pa.float32(), "Shannon entropy of the grey levels in bits", nullable=True
-        ),
         _column(
             "caption_quality", pa.float32(), "Share of the caption's checks that passed, 0 to 1"
         ),
@@ -179,12 +212,34 @@ SCORES = pa.schema(
             nullable=True,
         ),
         _column(
-            "clip_score", pa.float32(), "Cosine of CLIP's image and text embeddings", nullable=True
+            "clip_score",
+            pa.float32(),
+            "Cosine of CLIP's image and text embeddings; the mean over the sentences of a text "
+            "that is longer than CLIP's context",
+            nullable=True,
+        ),
+        _column(
+            "clip_score_min",
+            pa.float32(),
+            "The same of the sentence that fits the image least",
+            nullable=True,
+        ),
+        _column(
+            "clip_is_long",
+            pa.bool_(),
+            "Whether the text is longer than CLIP's context",
+            nullable=True,
         ),
         _column(
             "clip_score_shuffled",
             pa.float32(),
-            "The same for this image and another record's text: what a wrong pair scores",
+            "The CLIP score of this image and another record's text: what a wrong pair scores",
+            nullable=True,
+        ),
+        _column(
+            "text_feature",
+            pa.list_(pa.float16()),
+            "CLIP's embedding of the text, a unit vector",
             nullable=True,
         ),
     ]
@@ -275,6 +330,7 @@ TABLES = {
     "records": RECORDS,
     "variants": VARIANTS,
     "answers": ANSWERS,
+    "pictures": PICTURES,
     "scores": SCORES,
     "duplicates": DUPLICATES,
     "selection": SELECTION,

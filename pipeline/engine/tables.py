@@ -91,6 +91,12 @@ def connect(tables: Mapping[str, Iterable[Path]]) -> duckdb.DuckDBPyConnection:
             rows = connection.read_parquet(files, filename=True)
             rows.project("*, parse_filename(filename, true) AS part").create_view(name)
         else:
-            empty = TABLES[name].append(pa.field("part", pa.string())).empty_table()
-            connection.register(name, empty)
+            schema = _without_half_floats(TABLES[name].append(pa.field("part", pa.string())))
+            connection.register(name, schema.empty_table())
     return connection
+
+
+def _without_half_floats(schema: pa.Schema) -> pa.Schema:
+    """The schema as DuckDB reads it: it takes fp16 from Parquet, as fp32, but not from Arrow."""
+    half, single = pa.list_(pa.float16()), pa.list_(pa.float32())
+    return pa.schema([field.with_type(single) if field.type == half else field for field in schema])

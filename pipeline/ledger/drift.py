@@ -29,10 +29,14 @@ _MIN_VALUES = 20
 _MAX_RECORDS = 200_000
 """Of more records a sample by the hash that their id is."""
 
-_SCORES = ("short_side", "entropy", "caption_quality", "clip_score")
 _WATCHED: dict[str, tuple[tuple[str, str], ...]] = {
     "clip": (("scores", "clip_score"),),
-    "cuts": tuple(("scores", score) for score in _SCORES),
+    "cuts": (
+        ("pictures", "short_side"),
+        ("pictures", "entropy"),
+        ("scores", "caption_quality"),
+        ("scores", "clip_score"),
+    ),
     "vq": (("tokens", "squared_error"),),
 }
 """What each model is used for: table and column."""
@@ -87,7 +91,7 @@ def _compare(
     connection: DuckDBPyConnection, table: str, column: str, new: Set[str], num_records: int
 ) -> Row | None:
     """One column over the new parts against the others; None where either has too few values."""
-    identity = "record_id" if table == "scores" else "image_id"
+    identity = "image_id" if table == "tokens" else "record_id"
     share = min(1.0, _MAX_RECORDS / max(num_records, 1))
     last = f"{min(int(share * 16**8), 16**8 - 1):08x}"
     kinds = "AND kind = 'original'" if table == "scores" else ""

@@ -52,8 +52,14 @@ def explain(corpus: Corpus, name: str) -> Row:
         "record": records[0] if records else None,
         **{
             table: _rows(own, corpus, table, f"SELECT * FROM {table} WHERE {mine}")
-            for table in ("variants", "scores", "selection")
+            for table in ("variants", "selection")
         },
+        "pictures": _rows(
+            own, corpus, "pictures", f"SELECT * EXCLUDE (image_feature) FROM pictures WHERE {mine}"
+        ),
+        "scores": _rows(
+            own, corpus, "scores", f"SELECT * EXCLUDE (text_feature) FROM scores WHERE {mine}"
+        ),
         "duplicate_of": [
             row["duplicate_of"]
             for row in _rows(own, corpus, "duplicates", f"SELECT * FROM duplicates WHERE {mine}")

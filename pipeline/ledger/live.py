@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.engine.corpus import Corpus
 
-WHOLE = ("records", "scores", "selection", "tokens", "samples")
+WHOLE = ("records", "pictures", "scores", "selection", "tokens", "samples")
 """The tables of a corpus that is filled to its end."""
 
 

@@ -109,7 +109,7 @@ class RuleFacts:
     """One limit of the selection.
 
     Attributes:
-        score: the column of the scores table.
+        score: the column of `scores` or `pictures`.
         side: `min` or `max`.
         limit: the number that a score must reach or must not pass; None before it is fitted.
         quantile: the share of the captions that gave the number; None where the recipe gives it.
@@ -339,7 +339,7 @@ def model_facts(corpus: Corpus) -> list[ModelFacts]:
     ]
 
 
-_STAGES = ("ingest", "synthesize", "score", "select", "tokenize", "shards")
+_STAGES = ("ingest", "synthesize", "measure", "score", "select", "tokenize", "shards")
 
 
 def _losses(corpus: Corpus, condition: str) -> list[Loss]:

@@ -6,7 +6,7 @@ from filters.picture import picture_scores
 
 
 def test_a_blank_picture_has_no_entropy():
-    assert picture_scores(Image.new("RGB", (30, 20), "green")) == (20.0, 0.0)
+    assert picture_scores(Image.new("RGB", (30, 20), "green")) == (20.0, 1.5, 0.0)
 
 
 def test_two_equal_halves_have_one_bit():

@@ -8,14 +8,15 @@ import torch
 from open_clip import CLIP
 from safetensors.torch import load_file
 
-from filters.clip import ClipScorer, create_model, tokenize
-from filters.clip_bootstrap import fit, fold_of, weights_name
+from filters.clip import ClipScorer, create_model, fold_of, tokenize, weights_name
+from filters.clip_bootstrap import fit
 from filters.clip_critic import ClipCritic
+from filters.measure import MeasureWorker
 from filters.score import ScoreWorker
-from filters.settings import ClipSettings, ScoreSettings
+from filters.settings import ClipSettings, MeasureSettings, ScoreSettings
 from pipeline import images
 from pipeline.engine.fingerprint import hash_bytes
-from pipeline.engine.schemas import RECORDS, SCORES, VARIANTS
+from pipeline.engine.schemas import PICTURES, RECORDS, SCORES, VARIANTS
 from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import read_table, write_table
@@ -84,15 +85,48 @@ def corpus(tmp_path_factory):
     return root
 
 
+def work_on(corpus, **others):
+    """The part's tables, where they lie in the corpus."""
+    names = ("records", "variants", "pictures")
+    return Work(part="p", inputs={name: corpus / f"{name}.parquet" for name in names}, **others)
+
+
 @pytest.fixture(scope="module")
-def scores(corpus):
-    work = Work(
-        part="p",
-        inputs={name: corpus / f"{name}.parquet" for name in ("records", "variants")},
+def pictures(corpus):
+    output = MeasureWorker(MeasureSettings(clip=CLIP_SETTINGS), {"clip": corpus / "clip"})(
+        work_on(corpus)
     )
-    output = ScoreWorker(SETTINGS, {"clip": corpus / "clip"})(work)
+    write_table(corpus / "pictures.parquet", output.rows, PICTURES)
+    return read_table(corpus / "pictures.parquet").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def scores(corpus, pictures):
+    output = ScoreWorker(SETTINGS, {"clip": corpus / "clip"})(work_on(corpus))
     write_table(corpus / "scores.parquet", output.rows, SCORES)
     return read_table(corpus / "scores.parquet").to_pylist()
+
+
+def test_every_picture_has_a_row_and_a_unit_vector(pictures):
+    assert [row["record_id"] for row in pictures] == [f"r{index:03d}" for index in range(60)]
+    features = np.asarray([row["image_feature"] for row in pictures])
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
+    assert {(row["short_side"], row["aspect_ratio"]) for row in pictures} == {(32, 1)}
+
+
+def test_equal_pixels_have_an_equal_hash_whatever_the_file(pictures):
+    for row in pictures:
+        image, _ = draw(int(row["record_id"][1:]), size=32, seed=0)
+        assert row["pixel_hash"] == hash_bytes(b"(32, 32)" + image.tobytes())
+
+
+def test_a_record_whose_picture_could_not_be_measured_has_no_scores(corpus, pictures, tmp_path):
+    measured = [row for row in pictures if row["record_id"] != "r003"]
+    write_table(tmp_path / "pictures.parquet", measured, PICTURES)
+    inputs = {**work_on(corpus).inputs, "pictures": tmp_path / "pictures.parquet"}
+    output = ScoreWorker(SETTINGS, {"clip": corpus / "clip"})(Work(part="p", inputs=inputs))
+    assert len(output.rows) == 61
+    assert "r003" not in {row["record_id"] for row in output.rows}
 
 
 def test_every_text_of_every_record_has_a_row(scores):
@@ -142,9 +176,7 @@ def test_a_shuffled_score_is_of_a_wrong_text(corpus, scores):
 
 
 def test_the_scores_do_not_depend_on_what_was_scored_before(corpus, scores):
-    work = Work(
-        part="p", inputs={name: corpus / f"{name}.parquet" for name in ("records", "variants")}
-    )
+    work = work_on(corpus)
     worker = ScoreWorker(SETTINGS, {"clip": corpus / "clip"})
     worker(work)
     write_table(corpus / "again.parquet", worker(work).rows, SCORES)

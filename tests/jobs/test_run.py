@@ -28,7 +28,7 @@ def test_a_fresh_corpus_is_sound_and_its_status_adds_up(made):
 def test_a_second_run_does_nothing(corpus, load):
     before = files_of(corpus)
     said = run(load(), corpus)
-    assert said.count("nothing has changed") == 13
+    assert said.count("nothing has changed") == 14
     assert files_of(corpus) == before
 
 
@@ -102,7 +102,7 @@ def test_until_stops_after_that_stage(load, tmp_path):
     run(load(), tmp_path / "c", until="score")
     assert {path.name for path in (tmp_path / "c" / "tables").iterdir()} == {
         "records", "rejects-ingest", "answers", "rejects-ask", "variants", "rejects-synthesize",
-        "scores", "rejects-score",
+        "pictures", "rejects-measure", "scores", "rejects-score",
     }  # fmt: skip
     assert faults(tmp_path / "c")
     with pytest.raises(UserError, match="there is no stage 'scores'"):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.engine.schemas import DUPLICATES, RECORDS, SCORES, VARIANTS
+from pipeline.engine.schemas import DUPLICATES, PICTURES, RECORDS, SCORES, VARIANTS
 from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.storage import read_json
 from pipeline.engine.tables import write_table
@@ -28,6 +28,12 @@ def record(record_id, *, image_id="i", split="train", document=None):
     return row | ids | {"split": split}
 
 
+def picture(record_id, **columns):
+    row = dict.fromkeys(PICTURES.names) | {"image_id": "i", "pixel_hash": "p"}
+    row |= {"short_side": 64.0, "aspect_ratio": 1.0, "entropy": 4.0}
+    return row | {"record_id": record_id} | columns
+
+
 def score(record_id, variant_id="original", kind="original", **columns):
     return {
         **dict.fromkeys(SCORES.names),
@@ -39,11 +45,14 @@ def score(record_id, variant_id="original", kind="original", **columns):
     }
 
 
-def select(tmp_path, records, scores, *, duplicates=(), nexts=None, cuts_of=None, **settings):
+def select(
+    tmp_path, records, scores, *, pictures=(), duplicates=(), nexts=None, cuts_of=None, **settings
+):
     """The selection's rows and rejects of one part."""
     settings = SelectSettings(**settings)
     write_table(tmp_path / "records.parquet", records, RECORDS)
     write_table(tmp_path / "scores.parquet", scores, SCORES)
+    write_table(tmp_path / "pictures.parquet", list(pictures), PICTURES)
     write_table(tmp_path / "duplicates.parquet", list(duplicates), DUPLICATES)
     blank = dict.fromkeys(VARIANTS.names, "x") | {
         name: 1 for name in VARIANTS.names if not pa.types.is_string(VARIANTS.field(name).type)
@@ -54,10 +63,11 @@ def select(tmp_path, records, scores, *, duplicates=(), nexts=None, cuts_of=None
         if row["kind"] != "original"
     ]
     write_table(tmp_path / "variants.parquet", variants, VARIANTS)
-    inputs = FitInputs(tables={"scores": [tmp_path / "scores.parquet"]}, models={})
+    scored = {name: [tmp_path / f"{name}.parquet"] for name in ("scores", "pictures")}
+    inputs = FitInputs(tables=scored, models={})
     (tmp_path / "cuts").mkdir(exist_ok=True)
     list(fit_cuts(cuts_settings(cuts_of or settings), inputs, tmp_path / "cuts"))
-    tables = ("records", "variants", "scores", "duplicates")
+    tables = ("records", "variants", "scores", "pictures", "duplicates")
     work = Work(part="p", inputs={name: tmp_path / f"{name}.parquet" for name in tables})
     return SelectWorker(settings, {"cuts": tmp_path / "cuts"})(work)
 
@@ -107,9 +117,9 @@ def test_scores_that_do_not_apply_pass(tmp_path):
 
 
 def test_the_first_rule_that_fails_gives_the_reason(tmp_path):
-    scores = [score("a", entropy=9.0, short_side=1.0)]
+    pictures = [picture("a", entropy=9.0, short_side=1.0)]
     rules = {"entropy": Rule(max=8.0), "short_side": Rule(min=2)}
-    output = select(tmp_path, [record("a")], scores, rules=rules)
+    output = select(tmp_path, [record("a")], [score("a")], pictures=pictures, rules=rules)
     assert output.rejects[0]["reason"] == "entropy-above-threshold"
 
 
@@ -153,10 +163,10 @@ def test_the_pieces_of_a_document_go_into_the_mixed_stream_together(tmp_path):
         record("d", document="f"),
         record("e", document="f", image_id=None),
     ]
-    scores = [
-        score(each["record_id"], entropy=9.0 * (each["record_id"] == "d")) for each in records
-    ]
-    output = select(tmp_path, records, scores, rules={"entropy": Rule(max=1)}, mixed_share=0)
+    scores = [score(each["record_id"]) for each in records]
+    pictures = [picture("d", entropy=9.0)]
+    rules = {"entropy": Rule(max=8)}
+    output = select(tmp_path, records, scores, pictures=pictures, rules=rules, mixed_share=0)
     streams = {row["record_id"]: row["stream"] for row in output.rows}
     # The only picture of the document `f` is left out, so that its text is one like any other.
     assert streams == {"a": "mixed", "b": "mixed", "c": "text", "e": "text"}

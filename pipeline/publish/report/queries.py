@@ -13,6 +13,7 @@ from pipeline.engine.storage import read_json_lines
 from pipeline.ledger.events import kind_of
 from pipeline.publish.facts import KEPT, LEFT_OUT_WITH_RECORD
 from pipeline.references import image_bytes
+from pipeline.select import SCORED
 from pipeline.synthesis.forms import FORMS
 from pipeline.synthesis.forms import KINDS as LLM_KINDS
 
@@ -83,7 +84,7 @@ class Distribution:
     """A histogram of one score, for one or more groups of texts.
 
     Attributes:
-        score: the column of the scores table.
+        score: the column of `scores` or `pictures`.
         edges: the borders of the bins, one more than there are bins; one number where all values
             are equal.
         counts: how many values fall into each bin, by group.
@@ -174,7 +175,7 @@ def distribution(corpus: Corpus, score: str, *, by_kind: Iterable[str]) -> Distr
     kinds = tuple(by_kind)
     named = f"kind IN ({', '.join(map(repr, kinds))}) AND {score} IS NOT NULL"
     ((low, high),) = corpus.query(
-        f"SELECT min({score}), max({score}) FROM scores WHERE {named}"
+        f"SELECT min({score}), max({score}) FROM {SCORED} WHERE {named}"
     ).fetchall()
     if low is None:
         return None
@@ -182,7 +183,7 @@ def distribution(corpus: Corpus, score: str, *, by_kind: Iterable[str]) -> Distr
     width = (high - low) / bins or 1.0
     rows = corpus.query(
         f"SELECT kind, least(floor(({score} - {low!r}) / {width!r}), {bins - 1})::INT, count(*)"
-        f" FROM scores WHERE {named} GROUP BY ALL"
+        f" FROM {SCORED} WHERE {named} GROUP BY ALL"
     ).fetchall()
     counts = {kind: [0] * bins for kind in kinds if any(row[0] == kind for row in rows)}
     for kind, place, number in rows:

@@ -61,7 +61,7 @@ SCORES = {
     "entropy": "entropy of the grey levels (bits)",
     "short_side": "shorter side of the image (pixels)",
 }
-"""Each score of the scores table with its unit."""
+"""Each score with its unit."""
 
 KINDS = {
     "original": "source's caption",
