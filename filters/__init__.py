@@ -1,1 +1,1 @@
-"""Scorers, one file each; the scores are stored and `pipeline.select` decides on them later."""
+"""Scorers, one file each; the scores are stored and `pipeline.selection` decides on them later."""

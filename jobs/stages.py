@@ -13,7 +13,6 @@ from typing import Any
 
 from filters.settings import MeasureSettings
 from jobs.recipe import Recipe
-from pipeline import select
 from pipeline.engine import schemas
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
@@ -22,6 +21,7 @@ from pipeline.engine.parts import Part
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, Resources, StageSpec, Step
 from pipeline.engine.storage import local_copy
 from pipeline.engine.tables import connect
+from pipeline.selection.cuts import cuts_settings
 from pipeline.sources import open_source
 from pipeline.synthesis.limit import LimitSettings
 from pipeline.synthesis.settings import resources_of
@@ -140,10 +140,10 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         FitSpec(
             name="cuts",
-            version=1,
-            reads=("scores", "pictures"),
-            settings=select.cuts_settings(recipe.select),
-            fit="pipeline.select:fit_cuts",
+            version=2,
+            reads=("records", "variants", "scores", "pictures", "duplicates"),
+            settings=cuts_settings(recipe.select),
+            fit="pipeline.selection.fit:fit_cuts",
         ),
         StageSpec(
             name="select",
@@ -153,7 +153,7 @@ def steps(recipe: Recipe) -> list[Step]:
             schema=schemas.SELECTION,
             settings=recipe.select,
             models=("cuts",),
-            worker="pipeline.select:SelectWorker",
+            worker="pipeline.selection.worker:SelectWorker",
         ),
         FitSpec(
             name="text",

@@ -79,7 +79,7 @@ class Output:
     """What a worker gives for one part: rows of the stage's table, and what it left out."""
 
     rows: pa.Table | Sequence[Row]
-    rejects: Sequence[Row] = ()
+    rejects: pa.Table | Sequence[Row] = ()
 
 
 Worker = Callable[[Work], Output]

@@ -40,8 +40,7 @@ def write_table(
     Raises:
         pa.ArrowInvalid: when a row does not fit `schema`.
     """
-    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
-    table = table.select(schema.names).cast(schema)
+    table = as_table(rows, schema)
     with committing(path) as temporary:
         # No dictionary and no statistics for images: they only cost space in the footer.
         plain = [field.name for field in schema if not pa.types.is_binary(field.type)]
@@ -53,6 +52,16 @@ def write_table(
             write_statistics=plain,
             write_page_checksum=True,
         )
+
+
+def as_table(rows: pa.Table | Sequence[dict[str, object]], schema: pa.Schema) -> pa.Table:
+    """Rows with the columns of `schema`, in its order and types.
+
+    Raises:
+        pa.ArrowInvalid: when a row does not fit `schema`.
+    """
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+    return table.select(schema.names).cast(schema)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

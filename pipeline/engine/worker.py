@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from pipeline.engine.attempts import Attempts, PartFailedError, persevere
 from pipeline.engine.corpus import Task
 from pipeline.engine.schemas import REJECTS, reject
 from pipeline.engine.stage import Output, StageSpec, load
 from pipeline.engine.storage import local_copy
-from pipeline.engine.tables import write_table
+from pipeline.engine.tables import as_table, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -199,10 +201,13 @@ class CommittingWorker:
     ) -> PartDone:
         """Write what a try gave. The rejects go first: the table's file is the commit."""
         stage = self._spec.name
-        rejects = [*output.rejects]
-        for record, story in sorted(quarantined.items()):
-            reason = f"{stage}-quarantined"
-            rejects.append(reject(record_id=record, stage=stage, reason=reason, detail=story))
+        rejects = as_table(output.rejects, REJECTS)
+        reason = f"{stage}-quarantined"
+        given_up = [
+            reject(record_id=record, stage=stage, reason=reason, detail=story)
+            for record, story in sorted(quarantined.items())
+        ]
+        rejects = pa.concat_tables([rejects, as_table(given_up, REJECTS)])
         write_table(task.rejects, rejects, REJECTS)
         write_table(task.output, output.rows, self._spec.schema)
         return PartDone(

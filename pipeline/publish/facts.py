@@ -13,7 +13,10 @@ from typing import Any
 from pipeline.engine.corpus import MODEL_FILE, Corpus
 from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import read_json
-from pipeline.select import CALIBRATION_FILE, CUTS_FILE
+from pipeline.selection.cuts import CUTS_FILE, Cuts, read_cuts
+from pipeline.selection.fit import CALIBRATION_FILE
+from pipeline.selection.sentences import Sentence, sentences
+from pipeline.selection.settings import SelectSettings
 
 STREAMS = ("image", "mixed", "text")
 LEFT_OUT_WITH_RECORD = "its-record-was-left-out"
@@ -106,21 +109,9 @@ class RightsFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleFacts:
-    """One limit of the selection.
+    """One limit of the selection, and how many records and texts of kept records it left out."""
 
-    Attributes:
-        score: the column of `scores` or `pictures`.
-        side: `min` or `max`.
-        limit: the number that a score must reach or must not pass; None before it is fitted.
-        quantile: the share of the captions that gave the number; None where the recipe gives it.
-        num_records: records left out by it.
-        num_texts: texts of kept records left out by it.
-    """
-
-    score: str
-    side: str
-    limit: float | None
-    quantile: float | None
+    says: Sentence
     num_records: int
     num_texts: int
 
@@ -256,43 +247,27 @@ def licences(corpus: Corpus) -> list[str]:
 
 def rule_facts(corpus: Corpus) -> list[RuleFacts]:
     """The limits of the selection, in the order in which they are tried."""
-    counts = {
-        (reason, side): (records, texts)
-        for reason, side, records, texts in corpus.query(
-            """
-            SELECT regexp_replace(reason, '-(below|above)-threshold$', ''),
-                   CASE WHEN reason LIKE '%-above-%' THEN 'max' ELSE 'min' END,
-                   count(*) FILTER (variant_id IS NULL), count(variant_id)
-            FROM rejects WHERE stage = 'select' AND reason LIKE '%-threshold' GROUP BY ALL
-            """
-        ).fetchall()
-    }
-    cuts = fitted_cuts(corpus)
+    counts = corpus.query(
+        "SELECT reason, coalesce(detail, ''), count(*) FILTER (variant_id IS NULL),"
+        " count(variant_id) FROM rejects WHERE stage = 'select' GROUP BY ALL"
+    ).fetchall()
     facts = []
-    for score, rule in corpus.recipe["select"]["rules"].items():
-        quantile = rule["quantile"]
-        lower = cuts.get(score) if quantile is not None else rule["min"]
-        for side, limit in (("min", lower), ("max", rule["max"])):
-            if limit is None and not (side == "min" and quantile is not None):
-                continue
-            records, texts = counts.get((score.replace("_", "-"), side), (0, 0))
-            facts.append(
-                RuleFacts(
-                    score=score,
-                    side=side,
-                    limit=limit,
-                    quantile=quantile if side == "min" else None,
-                    num_records=records,
-                    num_texts=texts,
-                )
+    for says in sentences(SelectSettings.model_validate(corpus.recipe["select"]), _cuts(corpus)):
+        own = [row[2:] for row in counts if row[0] == says.reason and says.words in row[1]]
+        facts.append(
+            RuleFacts(
+                says=says,
+                num_records=sum(records for records, _ in own),
+                num_texts=sum(texts for _, texts in own),
             )
+        )
     return facts
 
 
-def fitted_cuts(corpus: Corpus) -> dict[str, float]:
-    """The numbers that quantiles became, by score; empty before they are fitted."""
-    cuts: dict[str, float] = _model_json(corpus, "cuts", CUTS_FILE) or {}
-    return cuts
+def _cuts(corpus: Corpus) -> Cuts:
+    """What is pinned of the selection; nothing before it is fitted."""
+    folder = corpus.models.get("cuts")
+    return read_cuts(folder) if folder and (folder / CUTS_FILE).exists() else {}
 
 
 def calibration(corpus: Corpus) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def _context(corpus: Corpus, run: Path | None, embed: Embed | None) -> dict[str,
     calibration, vq = facts.calibration(corpus), facts.vq_metrics(corpus)
     rights, num_more_rights = facts.rights_facts(corpus, limit=_MAX_RIGHTS)
     rules = facts.rule_facts(corpus)
-    limits = {rule.score: rule.limit for rule in rules if rule.side == "min"}
+    limits = {rule.says.what: rule.says.least for rule in rules if rule.says.least is not None}
     return {
         "recipe": corpus.recipe,
         "num_sources": len(corpus.recipe["sources"]),

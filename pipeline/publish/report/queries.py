@@ -13,7 +13,7 @@ from pipeline.engine.storage import read_json_lines
 from pipeline.ledger.events import kind_of
 from pipeline.publish.facts import KEPT, LEFT_OUT_WITH_RECORD
 from pipeline.references import image_bytes
-from pipeline.select import SCORED
+from pipeline.selection.texts import SCORED, WORDING
 from pipeline.synthesis.forms import FORMS
 from pipeline.synthesis.forms import KINDS as LLM_KINDS
 
@@ -294,13 +294,7 @@ def _pairs(corpus: Corpus, texts: str, condition: str, order: str, count: int) -
             WHERE kind IN {CAPTION_KINDS} AND {condition} AND (record_id, variant_id) IN ({texts})
             ORDER BY {order}, record_id, variant_id LIMIT {count}
         )
-        SELECT chosen.kind, coalesce(
-            text,
-            list_filter(
-                more_captions, lambda more: '{ORIGINAL}-' || more.name = variant_id
-            )[1].text,
-            caption
-        ), clip_score, image_id, image, image_ref FROM chosen
+        SELECT chosen.kind, {WORDING}, clip_score, image_id, image, image_ref FROM chosen
         JOIN records USING (record_id) LEFT JOIN variants USING (record_id, variant_id)
         ORDER BY {order}, record_id, variant_id
         """

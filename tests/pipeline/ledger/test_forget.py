@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.ledger.audit import audit
 from pipeline.ledger.damage import damaged
 from pipeline.publish.card import write_card
-from pipeline.select import Rule, SelectSettings
+from pipeline.selection.settings import Rule, SelectSettings
 
 CHANGING = {"events.jsonl", ".lock", "recipe.yaml", "forgotten.parquet"}
 

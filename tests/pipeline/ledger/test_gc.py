@@ -6,7 +6,7 @@ from pipeline.engine.lock import holding
 from pipeline.errors import UserError
 from pipeline.ledger.audit import audit
 from pipeline.ledger.gc import find_garbage
-from pipeline.select import Rule, SelectSettings
+from pipeline.selection.settings import Rule, SelectSettings
 from tests.jobs.corpora import files_of
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from jobs.run import open_corpus
 from pipeline.engine.corpus import Corpus
+from pipeline.engine.storage import read_json
 from pipeline.publish import facts
+from pipeline.selection.cuts import CUTS_FILE
 from tests.pipeline.publish.conftest import NUM_FILES, NUM_SHAPES, NUM_TEXTS
 
 
@@ -47,10 +49,11 @@ def test_records_of_a_run_that_was_stopped_are_open(begun: Path) -> None:
 
 
 def test_rules_count_what_they_left_out(corpus: Corpus) -> None:
-    rules = {rule.score: rule for rule in facts.rule_facts(corpus)}
+    rules = {rule.says.what: rule for rule in facts.rule_facts(corpus)}
     assert list(rules) == ["caption_quality", "clip_score"]
     clip = rules["clip_score"]
-    assert clip.limit == facts.fitted_cuts(corpus)["clip_score"]
+    cut = read_json(corpus.models["cuts"] / CUTS_FILE)["lowest 0.2 by clip_score"]
+    assert clip.says.least == cut["whole"]["value"]
     ((records, texts),) = corpus.query(
         "SELECT count(*) FILTER (variant_id IS NULL), count(variant_id) FROM rejects"
         " WHERE reason = 'clip-score-below-threshold'"

@@ -1,75 +1,12 @@
 import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.engine.schemas import DUPLICATES, PICTURES, RECORDS, SCORES, VARIANTS
-from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.storage import read_json
-from pipeline.engine.tables import write_table
-from pipeline.select import (
-    CALIBRATION_FILE,
-    CUTS_FILE,
-    Rule,
-    SelectSettings,
-    SelectWorker,
-    calibrate,
-    cuts_settings,
-    fit_cuts,
-)
-
-
-def record(record_id, *, image_id="i", split="train", document=None):
-    row = dict.fromkeys(RECORDS.names, "x") | {"image": None, "width": 1, "height": 1}
-    row |= {"more_captions": [], "repairs": [], "opt_outs": [], "position": None}
-    ids = {"record_id": record_id, "image_id": image_id, "document": document}
-    return row | ids | {"split": split}
-
-
-def picture(record_id, **columns):
-    row = dict.fromkeys(PICTURES.names) | {"image_id": "i", "pixel_hash": "p"}
-    row |= {"short_side": 64.0, "aspect_ratio": 1.0, "entropy": 4.0}
-    return row | {"record_id": record_id} | columns
-
-
-def score(record_id, variant_id="original", kind="original", **columns):
-    return {
-        **dict.fromkeys(SCORES.names),
-        "record_id": record_id,
-        "variant_id": variant_id,
-        "kind": kind,
-        "caption_quality": 1.0,
-        **columns,
-    }
-
-
-def select(
-    tmp_path, records, scores, *, pictures=(), duplicates=(), nexts=None, cuts_of=None, **settings
-):
-    """The selection's rows and rejects of one part."""
-    settings = SelectSettings(**settings)
-    write_table(tmp_path / "records.parquet", records, RECORDS)
-    write_table(tmp_path / "scores.parquet", scores, SCORES)
-    write_table(tmp_path / "pictures.parquet", list(pictures), PICTURES)
-    write_table(tmp_path / "duplicates.parquet", list(duplicates), DUPLICATES)
-    blank = dict.fromkeys(VARIANTS.names, "x") | {
-        name: 1 for name in VARIANTS.names if not pa.types.is_string(VARIANTS.field(name).type)
-    }
-    variants = [
-        blank | {"variant_id": row["variant_id"], "next_id": (nexts or {}).get(row["variant_id"])}
-        for row in scores
-        if row["kind"] != "original"
-    ]
-    write_table(tmp_path / "variants.parquet", variants, VARIANTS)
-    scored = {name: [tmp_path / f"{name}.parquet"] for name in ("scores", "pictures")}
-    inputs = FitInputs(tables=scored, models={})
-    (tmp_path / "cuts").mkdir(exist_ok=True)
-    list(fit_cuts(cuts_settings(cuts_of or settings), inputs, tmp_path / "cuts"))
-    tables = ("records", "variants", "scores", "pictures", "duplicates")
-    work = Work(part="p", inputs={name: tmp_path / f"{name}.parquet" for name in tables})
-    return SelectWorker(settings, {"cuts": tmp_path / "cuts"})(work)
+from pipeline.selection.cuts import CUTS_FILE
+from pipeline.selection.fit import CALIBRATION_FILE, calibrate
+from pipeline.selection.settings import Rule
+from tests.pipeline.selection.rows import picture, record, score, select
 
 
 def test_a_record_below_a_threshold_is_rejected_with_score_and_threshold(tmp_path):
@@ -132,20 +69,6 @@ def test_a_duplicate_is_rejected_and_names_the_record_that_stays(tmp_path):
     assert "a" in output.rejects[0]["detail"]
     kept = select(tmp_path, records, scores, duplicates=duplicates, drop_duplicates=False)
     assert len(kept.rows) == 2
-
-
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30), st.floats(0, 1, width=32))
-def test_every_record_is_selected_or_rejected_once(tmp_path_factory, values, threshold):
-    records = [record(f"r{index}") for index in range(len(values))]
-    scores = [score(f"r{index}", clip_score=value) for index, value in enumerate(values)]
-    output = select(
-        tmp_path_factory.mktemp("select"),
-        records,
-        scores,
-        rules={"clip_score": Rule(min=threshold)},
-    )
-    ends = [row["record_id"] for row in [*output.rows, *output.rejects]]
-    assert sorted(ends) == sorted(row["record_id"] for row in records)
 
 
 def test_the_mixed_stream_gets_its_share(tmp_path):
