@@ -150,6 +150,26 @@ def explain(
 
 
 @app.command()
+def select(
+    corpus: CorpusPath,
+    what_if: Annotated[
+        list[str],
+        typer.Option(metavar="KEY=VALUE", help="A line of `select`: clip_score.quantile=0.3."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show what another selection would keep and lose, without doing it."""
+    from jobs.display import print_what_if
+    from jobs.what_if import what_if as compare
+
+    found = compare(corpus, what_if)
+    if as_json:
+        _print_json(found)
+    else:
+        print_what_if(found)
+
+
+@app.command()
 def forget(
     corpus: CorpusPath,
     image_id: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import typer
@@ -89,6 +90,27 @@ def print_garbage(found: Sequence[Garbage]) -> None:
     )
     files, size = sum(e.num_files for e in found), sum(e.size_bytes for e in found)
     typer.echo(f"{files} files, {size:,} bytes that nothing refers to")
+
+
+def print_what_if(found: Row) -> None:
+    """What another selection would keep and lose, as `jobs.what_if` found out."""
+    for now, other in zip_longest(found["limits"], found["limits_would_be"]):
+        typer.echo(f"{now or 'nothing'}" + ("" if now == other else f" -> {other or 'nothing'}"))
+    typer.echo("")
+    print_table(
+        ("", "kept", "would be", "lost", "gained"),
+        [(what, *found[what].values()) for what in ("records", "texts")]
+        + [tuple(row.values()) for row in [*found["by_source"], *found["by_style"]]],
+    )
+    print_table(
+        ("reason", "records", "would be", "texts", "would be"),
+        [tuple(row.values()) for row in found["by_reason"]],
+    )
+    for what in ("lost", "gained"):
+        for row in found[what]:
+            typer.echo(f"{what}: {row['text']}")
+            known = {k: v for k, v in row.items() if v is not None and k != "text"}
+            typer.echo("  " + "  ".join(f"{name}={value}" for name, value in known.items()))
 
 
 def print_story(story: Row) -> None:

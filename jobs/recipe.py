@@ -17,7 +17,7 @@ from filters.duplicates.settings import DuplicateSettings
 from filters.settings import ScoreSettings
 from pipeline.errors import UserError
 from pipeline.ingest import IngestSettings
-from pipeline.select import SelectSettings
+from pipeline.selection.settings import SelectSettings
 from pipeline.settings import Settings
 from pipeline.sources import SOURCE_KINDS, SourceSettings
 from pipeline.synthesis.settings import SynthesisSettings
@@ -143,7 +143,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
     """Set one dotted key of the recipe in place."""
     key, separator, value = change.partition("=")
     if not separator:
-        raise UserError(f"--set {change}: not of the form key=value", "Example: synthesis.limit=20")
+        raise UserError(f"{change}: not of the form key=value", "Example: synthesis.limit=20")
     *way, last = key.split(".")
     place: Any = content
     for step in way:
@@ -154,18 +154,18 @@ def _apply(content: dict[str, Any], change: str) -> None:
                 place[step] = {}
             place = place[step]
         if not isinstance(place, dict | list):
-            raise UserError(f"--set {change}: {step!r} holds a single value, not a section")
+            raise UserError(f"{change}: {step!r} holds a single value, not a section")
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UserError(f"--set {change}: the value is not YAML: {error}") from error
+        raise UserError(f"{change}: the value is not YAML: {error}") from error
     place[_index(place, last, change) if isinstance(place, list) else last] = parsed
 
 
 def _index(items: list[Any], step: str, change: str) -> int:
     if not step.isdigit() or int(step) >= len(items):
         allowed = f"0 to {len(items) - 1}"
-        raise UserError(f"--set {change}: {step!r} is not the number of an entry ({allowed})")
+        raise UserError(f"{change}: {step!r} is not the number of an entry ({allowed})")
     return int(step)
 
 
