@@ -15,6 +15,9 @@ from pipeline.ledger.gc import Garbage
 
 Row = dict[str, Any]
 
+_IN_WHY = ("reason", "detail", "score", "threshold")
+"""Columns of a reject that its `why` says in words."""
+
 
 def print_table(names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
     """A table without borders, numbers to the right; nothing where there are no rows."""
@@ -107,10 +110,8 @@ def print_what_if(found: Row) -> None:
         [tuple(row.values()) for row in found["by_reason"]],
     )
     for what in ("lost", "gained"):
-        for row in found[what]:
-            typer.echo(f"{what}: {row['text']}")
-            known = {k: v for k, v in row.items() if v is not None and k != "text"}
-            typer.echo("  " + "  ".join(f"{name}={value}" for name, value in known.items()))
+        for row, line in zip(found[what], _lines(found[what]), strict=True):
+            typer.echo(f"{what}: record {row['record_id']}  {line}")
 
 
 def print_story(story: Row) -> None:
@@ -143,5 +144,6 @@ def print_story(story: Row) -> None:
 
 def _lines(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
-        known = {k: v for k, v in row.items() if v is not None and k != "record_id"}
+        said = {"record_id", *(_IN_WHY if "why" in row else ())}
+        known = {k: v for k, v in row.items() if v is not None and k not in said}
         yield "  ".join(f"{name}={value}" for name, value in known.items())

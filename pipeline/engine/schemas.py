@@ -262,8 +262,8 @@ SELECTION = pa.schema(
         _column(
             "weight",
             pa.float32(),
-            "How often a reader takes this caption of the record; those of a record sum up to 1, or "
-            "to less by `select.weights`; null for a text that is no caption",
+            "How often a reader takes this caption of the record; those of a record sum up to 1, "
+            "by `select.weights` to less; null for a text that is no caption",
             nullable=True,
         ),
     ]

@@ -13,6 +13,7 @@ from pipeline.engine.schemas import TABLES
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
 from pipeline.ledger.events import of_part
+from pipeline.words import why
 
 _MIN_PREFIX = 6
 _NUM_NAMED = 10
@@ -77,7 +78,7 @@ def explain(corpus: Corpus, name: str) -> Row:
             f"SELECT * EXCLUDE (codes) FROM tokens WHERE image_id = '{image}'",
         ),
         "samples": _samples(own, corpus, record),
-        "rejects": _dicts(own.sql(f"SELECT * EXCLUDE (part) FROM rejects WHERE {mine}")),
+        "rejects": _rejects(own, mine),
         "events": list(of_part(corpus.root, part)),
     }
     return {**story, "outcome": outcome(story)}
@@ -98,27 +99,23 @@ def _samples(connection: DuckDBPyConnection, corpus: Corpus, record: str) -> lis
     )
 
 
+def _rejects(connection: DuckDBPyConnection, mine: str) -> list[Row]:
+    """What was left out of the record, each with the reason in words."""
+    rows = _dicts(connection.sql(f"SELECT * EXCLUDE (part) FROM rejects WHERE {mine}"))
+    return [{**row, "why": why(row)} for row in rows]
+
+
 def outcome(story: Row) -> str:
     """What became of the record, in a sentence."""
     whole = [row for row in story["rejects"] if row["variant_id"] is None]
     if whole:
-        return f"It was left out by {whole[0]['stage']}: {why(whole[0])}."
+        return f"It was left out by {whole[0]['stage']}: {whole[0]['why']}."
     if story["samples"]:
         sample = story["samples"][0]
         return f"It is in the shards: {sample['shard']}, sample {sample['key']}."
     if story["selection"]:
         return "It was selected; its shard has not been written yet."
     return "It is on its way: no stage has decided on it yet."
-
-
-def why(reject: Row) -> str:
-    """The reason of a reject in words: code, detail, score and threshold."""
-    words = str(reject["reason"]) + (f" ({reject['detail']})" if reject["detail"] else "")
-    if reject["score"] is not None:
-        words += f", its score is {reject['score']:.4g}"
-    if reject["threshold"] is not None:
-        words += f", the threshold {reject['threshold']:.4g}"
-    return words
 
 
 def _find(corpus: Corpus, connection: DuckDBPyConnection, name: str) -> tuple[str, str]:

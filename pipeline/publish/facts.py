@@ -17,11 +17,9 @@ from pipeline.selection.cuts import CUTS_FILE, Cuts, read_cuts
 from pipeline.selection.fit import CALIBRATION_FILE
 from pipeline.selection.sentences import Sentence, sentences
 from pipeline.selection.settings import SelectSettings
+from pipeline.words import LEFT_OUT_WITH_RECORD
 
 STREAMS = ("image", "mixed", "text")
-LEFT_OUT_WITH_RECORD = "its-record-was-left-out"
-"""Why a text that no rule refused is not in the shards. No reject code: the record has one."""
-
 KEPT = """
     WITH shipped AS (
         SELECT stream, split_part(text, '/', 1) AS record_id, split_part(text, '/', 2) AS variant_id

@@ -11,6 +11,7 @@ from pipeline.selection.cuts import Cuts
 from pipeline.selection.outcome import decide
 from pipeline.selection.settings import CHANCE, SelectSettings
 from pipeline.selection.texts import WORDING
+from pipeline.words import why
 
 Row = dict[str, Any]
 
@@ -90,7 +91,7 @@ def _examples(
 ) -> list[Row]:
     """The first such texts by record: a random choice, as ids are hashes."""
     scores = ", ".join(sorted(settings.scores() - {CHANCE})) or "NULL AS nothing"
-    return _dicts(
+    rows = _dicts(
         connection,
         f"""
         WITH chosen AS (
@@ -105,6 +106,7 @@ def _examples(
         ORDER BY record_id, variant_id
         """,
     )
+    return [row | ({"why": why(row)} if row["reason"] else {}) for row in rows]
 
 
 def _dicts(connection: DuckDBPyConnection, sql: str) -> list[Row]:

@@ -60,6 +60,7 @@ def test_what_if_changes_nothing_and_shows_texts_with_their_scores(corpus):
     example = said["lost"][0]
     assert example["text"]
     assert example["reason"] == "clip-score-below-threshold"
+    assert "the cut of the lowest 50 %" in example["why"]
     assert example["clip_score"] == example["score"] < example["threshold"]
     assert said["limits"] != said["limits_would_be"]
 

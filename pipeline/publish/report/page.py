@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from pipeline import words
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.schemas import CAPTION_KINDS
@@ -16,7 +17,7 @@ from pipeline.engine.storage import commit_text, read_json
 from pipeline.publish import facts
 from pipeline.publish.diversity import WRITTEN, TextDiversity, text_diversity
 from pipeline.publish.rendering import duration, environment, number, percent
-from pipeline.publish.report import figures, pictures, queries, synthesis, training, words
+from pipeline.publish.report import figures, pictures, queries, synthesis, training
 from pipeline.synthesis.diversity import NEAR, Embed
 
 REPORT_FILE = "report.html"

@@ -11,11 +11,12 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.schemas import CAPTION_KINDS, ORIGINAL
 from pipeline.engine.storage import read_json_lines
 from pipeline.ledger.events import kind_of
-from pipeline.publish.facts import KEPT, LEFT_OUT_WITH_RECORD
+from pipeline.publish.facts import KEPT
 from pipeline.references import image_bytes
 from pipeline.selection.texts import SCORED, WORDING
 from pipeline.synthesis.forms import FORMS
 from pipeline.synthesis.forms import KINDS as LLM_KINDS
+from pipeline.words import LEFT_OUT_WITH_RECORD
 
 _NUM_BINS = 40
 

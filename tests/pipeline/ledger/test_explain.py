@@ -51,6 +51,8 @@ def test_a_score_below_its_threshold_is_told_with_both(made):
     ).fetchall()
     (told,) = [r for r in explain(corpus, record)["rejects"] if r["score"] == score]
     assert told["threshold"] == threshold
+    words = f"its clip_score {score:.4g} is below {threshold:.4g}, the cut of the lowest 10 %"
+    assert told["why"] == f"clip-score-below-threshold: {words}"
 
 
 def test_what_ingest_rejected_is_found_by_its_key(made):

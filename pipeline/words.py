@@ -1,8 +1,16 @@
 """The reject codes, scores and kinds in words, for readers who have never seen the code."""
 
-from pipeline.publish.facts import LEFT_OUT_WITH_RECORD
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.selection.sentences import NO_ALTERNATIVE
 from pipeline.synthesis import critics
 from pipeline.synthesis.backends import errors
+
+LEFT_OUT_WITH_RECORD = "its-record-was-left-out"
+"""Why a text that no rule refused is not in the shards. No reject code: the record has one."""
 
 REASONS = {code: f"the text {what}" for code, what in critics.REASONS.items()} | {
     "decode-failed": "the image could not be read",
@@ -46,6 +54,7 @@ REASONS = {code: f"the text {what}" for code, what in critics.REASONS.items()} |
     **errors.REASONS,
     LEFT_OUT_WITH_RECORD: "no caption of its record passed, or the record is a duplicate",
     "bridge-without-end": "the record that the text leads to is not beside it",
+    NO_ALTERNATIVE: "of the sets of rules of which one must hold, none does",
     "duplicate-image": "the same image as another record, which stays",
     "duplicate-text": "the same text as another record, which stays",
     "short-side-below-threshold": "the image is too small",
@@ -72,3 +81,28 @@ KINDS = {
     "interleave": "leads on",
 }
 """The kinds of text."""
+
+_SIDES = {
+    "-below-threshold": "below",
+    "-above-threshold": "above",
+    "-below-top": "below",
+}
+"""How a score missed its limit, by the end of the reject's code."""
+
+
+def why(reject: Mapping[str, Any]) -> str:
+    """The reason of a reject: its code, then what that means, with score and threshold."""
+    reason, detail = str(reject["reason"]), reject["detail"]
+    score, threshold = reject["score"], reject["threshold"]
+    for end, side in _SIDES.items():
+        if reason.endswith(end) and score is not None and threshold is not None:
+            name = reason.removesuffix(end).replace("-", "_")
+            words = f"its {name} {score:.4g} is {side} {threshold:.4g}"
+            return f"{reason}: {words}" + (f", {detail}" if detail else "")
+    words = reason + (f": {REASONS[reason]}" if reason in REASONS else "")
+    words += f" ({detail})" if detail else ""
+    if score is not None:
+        words += f", its score is {score:.4g}"
+    if threshold is not None:
+        words += f", the threshold {threshold:.4g}"
+    return words
