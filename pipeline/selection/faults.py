@@ -5,8 +5,9 @@ A fault is a struct of the columns that a reject has: reason, detail, score, thr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.selection.cuts import Cut, Cuts, Limit, Quantile, top_name
 from pipeline.selection.sentences import (
@@ -39,12 +40,12 @@ class _Check:
     def fault(self) -> str:
         """SQL of the reject's columns."""
         reason = quoted(reason_of(self.score, self.end))
-        return fault(reason, self.detail, f"{self.score}::FLOAT", self.limit)
+        return fault(reason, self.detail, f"{self.score}::FLOAT", f"({self.limit})::FLOAT")
 
     def words(self) -> str:
         """SQL of what is wrong, in words."""
         side = "above" if self.end.startswith("above") else "below"
-        shown = f"{self.score}::DOUBLE, {self.limit}::DOUBLE"
+        shown = f"{self.score}::DOUBLE, ({self.limit})::DOUBLE"
         return f"format('{self.score} {{:.4g}} is {side} {{:.4g}}', {shown})"
 
 
@@ -92,17 +93,17 @@ def _checks(rules: Mapping[Score, Rule], cuts: Cuts) -> Iterator[_Check]:
         lower, words = None, ""
         if rule.quantile is not None:
             cut = cuts[Quantile(score=score, share=rule.quantile, within=rule.within).name]
-            lower = _limit(cut, rule.within)
+            lower = _of_group(cut, rule.within, partial(_value, score))
             words = words_of_quantile(rule.quantile)
         elif rule.min is not None:
-            lower = _number(rule.min)
+            lower = _number(score, rule.min)
         if lower is not None:
             yield _Check(
                 score=score, end="below-threshold", fails=f"{score} < {lower}", limit=lower,
                 detail=_detail(score, words, rule.within),
             )  # fmt: skip
         if rule.max is not None:
-            upper = _number(rule.max)
+            upper = _number(score, rule.max)
             yield _Check(
                 score=score, end="above-threshold", fails=f"{score} > {upper}", limit=upper,
                 detail=_detail(score, "", None),
@@ -110,7 +111,8 @@ def _checks(rules: Mapping[Score, Rule], cuts: Cuts) -> Iterator[_Check]:
 
 
 def _check_top(top: Top, cut: Cut) -> _Check:
-    limit, tie = _limit(cut, top.within), _limit(cut, top.within, "chance")
+    limit = _of_group(cut, top.within, partial(_value, top.score))
+    tie = _of_group(cut, top.within, lambda limit: _number(CHANCE, limit.chance))
     return _Check(
         score=top.score,
         end="below-top",
@@ -129,7 +131,7 @@ def _no_alternative(sets: Sequence[Sequence[_Check]]) -> str:
     words = ", ".join(_first(checks, [check.words() for check in checks]) for checks in sets)
     checks = sets[0]
     score = _first(checks, [f"{check.score}::FLOAT" for check in checks])
-    limit = _first(checks, [check.limit for check in checks])
+    limit = _first(checks, [f"({check.limit})::FLOAT" for check in checks])
     found = fault(quoted(NO_ALTERNATIVE), f"concat_ws('; ', {words})", score, limit)
     return f"WHEN {fails} THEN {found}"
 
@@ -140,39 +142,30 @@ def _first(checks: Sequence[_Check], values: Sequence[str]) -> str:
     return f"CASE {' '.join(f'WHEN {check.fails} THEN {value}' for check, value in pairs)} END"
 
 
-def _limit(cut: Cut, within: Group | None, field: str = "value") -> str:
-    """SQL of a cut's number for the text's group; a group that is new has the whole corpus's."""
+def _of_group(cut: Cut, within: Group | None, number: Callable[[Limit], str]) -> str:
+    """SQL of a number of the text's group; a group that is new has the whole corpus's."""
+    groups = cut.groups.items() if within else ()
+    cases = " ".join(f"WHEN {quoted(name)} THEN {number(limit)}" for name, limit in groups)
+    return f"CASE {within} {cases} ELSE {number(cut.whole)} END" if cases else number(cut.whole)
 
-    def number(limit: Limit) -> str:
-        value = getattr(limit, field)
-        kind = "DOUBLE" if field == "chance" else "FLOAT"
-        return f"NULL::{kind}" if value is None else _number(value, kind)
 
-    if within is None:
-        return number(cut.whole)
-    if not cut.groups:
-        return number(cut.whole)
-    cases = " ".join(
-        f"WHEN {quoted(name)} THEN {number(limit)}" for name, limit in cut.groups.items()
-    )
-    return f"CASE {within} {cases} ELSE {number(cut.whole)} END"
+def _value(score: Score, limit: Limit) -> str:
+    return _number(score, limit.value)
 
 
 def _detail(score: Score, words: str, within: Group | None) -> str:
     """SQL of a reject's detail: which check a caption failed, and what makes the limit."""
-    parts = ["caption_fault"] if score == "caption_quality" else []
-    if words and within:
-        parts.append(f"{quoted(f'{words} of the {within} ')} || {within}")
-    elif words:
-        parts.append(quoted(words))
-    match parts:
-        case []:
-            return "NULL::VARCHAR"
-        case [only]:
-            return only
-    return f"concat_ws('; ', {', '.join(parts)})"
+    found = "caption_fault" if score == "caption_quality" else "NULL::VARCHAR"
+    if not words:
+        return found
+    limit = f"{quoted(f'{words} of the {within} ')} || {within}" if within else quoted(words)
+    return f"concat_ws('; ', {found}, {limit})"
 
 
-def _number(value: float, kind: str = "FLOAT") -> str:
-    """A number as SQL: as text, since DuckDB takes digits for a decimal, which rounds otherwise."""
-    return f"'{value!r}'::{kind}"
+def _number(score: Score, value: float | None) -> str:
+    """A limit as SQL, as precise as its score, so that a score that is equal reaches it.
+
+    It is given as text: DuckDB takes digits for a decimal, which rounds otherwise.
+    """
+    kind = "DOUBLE" if score == CHANCE else "FLOAT"
+    return f"NULL::{kind}" if value is None else f"'{value!r}'::{kind}"

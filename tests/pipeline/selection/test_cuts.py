@@ -50,10 +50,11 @@ def test_a_top_share_keeps_the_best_of_what_the_rules_leave(tmp_path):
 
 
 @pytest.mark.parametrize("by", ["clip_score", "caption_quality", "chance"])
-def test_a_quota_is_kept_to_the_record_also_where_scores_are_equal(tmp_path, by):
+@pytest.mark.parametrize("most", [1, 17, 99])
+def test_a_quota_is_kept_to_the_record_also_where_scores_are_equal(tmp_path, by, most):
     records, scores = corpus()
-    output = select(tmp_path, records, scores, top={"score": by, "most": 17, "within": "source"})
-    assert set(kept_by_source(records, output).values()) == {17}
+    output = select(tmp_path, records, scores, top={"score": by, "most": most, "within": "source"})
+    assert set(kept_by_source(records, output).values()) == {most}
 
 
 def test_a_quota_counts_records_by_their_best_caption_and_no_duplicates(tmp_path):
