@@ -25,7 +25,7 @@ from pipeline.selection.cuts import cuts_settings
 from pipeline.sources import open_source
 from pipeline.synthesis.limit import LimitSettings
 from pipeline.synthesis.settings import resources_of
-from tokenizer_cache.manifest import allot_names, find_manifest
+from tokenizer_cache.manifest import LAYOUT, allot_names, find_manifest
 from tokenizer_cache.vocabulary import Vocabulary, build_vocabulary
 
 Extras = Mapping[str, Mapping[str, Any]]
@@ -164,11 +164,12 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="shards",
-            version=3,
+            version=4,
             reads=("selection", "records", "variants", "scores", "tokens"),
             writes="samples",
             schema=schemas.SAMPLES,
             settings=recipe.shards,
+            models=("text",),
             worker="tokenizer_cache.shards:ShardWorker",
         ),
     ]
@@ -251,7 +252,8 @@ def _shard_extras(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
     """The folder of the shards, and the file names that each part is allotted there."""
     ids = vocabulary(recipe, corpus).fingerprint
     settings = recipe.shards.model_dump(mode="json")
-    corpus.shards = corpus.root / "shards" / fingerprint(vocabulary=ids, settings=settings)
+    decides = {"vocabulary": ids, "settings": settings, "layout": LAYOUT}
+    corpus.shards = corpus.root / "shards" / fingerprint(**decides)
     manifest = find_manifest(corpus.shards)
     names = manifest.names() if manifest else {}
     if manifest is None or manifest.selection != corpus.tables["selection"].fingerprint():

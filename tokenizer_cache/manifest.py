@@ -18,7 +18,10 @@ from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
 
 VOCABULARY = "vocabulary.json"
 
-_SHARD_NAME = re.compile(r"(text|image|mixed)(-validation)?-(\d{6,})\.tar")
+LAYOUT = 2
+"""Raised when shards become other files for readers; they then lie in another folder."""
+
+_SHARD_NAME = re.compile(r"(text|image|mixed)(-validation)?-(\d{6,})\.(tar|index)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,7 @@ class Shard:
         num_samples: how many samples it holds.
         size_bytes: its size.
         sha256: the SHA-256 of its bytes.
+        index_sha256: the SHA-256 of its index's bytes.
     """
 
     file: str
@@ -44,6 +48,7 @@ class Shard:
     num_samples: int
     size_bytes: int
     sha256: str
+    index_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +68,16 @@ class Manifest:
     selection: str
 
     def paths(self, stream: str, split: str) -> list[Path]:
-        """The tars of a stream (`text`, `image`, `mixed`) and a split (`train`, `validation`)."""
-        return [
-            self.folder / shard.file
-            for shard in self.shards
-            if (shard.stream, shard.split) == (stream, split)
-        ]
+        """The tars of a stream and a split."""
+        return [self.folder / shard.file for shard in self.shards_of(stream, split)]
 
     def num_samples(self, stream: str, split: str) -> int:
         """How many samples a stream has in a split."""
-        return sum(
-            shard.num_samples
-            for shard in self.shards
-            if (shard.stream, shard.split) == (stream, split)
-        )
+        return sum(shard.num_samples for shard in self.shards_of(stream, split))
+
+    def shards_of(self, stream: str, split: str) -> list[Shard]:
+        """The shards of a stream (`text`, `image`, `mixed`) and a split (`train`, `validation`)."""
+        return [each for each in self.shards if (each.stream, each.split) == (stream, split)]
 
     def names(self) -> dict[str, dict[str, str]]:
         """The shards that each part holds, as `allot_names` takes them for the next run."""
@@ -98,6 +99,11 @@ class Manifest:
 def shard_name(stream: str, split: str, number: int) -> str:
     """The file name of a shard, such as `image-000003.tar` or `image-validation-000000.tar`."""
     return f"{stream}{'' if split == 'train' else f'-{split}'}-{number:06}.tar"
+
+
+def index_name(shard: str) -> str:
+    """The file name of a shard's index: `image-000003.index` of `image-000003.tar`."""
+    return shard.removesuffix(".tar") + ".index"
 
 
 def allot_names(
@@ -165,10 +171,7 @@ def write_manifest(
     )
     commit_json(folder / VOCABULARY, vocabulary.to_json())
     commit_json(folder / MANIFEST_FILE, _to_json(manifest))
-    named = {shard.file for shard in shards}
-    for path in folder.iterdir():
-        if _SHARD_NAME.fullmatch(path.name) and path.name not in named:
-            path.unlink()
+    _remove_all_but(folder, shards)
     return manifest
 
 
@@ -194,7 +197,12 @@ def discard(folder: Path, parts: Collection[str]) -> None:
     """
     withdraw(folder, parts)
     manifest = find_manifest(folder)
-    named = {shard.file for shard in manifest.shards} if manifest else set()
+    _remove_all_but(folder, manifest.shards if manifest else ())
+
+
+def _remove_all_but(folder: Path, shards: Collection[Shard]) -> None:
+    """Remove the tars and indexes of a folder that belong to no shard of these."""
+    named = {name for shard in shards for name in (shard.file, index_name(shard.file))}
     for path in list(folder.iterdir()):
         if _SHARD_NAME.fullmatch(path.name) and path.name not in named:
             path.unlink()
@@ -250,15 +258,19 @@ def is_written(folder: Path, samples: Path, names: Mapping[str, str]) -> bool:
         names: the shards that the part should have, by `stream/split`.
     """
     shards = _shards_of(samples)
-    return {f"{each.stream}/{each.split}": each.file for each in shards} == names and all(
-        (folder / each.file).exists() and hash_file(folder / each.file) == each.sha256
+    files = [
+        pair
         for each in shards
+        for pair in ((each.file, each.sha256), (index_name(each.file), each.index_sha256))
+    ]
+    return {f"{each.stream}/{each.split}": each.file for each in shards} == names and all(
+        (folder / name).exists() and hash_file(folder / name) == sha256 for name, sha256 in files
     )
 
 
 def _shards_of(samples: Path) -> list[Shard]:
     """The shards that one part of the `samples` table names."""
-    columns = ["shard", "stream", "split", "shard_sha256", "shard_size_bytes"]
+    columns = ["shard", "stream", "split", "shard_sha256", "shard_size_bytes", "index_sha256"]
     groups = read_table(samples, columns).group_by(columns).aggregate([([], "count_all")])
     return [
         Shard(
@@ -270,6 +282,7 @@ def _shards_of(samples: Path) -> list[Shard]:
             num_samples=row["count_all"],
             size_bytes=row["shard_size_bytes"],
             sha256=row["shard_sha256"],
+            index_sha256=row["index_sha256"],
         )
         for row in groups.to_pylist()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,11 @@ def read_shard(path: Path) -> Iterator[Sample]:
         members = tar_file_expander([{"url": str(path), "stream": stream}])
         # webdataset's `.decode()` would unpickle a member that is called `KEY.pyd`.
         for files in group_by_keys(members):
-            yield _to_sample(files)
+            yield to_sample(files.pop("__key__"), files)
 
 
-def _to_sample(files: dict[str, Any]) -> Sample:
+def to_sample(key: str, files: Mapping[str, bytes]) -> Sample:
+    """The sample of a key's files by extension."""
     metadata = json.loads(files["json"])
     captions, segments = metadata.pop("captions", None), metadata.pop("segments", None)
     parts: list[Segment]
@@ -99,7 +100,7 @@ def _to_sample(files: dict[str, Any]) -> Sample:
                 for segment in segments
             ]
     return Sample(
-        key=files["__key__"],
+        key=key,
         stream=stream,
         segments=tuple(parts),
         variants=tuple(json.loads(line) for line in files.get("variants.jsonl", b"").splitlines()),

@@ -18,20 +18,20 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.schemas import CAPTION_KINDS, original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
-from pipeline.engine.storage import committing, to_path
+from pipeline.engine.storage import local_copy, to_path
 from tokenizer_cache.settings import ShardSettings
+from tokenizer_cache.shard_writing import write_shard
+from tokenizer_cache.text import describe_text, load_text
 
 _RECORD_COLUMNS = (
     "record_id", "image_id", "source", "origin", "licence", "attribution", "caption",
@@ -98,17 +98,19 @@ class _Document:
 class ShardWorker:
     """Writes the shards of one part.
 
-    Reads: `selection`, `records`, `variants`, `scores`, `tokens`; from `work.extra` the `folder`
-        of the shards and the `names` that `allot_names` gave the part.
-    Writes: the tars into the folder, and one row of `samples` per sample.
+    Reads: `selection`, `records`, `variants`, `scores`, `tokens`; the model `text`; from
+        `work.extra` the `folder` of the shards and the `names` that `allot_names` gave the part.
+    Writes: the tars and their indexes into the folder, and one row of `samples` per sample.
     Rejects: `bridge-without-end` for a text that leads to a record without codes. The record
         itself is left out: `tokenize` has rejected it. One without text or shard is a fault of the
         program.
     Source: WebDataset (github.com/webdataset/webdataset).
     """
 
-    def __init__(self, settings: ShardSettings, _models: Mapping[str, Path]) -> None:
+    def __init__(self, settings: ShardSettings, models: Mapping[str, Path]) -> None:
         self.settings = settings
+        folder = local_copy(models["text"])
+        self._text, self._tokenizer = load_text(folder), describe_text(folder).fingerprint
 
     def __call__(self, work: Work) -> Output:
         """Write the part's shards; the same work gives the same bytes."""
@@ -126,32 +128,12 @@ class ShardWorker:
         for (stream, split), documents in sorted(shards.items()):
             if not documents:
                 continue
-            name = work.extra["names"][f"{stream}/{split}"]
-            tar = to_path(work.extra["folder"]) / name
-            write_tar(
-                tar,
-                ((f"{each.key}.{extension}", each.files[extension])
-                 for each in documents for extension in sorted(each.files)),
-            )  # fmt: skip
-            shard = {
-                "shard": name,
-                "shard_sha256": hash_file(tar),
-                "shard_size_bytes": tar.stat().st_size,
-            }
+            path = to_path(work.extra["folder"]) / work.extra["names"][f"{stream}/{split}"]
+            shard = write_shard(
+                path, {each.key: each.files for each in documents}, self._text, self._tokenizer
+            )
             rows += [_sample_row(each, stream, split) | shard for each in documents]
         return Output(rows=rows, rejects=rejects)
-
-
-def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    """Commit a tar whose bytes depend on nothing but the members' names, contents and order."""
-    with (
-        committing(path) as temporary,
-        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
-        for name, content in members:
-            member = tarfile.TarInfo(name)  # mtime 0, uid 0, gid 0, mode 0644
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
 
 
 def _selected_records(work: Work) -> Iterator[_Record]:

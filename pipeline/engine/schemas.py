@@ -292,6 +292,7 @@ SAMPLES = pa.schema(
         _column("shard", pa.string(), "File name of the shard that holds the sample"),
         _column("shard_sha256", pa.string(), "SHA-256 of that shard's bytes"),
         _column("shard_size_bytes", pa.int64(), "Size of that shard"),
+        _column("index_sha256", pa.string(), "SHA-256 of the bytes of that shard's index"),
         _column(
             "record_ids",
             pa.list_(pa.string()),

@@ -144,13 +144,14 @@ def _shards(corpus: Corpus) -> Iterator[Damage]:
     for shard in corpus.published_shards() or []:
         assert corpus.shards is not None  # noqa: S101 - it has a manifest
         path = corpus.shards / shard["file"]
-        if not path.exists():
-            fault = "it is missing"
-        elif path.stat().st_size != shard["size_bytes"] or hash_file(path) != shard["sha256"]:
-            fault = "its SHA-256 is not the manifest's"
-        else:
-            continue
+        files = {path: shard["sha256"], path.with_suffix(".index"): shard["index_sha256"]}
         samples = corpus.tables.get("samples", {}).get(shard["part"])
-        yield Damage(
-            path=path, kind="shard", what=fault, remove=(path, samples) if samples else (path,)
-        )
+        for file, sha256 in files.items():
+            if not file.exists():
+                fault = "it is missing"
+            elif hash_file(file) != sha256:
+                fault = "its SHA-256 is not the manifest's"
+            else:
+                continue
+            gone = (file, samples) if samples else (file,)
+            yield Damage(path=file, kind="shard", what=fault, remove=gone)

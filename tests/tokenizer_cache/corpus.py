@@ -1,10 +1,14 @@
 """A small corpus of generated pictures, as the tables that the stages before would have written."""
 
+import atexit
 import hashlib
 import io
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 from PIL import Image
@@ -13,7 +17,8 @@ from pipeline.engine import schemas
 from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.tables import part_path, write_table
 from pipeline.synthesis.forms import forms_of
-from tokenizer_cache.settings import VQSettings
+from tokenizer_cache.settings import TextSettings, VQSettings
+from tokenizer_cache.text import fit as fit_text
 
 TINY_VQ = VQSettings(
     image_size=16, codebook_size=16, width=16, depth=1, steps=12, batch_size=8, stride=8
@@ -86,6 +91,16 @@ def fit_inputs(*parts: dict[str, Path]) -> FitInputs:
         tables={name: [part[name] for part in parts] for name in ("records", "variants")},
         models={},
     )
+
+
+@cache
+def text_models() -> dict[str, Path]:
+    """The folder of a text tokenizer that knows bytes alone, as the shards' stage loads it."""
+    folder = Path(mkdtemp(prefix="anymix-text-"))
+    atexit.register(shutil.rmtree, folder)
+    part = write_part(folder, "part", [Selected(record_id="a", stream="text")])
+    list(fit_text(TextSettings(vocab_size=256), fit_inputs(part), folder))
+    return {"text": folder}
 
 
 def shard_work(part: str, inputs: dict[str, Path], folder: Path, names: dict[str, str]) -> Work:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pipeline.engine.schemas import SAMPLES
 from pipeline.engine.tables import write_table
 from pipeline.errors import UserError
-from tests.tokenizer_cache.corpus import Selected, shard_work, write_part
+from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part
 from tokenizer_cache.manifest import (
     Manifest,
     allot_names,
@@ -43,7 +43,7 @@ def write_shards(root: Path, parts: dict[str, list[Selected]], *, run: str = "ru
     previous = open_manifest(folder).names() if (folder / "manifest.json").exists() else {}
     names = allot_names(previous, held)
     withdraw(folder, parts.keys())
-    worker, samples = ShardWorker(ShardSettings(), {}), []
+    worker, samples = ShardWorker(ShardSettings(), text_models()), []
     for part, selected in parts.items():
         inputs = write_part(root, part, selected)
         output = worker(shard_work(part, inputs, folder, names[part]))
@@ -98,8 +98,11 @@ def test_manifest_names_what_lies_in_the_folder_and_the_rest_is_removed(tmp_path
     assert open_manifest(tmp_path / "shards") == first
     write_shards(tmp_path, {"a": a, "b": b})
     assert {path.name for path in (tmp_path / "shards").iterdir()} == {
+        "image-000000.index",
         "image-000000.tar",
+        "image-validation-000000.index",
         "image-validation-000000.tar",
+        "text-000000.index",
         "text-000000.tar",
         "manifest.json",
         "vocabulary.json",
@@ -124,11 +127,13 @@ def test_tars_of_another_run_or_damaged_ones_are_not_taken_for_written(tmp_path:
     folder, samples = tmp_path / "shards", tmp_path / "samples/first/a.parquet"
     assert is_written(folder, samples, names)
     assert not is_written(folder, samples, {"image/train": "image-000001.tar"})
-    path = folder / names["image/train"]
-    path.write_bytes(path.read_bytes()[:-1])
-    assert not is_written(folder, samples, names)
-    path.unlink()
-    assert not is_written(folder, samples, names)
+    for path in (folder / names["image/train"], folder / "image-000000.index"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        assert not is_written(folder, samples, names)
+        path.unlink()
+        assert not is_written(folder, samples, names)
+        path.write_bytes(whole)
 
 
 def test_shards_of_another_vocabulary_are_refused_by_name(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import webdataset
 
 from pipeline.engine.fingerprint import hash_file
-from tests.tokenizer_cache.corpus import Selected, shard_work, write_part
+from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part
 from tokenizer_cache.settings import ShardSettings
 from tokenizer_cache.shard_reading import (
     Caption,
@@ -39,7 +39,7 @@ NAMES = {
 
 def write(root: Path, **settings: int) -> tuple[Path, list[dict[str, Any]]]:
     work = shard_work("part", write_part(root, "part", SELECTED), root / "shards", NAMES)
-    output = ShardWorker(ShardSettings(**settings), {})(work)
+    output = ShardWorker(ShardSettings(**settings), text_models())(work)
     return root / "shards", list(output.rows)
 
 
@@ -97,7 +97,7 @@ def test_mixed_documents_are_images_each_followed_by_its_captions(
 
 def write_selected(root: Path, *selected: Selected) -> list[Sample]:
     work = shard_work("part", write_part(root, "part", selected), root / "shards", NAMES)
-    ShardWorker(ShardSettings(), {})(work)
+    ShardWorker(ShardSettings(), text_models())(work)
     return samples_of(root / "shards", selected[0].stream)
 
 
@@ -167,7 +167,7 @@ def test_a_tar_says_nothing_of_its_writer(tmp_path: Path) -> None:
 
 def test_a_selected_image_that_tokenize_has_rejected_is_left_out(tmp_path: Path) -> None:
     inputs = write_part(tmp_path, "part", SELECTED, with_tokens=False)
-    worker = ShardWorker(ShardSettings(), {})
+    worker = ShardWorker(ShardSettings(), text_models())
     rows = worker(shard_work("part", inputs, tmp_path / "shards", NAMES)).rows
     assert {row["stream"] for row in rows} == {"text"}
     assert not list((tmp_path / "shards").glob("image*"))
@@ -230,7 +230,7 @@ def test_text_that_leads_to_a_record_without_codes_is_rejected(tmp_path: Path) -
     bridge = (("v", "interleave", "on"),)
     selected = [Selected(record_id="a", stream="mixed", variants=bridge, next_id="gone")]
     work = shard_work("part", write_part(tmp_path, "part", selected), tmp_path / "shards", NAMES)
-    output = ShardWorker(ShardSettings(), {})(work)
+    output = ShardWorker(ShardSettings(), text_models())(work)
     assert [(row["variant_id"], row["reason"]) for row in output.rejects] == [
         ("v", "bridge-without-end")
     ]
@@ -241,7 +241,7 @@ def test_text_about_a_subject_is_a_sample_of_the_text_stream(tmp_path: Path) -> 
     prose = (("v", "text", "What is a square? It is a form."),)
     selected = [Selected(record_id="a", stream="image", variants=prose)]
     work = shard_work("part", write_part(tmp_path, "part", selected), tmp_path / "shards", NAMES)
-    rows = ShardWorker(ShardSettings(), {})(work).rows
+    rows = ShardWorker(ShardSettings(), text_models())(work).rows
     assert [(row["key"], row["stream"], row["record_ids"]) for row in rows] == [
         ("a", "image", ["a"]), ("a-v", "text", []),
     ]  # fmt: skip

@@ -137,7 +137,9 @@ def test_from_pictures_to_samples_and_back_to_pictures(tmp_path: Path, model: Pa
     list(fit_text(TextSettings(vocab_size=300), fit_inputs(inputs), text))
     vocabulary = build_vocabulary(describe_text(text), describe_vq(model))
     names = {"image/train": "image-000000.tar", "image/validation": "image-validation-000000.tar"}
-    ShardWorker(ShardSettings(), {})(shard_work("part", inputs, tmp_path / "shards", names))
+    ShardWorker(ShardSettings(), {"text": text})(
+        shard_work("part", inputs, tmp_path / "shards", names)
+    )
     images = [
         segment.codes
         for name in names.values()

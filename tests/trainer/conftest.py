@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from pipeline.device import use_threads
-from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.schemas import RECORDS, SAMPLES, VARIANTS
 from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import write_table
 from tokenizer_cache.manifest import Manifest, shard_name, write_manifest
 from tokenizer_cache.settings import TextSettings, VQSettings
-from tokenizer_cache.shards import write_tar
-from tokenizer_cache.text import describe_text
+from tokenizer_cache.shard_writing import write_shard
+from tokenizer_cache.text import describe_text, load_text
 from tokenizer_cache.text import fit as fit_text
 from tokenizer_cache.vocabulary import build_vocabulary
 from tokenizer_cache.vq.description import describe_vq
@@ -80,7 +79,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
     for split, sizes in (("train", (48, 24)), ("validation", (32,))):
         for number, size in enumerate(sizes):
             for stream in ("text", "image", "mixed"):
-                rows += _write_shard(shards, stream, split, number, size)
+                rows += _write_shard(shards, stream, split, number, size, models["text"])
     write_table(root / "samples.parquet", rows, SAMPLES)
     manifest = write_manifest(shards, [root / "samples.parquet"], vocabulary, selection="")
     return Squares(shards=shards, models=models, manifest=manifest)
@@ -104,19 +103,14 @@ def trained(squares: Squares, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def _write_shard(
-    folder: Path, stream: str, split: str, number: int, size: int
+    folder: Path, stream: str, split: str, number: int, size: int, text: Path
 ) -> list[dict[str, object]]:
-    name = shard_name(stream, split, number)
     keys = [f"{stream}-{split}-{number}-{index:03}" for index in range(size)]
-    members = []
-    for index, key in enumerate(keys):
-        files = _files(stream, key, index)
-        members += [(f"{key}.{extension}", files[extension]) for extension in sorted(files)]
-    write_tar(folder / name, members)
+    samples = {key: _files(stream, key, index) for index, key in enumerate(keys)}
+    path = folder / shard_name(stream, split, number)
+    shard = write_shard(path, samples, load_text(text), describe_text(text).fingerprint)
     return [
-        {"key": key, "stream": stream, "split": split, "shard": name,
-         "shard_sha256": hash_file(folder / name),
-         "shard_size_bytes": (folder / name).stat().st_size,
+        {"key": key, "stream": stream, "split": split, **shard,
          "record_ids": [key], "variant_ids": [f"{key}/original"]}
         for key in keys
     ]  # fmt: skip

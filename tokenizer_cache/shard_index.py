@@ -1,0 +1,169 @@
+"""Where everything in a shard lies, so that a loader takes any sample without reading the tar.
+
+Beside `image-000003.tar` lies `image-000003.index`: an Arrow IPC file with a row per sample, its
+texts as ids of the corpus's text tokenizer, and the place and checksum of each picture's codes in
+the tar. It is mapped, not read, so that a million samples cost a process no memory of its own.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.engine.storage import committing
+from pipeline.errors import UserError
+from tokenizer_cache.shard_reading import Caption, ImageSegment, Sample
+from tokenizer_cache.text import TextTokenizer
+
+NO_PICTURE = -1
+"""`at` of a segment that is a text."""
+
+_CAPTION = pa.struct(
+    [
+        # The share of the draws that fall on this caption or on one before it.
+        pa.field("upto", pa.float32(), nullable=False),
+        pa.field("ids", pa.list_(pa.field("id", pa.uint32(), nullable=False)), nullable=False),
+    ]
+)
+_SEGMENT = pa.struct(
+    [
+        pa.field("captions", pa.list_(pa.field("caption", _CAPTION, nullable=False)),
+                 nullable=False),
+        pa.field("at", pa.int64(), nullable=False),  # the first code's byte in the tar
+        pa.field("rows", pa.uint16(), nullable=False),
+        pa.field("columns", pa.uint16(), nullable=False),
+        pa.field("crc32", pa.uint32(), nullable=False),
+    ]
+)  # fmt: skip
+_INDEX = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("segments", pa.list_(pa.field("segment", _SEGMENT, nullable=False)),
+                 nullable=False),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardIndex:
+    """The samples of a shard as flat arrays: N samples, S segments, C captions, I ids.
+
+    What belongs to one thing lies between its entry and the next one: the segments of sample n are
+    `first_segment[n]` to `first_segment[n + 1]`, and so on down to the ids.
+
+    Attributes:
+        tokenizer: fingerprint of the text tokenizer whose ids they are.
+        keys: (N,) the samples' keys.
+        first_segment: (N + 1,) int32.
+        first_caption: (S + 1,) int32; a picture has none.
+        at: (S,) int64, where a picture's codes begin in the tar, or `NO_PICTURE`.
+        rows: (S,) uint16, height of the code grid.
+        columns: (S,) uint16, width of it.
+        crc32: (S,) uint32, checksum of the codes' bytes.
+        upto: (C,) float32, where a caption's share of the draws ends; 1 for the last of a text.
+        first_id: (C + 1,) int32.
+        ids: (I,) uint32.
+    """
+
+    tokenizer: str
+    keys: pa.StringArray
+    first_segment: np.ndarray
+    first_caption: np.ndarray
+    at: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    crc32: np.ndarray
+    upto: np.ndarray
+    first_id: np.ndarray
+    ids: np.ndarray
+
+    def key(self, sample: int) -> str:
+        """The key of a sample."""
+        return str(self.keys[sample].as_py())
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Map the index at a local path.
+
+        Raises:
+            UserError: when the file is no index.
+        """
+        try:
+            # The arrays keep the mapping; the file itself is closed, so that thousands can be open.
+            with pa.memory_map(str(path)) as file:
+                batch = pa.ipc.open_file(file).get_batch(0)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(
+                f"{path} is not the index of a shard: {error}",
+                "`anymix run RECIPE --repair` writes it anew.",
+            ) from error
+        segments = batch.column("segments")
+        segment = segments.values
+        captions = segment.field("captions")
+        ids = captions.values.field("ids")
+        return cls(
+            tokenizer=batch.schema.metadata[b"tokenizer"].decode(),
+            keys=batch.column("key"),
+            first_segment=segments.offsets.to_numpy(),
+            first_caption=captions.offsets.to_numpy(),
+            at=segment.field("at").to_numpy(),
+            rows=segment.field("rows").to_numpy(),
+            columns=segment.field("columns").to_numpy(),
+            crc32=segment.field("crc32").to_numpy(),
+            upto=captions.values.field("upto").to_numpy(),
+            first_id=ids.offsets.to_numpy(),
+            ids=ids.values.to_numpy(),
+        )
+
+
+def write_index(
+    path: Path, samples: Iterable[tuple[Sample, int | None]], text: TextTokenizer, tokenizer: str
+) -> None:
+    """Commit the index of a shard; its bytes depend on nothing but the arguments.
+
+    Args:
+        path: where it is to lie.
+        samples: each with the byte of the tar at which its first code lies, if it has any.
+        text: makes the ids.
+        tokenizer: fingerprint of `text`.
+    """
+    rows = [{"key": sample.key, "segments": _segments(sample, at, text)} for sample, at in samples]
+    schema = _INDEX.with_metadata({"tokenizer": tokenizer})
+    batch = pa.RecordBatch.from_pylist(rows, schema=schema)
+    with committing(path) as temporary, pa.ipc.new_file(str(temporary), schema) as file:
+        file.write_batch(batch)
+
+
+def _segments(sample: Sample, at: int | None, text: TextTokenizer) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for segment in sample.segments:
+        if not isinstance(segment, ImageSegment):
+            nothing = {"at": NO_PICTURE, "rows": 0, "columns": 0, "crc32": 0}
+            rows.append({"captions": _captions(segment.captions, text), **nothing})
+            continue
+        assert at is not None, "a sample with a picture has codes"  # noqa: S101
+        height, width = segment.codes.shape
+        codes = segment.codes.astype("<u2").tobytes()
+        place = {"at": at, "rows": height, "columns": width, "crc32": zlib.crc32(codes)}
+        rows.append({"captions": [], **place})
+        at += len(codes)
+    return rows
+
+
+def _captions(captions: Sequence[Caption], text: TextTokenizer) -> list[dict[str, Any]]:
+    """Each caption's ids, and its share of the draws; without weights all are alike."""
+    weights = np.array([1.0 if each.weight is None else each.weight for each in captions])
+    if not weights.any():
+        weights[:] = 1
+    upto = np.cumsum(weights) / weights.sum()
+    upto[-1] = 1
+    return [
+        {"upto": end, "ids": text.encode(each.text)}
+        for end, each in zip(upto.tolist(), captions, strict=True)
+    ]
