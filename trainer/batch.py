@@ -26,6 +26,7 @@ class Batch:
     Attributes:
         tokens: (B, T) int64 ids.
         targets: (B, T) int64 ids of the next tokens, or `NO_TARGET`.
+        weights: (B, T) float32, what each target counts.
         positions: (B, T) int64, from 0 in each document.
         places: (B, T) int64, place in the code grid.
         mask: (B, 1, T, T) float32, 0 where a token may look and -inf where not.
@@ -33,6 +34,7 @@ class Batch:
 
     tokens: Tensor
     targets: Tensor
+    weights: Tensor
     positions: Tensor
     places: Tensor
     mask: Tensor
@@ -47,13 +49,14 @@ class Batch:
 
 def collate(rows: Sequence[Row], vocabulary: Vocabulary, device: torch.device) -> Batch:
     """Stack rows of one length into a batch."""
-    tokens, targets, documents, positions = (
+    tokens, targets, weights, documents, positions = (
         torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(device)
-        for name in ("tokens", "targets", "documents", "positions")
+        for name in ("tokens", "targets", "weights", "documents", "positions")
     )  # (B, T) each
     return Batch(
         tokens=tokens,
         targets=targets,
+        weights=weights,
         positions=positions,
         places=places_of(tokens, vocabulary),
         mask=document_mask(documents),

@@ -18,7 +18,7 @@ from pipeline.engine.storage import commit_json
 from tokenizer_cache.manifest import Manifest, open_manifest
 from tokenizer_cache.shard_reading import ImageSegment, TextSegment
 from trainer.batch import collate, modalities
-from trainer.loader import held_out_rows, held_out_samples
+from trainer.held_out import held_out_rows, held_out_samples
 from trainer.loss import mean_by_modality, token_losses
 from trainer.mix import STREAMS
 from trainer.packing import build_row
@@ -223,7 +223,7 @@ def _losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, dict[str, 
     losses: dict[str, torch.Tensor] = {}
     targets: dict[str, torch.Tensor] = {}
     for stream in STREAMS:
-        rows = held_out_rows(manifest, run.encoder, stream, max_rows)
+        rows = held_out_rows(run.settings, manifest, stream, max_rows)
         parts = []
         for start in range(0, len(rows), _BATCH):
             batch = collate(rows[start : start + _BATCH], run.vocabulary, run.device)

@@ -1,173 +1,188 @@
-"""Rows for training, in an order that the seed decides and a checkpoint can hold.
+"""Rows for training, in an order that the seed decides and a few integers can hold.
 
-Each stream runs through its shards again and again, shards and the samples in each shuffled anew
-every epoch; the mix says which stream is next; the packer makes rows. Two loaders with the same
-settings give the same rows, and one that loads the state of another goes on where that one was.
+The planner says what comes next, window by window; threads fill rows ahead. Two loaders with the
+same settings give the same rows, one that loads the state of another goes on where that one was,
+and the loaders of several ranks share out the rows that one alone would give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
-from pathlib import Path
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from pipeline.engine.fingerprint import fingerprint
+from pipeline.engine.storage import is_local
 from tokenizer_cache.manifest import Manifest
-from tokenizer_cache.shard_reading import Sample, read_shard
-from trainer.documents import Encoder, drawn, fixed
-from trainer.mix import STREAMS, next_stream, shares
-from trainer.packing import Packer, Row, pack
+from trainer.assembly import RowBuilder
+from trainer.layout import Layout
+from trainer.mix import STREAMS, shares
+from trainer.packing import Row
 from trainer.settings import TrainSettings
+from trainer.streams import Cursor, Stream, numbers_of, open_files, rules_of
+from trainer.windows import Planner, Window
 
-_NUM_OPEN_ROWS = 16
-"""Ours: 6.5 % padding with rows of 256 and pictures of 64 codes; 1 leaves 18 %, 64 leave 6.4 %."""
+_STEPS_AHEAD = 4
+"""How many calls' rows are being filled while the model computes."""
 
 
-class SampleStream:
-    """The training samples of one stream, epoch after epoch, one shard in memory at a time."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a loader is: a window, how many of its rows are given, the streams before it."""
 
-    def __init__(self, shards: list[Path], *, seed: int) -> None:
-        """Start at the first epoch.
-
-        Args:
-            shards: the tars; together they hold at least one sample.
-            seed: decides the order.
-        """
-        self._shards = shards
-        self._seed = seed
-        self.epoch, self._shard, self._sample = 0, 0, 0
-        self._samples: list[Sample] | None = None
-
-    def __next__(self) -> Sample:
-        """The next sample; `epoch` is the one that it belongs to."""
-        while True:
-            if self._samples is None:
-                self._samples = self._read()
-            if self._sample < len(self._samples):
-                self._sample += 1
-                return self._samples[self._sample - 1]
-            self._samples, self._sample, self._shard = None, 0, self._shard + 1
-            if self._shard == len(self._shards):
-                self._shard, self.epoch = 0, self.epoch + 1
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the stream is, as JSON."""
-        return {"epoch": self.epoch, "shard": self._shard, "sample": self._sample}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go to where another stream was."""
-        self.epoch, self._shard, self._sample = state["epoch"], state["shard"], state["sample"]
-        self._samples = None
-
-    def _read(self) -> list[Sample]:
-        order = _shuffle(self._seed, self.epoch).permutation(len(self._shards))
-        path = self._shards[order[self._shard]]
-        samples = list(read_shard(path))
-        return [
-            samples[index]
-            for index in _shuffle(self._seed, self.epoch, path.name).permutation(len(samples))
-        ]
+    window: int
+    row: int
+    cursors: Mapping[str, Cursor]
 
 
 class Loader:
     """Packed rows in the right mix, without end."""
 
-    def __init__(self, settings: TrainSettings, manifest: Manifest, encoder: Encoder) -> None:
-        self._settings = settings
-        self._encoder = encoder
-        wanted = settings.mix.model_dump()
-        self._weights = {
-            stream: wanted[stream]
-            for stream in STREAMS
-            if wanted[stream] and manifest.num_samples(stream, "train")
-        }
+    def __init__(
+        self, settings: TrainSettings, manifest: Manifest, *, rank: int = 0, num_ranks: int = 1
+    ) -> None:
+        """Open the shards.
+
+        Args:
+            settings: of the training.
+            manifest: of the shards.
+            rank: which of the ranks this is.
+            num_ranks: how many there are; each gives every so-manieth row.
+
+        Raises:
+            UserError: when the shards have another tokenizer than their vocabulary, or lie on a
+                store and do not fit the cache.
+        """
+        self._files = open_files(settings, manifest)
         self._streams = {
-            stream: SampleStream(manifest.paths(stream, "train"), seed=settings.seed)
-            for stream in self._weights
+            name: Stream(settings, self._files, rules_of(settings, manifest, name), numbers)
+            for name in STREAMS
+            if getattr(settings.mix, name) and (numbers := numbers_of(manifest, name, "train"))
         }
-        self._num_tokens = dict.fromkeys(self._weights, 0)
-        # Pieces of a long text wait here for their turn.
-        self._waiting: dict[str, list[list[int]]] = {stream: [] for stream in self._weights}
-        pad = encoder.vocabulary.special("<pad>")
-        self._packer = Packer(settings.seq_len, _NUM_OPEN_ROWS, pad)
+        self._planner = Planner(settings, self._streams)
+        self._builder = RowBuilder(settings, self._files, manifest.vocabulary)
+        self._rank, self._num_ranks = rank, num_ranks
+        self._fetches = not is_local(manifest.folder)
+        self._pool = ThreadPoolExecutor(max_workers=settings.loader.num_threads)
+        self._windows: dict[int, Window] = {}
+        self._ahead: deque[tuple[int, _Place, Future[list[Row]]]] = deque()
+        self._place = _Place(window=0, row=0, cursors={name: Cursor() for name in self._streams})
 
     @property
     def streams(self) -> tuple[str, ...]:
         """The streams of the mix that the shards have samples for."""
-        return tuple(self._weights)
+        return tuple(self._streams)
+
+    @property
+    def num_bad(self) -> dict[str, int]:
+        """How many damaged pictures were met, by shard; their documents are left out."""
+        return dict(self._builder.num_bad)
 
     def wanted_shares(self) -> dict[str, float]:
-        """Each stream's share of the tokens as the mix asks for it."""
-        return shares(self._weights)
+        """Each stream's share as the mix asks for it, in the mix's unit."""
+        return self._planner.shares
 
-    def achieved_shares(self) -> dict[str, float]:
-        """Each stream's share of the tokens so far."""
-        return shares(self._num_tokens)
+    def achieved_shares(self) -> dict[str, dict[str, float]]:
+        """Each stream's share of the `tokens` and of the `samples` so far."""
+        given = self.given()
+        return {
+            unit: shares({name: getattr(cursor, f"num_{unit}") for name, cursor in given.items()})
+            for unit in ("tokens", "samples")
+        }
 
     def epochs(self) -> dict[str, int]:
         """How often each stream has been read through."""
-        return {stream: samples.epoch for stream, samples in self._streams.items()}
+        return {
+            name: cursor.num_samples // self._streams[name].order.num_samples
+            for name, cursor in self.given().items()
+        }
 
     def next_rows(self, num_rows: int) -> list[Row]:
-        """The next rows of the training."""
-        rows: list[Row] = []
-        while len(rows) < num_rows:
-            rows += self._packer.add(self._next_document())  # at most one row a document
-        return rows
+        """This rank's share of the next rows of the training.
+
+        Args:
+            num_rows: of all ranks together; a multiple of their number.
+        """
+        if num_rows % self._num_ranks:
+            raise ValueError(f"{num_rows} rows cannot be shared out to {self._num_ranks} ranks")
+        if self._ahead and self._ahead[0][0] != num_rows:
+            self._ahead.clear()
+        while len(self._ahead) < _STEPS_AHEAD:
+            place = self._ahead[-1][1] if self._ahead else self._place
+            parts, after = self._plan(place, num_rows)
+            self._ahead.append((num_rows, after, self._pool.submit(self._fill, parts)))
+        _, after, rows = self._ahead.popleft()
+        given = rows.result()
+        self._place = after
+        for number in [each for each in self._windows if each < after.window]:
+            del self._windows[number]
+        return given
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next rows depend on, as JSON."""
-        return {
-            "streams": {name: stream.state_dict() for name, stream in self._streams.items()},
-            "num_tokens": dict(self._num_tokens),
-            "waiting": {name: list(documents) for name, documents in self._waiting.items()},
-            "rows": [list(row) for row in self._packer.rows],
-        }
+        """Everything that the next rows depend on, as JSON: a few integers."""
+        cursors = {name: asdict(cursor) for name, cursor in self._place.cursors.items()}
+        return {"window": self._place.window, "row": self._place.row, "streams": cursors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the loader of `state` was."""
-        for name, stream in self._streams.items():
-            stream.load_state_dict(state["streams"][name])
-        self._num_tokens = dict(state["num_tokens"])
-        self._waiting = {name: list(documents) for name, documents in state["waiting"].items()}
-        self._packer.rows = [list(row) for row in state["rows"]]
+        cursors = {name: Cursor(**cursor) for name, cursor in state["streams"].items()}
+        self._place = _Place(window=state["window"], row=state["row"], cursors=cursors)
+        self._ahead.clear()
+        self._windows.clear()
 
-    def _next_document(self) -> list[int]:
-        stream = next_stream(self._weights, self._num_tokens)
-        if not self._waiting[stream]:
-            sample = next(self._streams[stream])
-            choose = drawn(self._settings.seed, self._streams[stream].epoch, sample.key)
-            self._waiting[stream] = self._encoder.documents(
-                sample, choose, condition_dropout=self._settings.condition_dropout
+    def _plan(
+        self, place: _Place, num_rows: int
+    ) -> tuple[list[tuple[Layout, list[np.ndarray]]], _Place]:
+        """The documents of this rank's part of the next rows, and where the loader is after them.
+
+        The documents come window by window, for each row the numbers of its own.
+        """
+        parts = []
+        first = 0
+        while first < num_rows:
+            window = self._window(place)
+            num = min(num_rows - first, len(window.rows) - place.row)
+            own = [
+                window.rows[place.row + number]
+                for number in range(num)
+                if (first + number) % self._num_ranks == self._rank
+            ]
+            parts.append((window.layout, own))
+            first += num
+            place = _Place(window=place.window, row=place.row + num, cursors=place.cursors)
+            if place.row == len(window.rows):
+                place = _Place(window=place.window + 1, row=0, cursors=window.after)
+        return parts, place
+
+    def _window(self, place: _Place) -> Window:
+        """The window at a place; from a store, what the next one reads is fetched already."""
+        window = self._planned(place.window, place.cursors)
+        if self._fetches:
+            self._planned(place.window + 1, window.after)
+        return window
+
+    def _planned(self, number: int, cursors: Mapping[str, Cursor]) -> Window:
+        if number not in self._windows:
+            window = self._windows[number] = self._planner.plan(number, cursors)
+            if self._fetches:
+                pieces = window.layout.pieces
+                for shard in np.unique(pieces["shard"][pieces["is_image"]]).tolist():
+                    self._pool.submit(self._files.fetch, shard)
+        return self._windows[number]
+
+    def _fill(self, parts: list[tuple[Layout, list[np.ndarray]]]) -> list[Row]:
+        return [row for layout, rows in parts for row in self._builder.build(layout, rows)]
+
+    def given(self) -> dict[str, Cursor]:
+        """How many tokens and samples each stream has given so far."""
+        given = self._window(self._place).given(self._place.row)
+        return {
+            name: Cursor(
+                num_tokens=cursor.num_tokens + int(given["tokens"][number]),
+                num_samples=cursor.num_samples + int(given["samples"][number]),
             )
-        document = self._waiting[stream].pop(0)
-        self._num_tokens[stream] += len(document)
-        return document
-
-
-def held_out_rows(manifest: Manifest, encoder: Encoder, stream: str, num_rows: int) -> list[Row]:
-    """The first rows of a stream's held-out samples, each with its first caption.
-
-    Fewer than `num_rows` where the stream has fewer.
-    """
-    pad = encoder.vocabulary.special("<pad>")
-    documents = (
-        document
-        for sample in held_out_samples(manifest, stream)
-        for document in encoder.documents(sample, fixed)
-    )
-    rows = pack(documents, seq_len=encoder.seq_len, num_open=_NUM_OPEN_ROWS, pad=pad)
-    return list(islice(rows, num_rows))
-
-
-def held_out_samples(manifest: Manifest, stream: str) -> Iterator[Sample]:
-    """The validation samples of a stream, in the order of the shards."""
-    for path in manifest.paths(stream, "validation"):
-        yield from read_shard(path)
-
-
-def _shuffle(*what: int | str) -> np.random.Generator:
-    return np.random.default_rng(int(fingerprint(what=what), 16))
+            for number, (name, cursor) in enumerate(self._place.cursors.items())
+        }

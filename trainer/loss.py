@@ -31,20 +31,27 @@ def token_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(counted, log_normaliser - chosen, 0.0), log_normaliser
 
 
-def training_loss(logits: Tensor, targets: Tensor, *, z_loss: float) -> tuple[Tensor, Tensor]:
+def training_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor, *, z_loss: float
+) -> tuple[Tensor, Tensor]:
     """What is minimised, and the plain loss of each token.
 
     The z-loss keeps the log-normaliser near 0, where float precision is best (Chameleon, arXiv
     2405.09818, section 2.2).
 
+    Args:
+        logits: (N, V) float.
+        targets: (N,) int64.
+        weights: (N,) float32, what each target counts; 0 where there is none.
+        z_loss: weight of the squared log-normaliser.
+
     Returns:
         A scalar in nats per token, and (N,) nats without gradient.
     """
     losses, log_normaliser = token_losses(logits, targets)
-    counted = targets != NO_TARGET
-    num_counted = counted.sum()
-    penalty = (log_normaliser.square() * counted).sum() / num_counted
-    return losses.sum() / num_counted + z_loss * penalty, losses.detach()
+    total = weights.sum().clamp(min=1e-9)  # nothing is left where all documents are damaged
+    penalty = (log_normaliser.square() * weights).sum() / total
+    return (losses * weights).sum() / total + z_loss * penalty, losses.detach()
 
 
 def mean_by_modality(

@@ -1,8 +1,7 @@
-"""Which stream the next document comes from, so that tokens keep to the mix.
+"""How much of each stream comes next, so that the mix is kept exactly and at every moment.
 
-A weighted fair queue (Demers, Keshav and Shenker, SIGCOMM 1989): the next document comes from the
-stream whose tokens per weight are fewest. No draw is involved, so that the order is the same on
-every machine, and no stream is ever further behind another than one document.
+Training goes through windows. After each one every stream has given its share of all that was
+given so far, to one document; no draw is involved, so that the order is the same on every machine.
 """
 
 from __future__ import annotations
@@ -10,20 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 STREAMS = ("text", "image", "mixed")
-"""In the order in which ties are broken."""
-
-
-def next_stream(weights: Mapping[str, float], num_tokens: Mapping[str, int]) -> str:
-    """The stream that is furthest behind its share.
-
-    Args:
-        weights: weight of each stream that has documents; all above 0.
-        num_tokens: tokens that each stream has given so far.
-    """
-    return min(weights, key=lambda stream: num_tokens[stream] / weights[stream])
 
 
 def shares(amounts: Mapping[str, float]) -> dict[str, float]:
     """Each stream's part of the whole; all 0 where there is nothing."""
     total = sum(amounts.values())
     return {stream: amount / total if total else 0.0 for stream, amount in amounts.items()}
+
+
+def quota(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """How much each stream has given when all of them together have given `total`.
+
+    Args:
+        weights: weight of each stream that has documents; all above 0.
+        total: tokens or samples, whatever the mix is measured in.
+
+    Returns:
+        Whole numbers that sum up to `total`, each less than 1 from its share.
+    """
+    wanted, given, result = 0.0, 0, {}
+    for stream, share in shares(weights).items():
+        wanted += share * total
+        result[stream] = round(wanted) - given
+        given += result[stream]
+    return result

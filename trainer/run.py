@@ -106,7 +106,6 @@ def load_run(folder: Path) -> Run:
         encoder=Encoder(
             vocabulary=vocabulary,
             text=load_text(folder / _TOKENIZERS / "text"),
-            seq_len=settings.seq_len,
             caption_max_tokens=settings.caption_max_tokens,
         ),
         vq=load_vq(folder / _TOKENIZERS / "vq"),

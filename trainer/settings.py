@@ -6,13 +6,18 @@ ours; each docstring names the measurement.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from pipeline.settings import Settings
 
 
 class MixSettings(Settings):
-    """How many tokens of each stream the model trains on, as a ratio."""
+    """How much of each stream the model trains on, as a ratio."""
+
+    unit: Literal["tokens", "samples"] = "tokens"
+    """What the ratio counts; the log has what was achieved in both."""
 
     text: float = Field(default=2, ge=0)
     """Share of text without pictures."""
@@ -28,6 +33,37 @@ class MixSettings(Settings):
         if self.text + self.image + self.mixed == 0:
             raise ValueError("at least one of text, image and mixed must be above 0")
         return self
+
+
+class LossSettings(Settings):
+    """What each kind of token counts in the loss; `<eos>` and the like count 1."""
+
+    text: float = Field(default=1, ge=0)
+    """Weight of a text's tokens."""
+
+    image: float = Field(default=1, ge=0)
+    """Weight of a picture's codes (Emu3, arXiv 2409.18869, takes 0.5)."""
+
+    condition: float = Field(default=1, ge=0)
+    """Further factor for what the image stream gives before its response; 0 trains on responses
+    only, as Janus does (arXiv 2410.13848, section 3.2)."""
+
+
+class LoaderSettings(Settings):
+    """How samples come from the shards."""
+
+    shuffle_shards: int | None = Field(default=None, ge=1)
+    """How many shards of a stream are shuffled together; all by default. On a store this bounds
+    what must fit on the machine's disk at a time."""
+
+    num_threads: int = Field(default=2, ge=1)
+    """Threads that fill rows ahead of the training."""
+
+    cache_gb: float = Field(default=50, gt=0)
+    """How much of the shards of a store is kept on this machine."""
+
+    bad_shards: Literal["fail", "skip"] = "fail"
+    """`skip` turns documents whose codes are damaged into padding and counts them."""
 
 
 class ModelSettings(Settings):
@@ -55,7 +91,13 @@ class TrainSettings(Settings):
     """One training: data, model, optimisation, and when to look at held-out records."""
 
     mix: MixSettings = MixSettings()
-    """Ratio of the streams, in tokens."""
+    """Ratio of the streams."""
+
+    loss: LossSettings = LossSettings()
+    """What each kind of token counts."""
+
+    loader: LoaderSettings = LoaderSettings()
+    """How samples come from the shards."""
 
     model: ModelSettings = ModelSettings()
     """Size of the decoder."""
@@ -79,6 +121,9 @@ class TrainSettings(Settings):
     """Share of image documents whose text is emptied, so that the model also learns pictures
     without a condition (Ho and Salimans, Classifier-Free Diffusion Guidance, arXiv 2207.12598;
     Janus-Pro drops 10 % as well)."""
+
+    image_to_text: float = Field(default=0.0, ge=0, le=1)
+    """Share of image documents whose picture comes before its text."""
 
     matrix_learning_rate: float = Field(default=0.02, gt=0)
     """Peak step of Muon for the blocks' matrices, as a share of an orthogonal matrix (Jordan,

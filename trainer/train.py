@@ -31,7 +31,7 @@ from trainer.run import METRICS, prepare_run, read_metrics
 from trainer.settings import TrainSettings
 from trainer.trainer import StepResult, Trainer
 
-VERSION = 1
+VERSION = 2
 """Raised when the code changes what a training gives."""
 
 
@@ -55,7 +55,7 @@ def train(
     """
     manifest = open_manifest(shards)
     name = training_fingerprint(settings, manifest)
-    trainer = Trainer(settings, manifest, models)
+    trainer = Trainer(settings, manifest)
     folder = find_checkpoint(run) if resume else None
     if folder is None:
         shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
@@ -85,7 +85,12 @@ def is_trained(settings: TrainSettings, *, shards: Path, run: Path) -> bool:
 
 def training_fingerprint(settings: TrainSettings, manifest: Manifest) -> str:
     """Changes with anything that decides the weights."""
-    undecisive = {"evaluate_every_steps", "evaluate_rows", "checkpoint_every_steps"}
+    undecisive: dict[str, Any] = {
+        "evaluate_every_steps": True,
+        "evaluate_rows": True,
+        "checkpoint_every_steps": True,
+        "loader": {"num_threads", "cache_gb", "bad_shards"},
+    }
     return fingerprint(
         version=VERSION,
         settings=settings.model_dump(mode="json", exclude=undecisive),
@@ -111,6 +116,8 @@ def _run_steps(trainer: Trainer, run: Path, name: str) -> None:
             if is_last or trainer.step % settings.evaluate_every_steps == 0:
                 held_out = trainer.evaluate()
                 line |= {"held_out": held_out, "shares": trainer.loader.achieved_shares()}
+                if trainer.loader.num_bad:
+                    line["bad"] = trainer.loader.num_bad
             metrics.write(json.dumps(line) + "\n")
             progress.update(task, advance=1, figures=_figures(line, held_out))
             if is_last or trainer.step % settings.checkpoint_every_steps == 0 or stop.is_set():

@@ -8,18 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from pipeline.device import best_device
 from pipeline.errors import UserError
 from tokenizer_cache.manifest import Manifest
-from tokenizer_cache.text import load_text
 from trainer.batch import Batch, build_model, collate, modalities
 from trainer.checkpoint import Checkpoint
-from trainer.documents import Encoder
-from trainer.loader import Loader, held_out_rows
+from trainer.held_out import held_out_rows
+from trainer.loader import Loader
 from trainer.loss import mean_by_modality, token_losses, training_loss
 from trainer.optimizer import Optimizers, learning_rate_scale
 from trainer.packing import Row
@@ -38,27 +36,18 @@ class StepResult:
 class Trainer:
     """Everything that changes while a model is trained; it starts at step 0."""
 
-    def __init__(
-        self, settings: TrainSettings, manifest: Manifest, models: Mapping[str, Path]
-    ) -> None:
+    def __init__(self, settings: TrainSettings, manifest: Manifest) -> None:
         """Draw the weights and open the shards.
 
         Args:
             settings: the whole training.
             manifest: of the shards.
-            models: folders of the corpus's fitted models; `text` is loaded.
 
         Raises:
             UserError: when the shards hold nothing that the mix asks for.
         """
-        encoder = Encoder(
-            vocabulary=manifest.vocabulary,
-            text=load_text(models["text"]),
-            seq_len=settings.seq_len,
-            caption_max_tokens=settings.caption_max_tokens,
-        )
         self.settings = settings
-        self.loader = Loader(settings, manifest, encoder)
+        self.loader = Loader(settings, manifest)
         if not self.loader.streams:
             raise UserError(
                 f"{manifest.folder} has no training samples in the streams of the mix",
@@ -74,7 +63,7 @@ class Trainer:
         self._held_out = [
             row
             for stream in self.loader.streams
-            for row in held_out_rows(manifest, encoder, stream, settings.evaluate_rows)
+            for row in held_out_rows(settings, manifest, stream, settings.evaluate_rows)
         ]
 
     @property
@@ -87,7 +76,9 @@ class Trainer:
         started = time.monotonic()
         batch = self._collate(self.loader.next_rows(self.settings.rows_per_step))
         logits, targets = batch.logits(self._model).flatten(0, 1), batch.targets.flatten()
-        loss, losses = training_loss(logits, targets, z_loss=self.settings.z_loss)
+        loss, losses = training_loss(
+            logits, targets, batch.weights.flatten(), z_loss=self.settings.z_loss
+        )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self.settings.clip_norm)
         self._optimizers.step(learning_rate_scale(self.step, self.settings))

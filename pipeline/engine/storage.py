@@ -124,6 +124,12 @@ def committing_folder(folder: Path, *, last: str | None = None) -> Iterator[Path
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def cache_folder() -> Path:
+    """This machine's folder for what can be fetched or made again."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ANYMIX_CACHE") or Path(home) / "anymix")
+
+
 def local_copy(folder: Path) -> Path:
     """A local folder with the files of one that was committed, for loaders that map files.
 
@@ -138,7 +144,7 @@ def local_copy(folder: Path) -> Path:
         raise FileNotFoundError(f"{folder} holds no files")
     names = {name: name.removeprefix(root).lstrip("/") for name in found}
     listing = {names[name]: _version(info) for name, info in found.items()}
-    copy = _cache() / "copies" / fingerprint(folder=str(folder), listing=listing)
+    copy = cache_folder() / "copies" / fingerprint(folder=str(folder), listing=listing)
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=copy.parent, suffix=TEMPORARY_SUFFIX) as temporary:
@@ -255,11 +261,6 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ANYMIX_CACHE") or Path(home) / "anymix")
 
 
 def _put(file: Path, path: Path) -> None:

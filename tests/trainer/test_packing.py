@@ -1,5 +1,4 @@
-from collections import Counter
-
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -7,32 +6,30 @@ from hypothesis import strategies as st
 
 from trainer.masks import document_mask
 from trainer.model.decoder import Decoder
-from trainer.packing import NO_TARGET, Packer, build_row, pack, unpack
+from trainer.packing import NO_TARGET, build_row, pack, spread, unpack
 from trainer.settings import ModelSettings
 
-documents = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=16), max_size=40)
+lengths = st.lists(st.integers(1, 16), max_size=60)
 
 
-@given(documents, st.integers(1, 5))
-def test_every_document_is_packed_once_and_whole(documents: list[list[int]], num_open: int) -> None:
-    rows = list(pack(documents, seq_len=16, num_open=num_open, pad=0))
-    packed = Counter(tuple(document) for row in rows for document in unpack(row))
-    assert packed == Counter(map(tuple, documents))
-    assert all(len(row.tokens) == 16 for row in rows)
+@given(lengths)
+def test_every_document_is_packed_once_and_into_few_rows(lengths: list[int]) -> None:
+    rows = pack(np.array(lengths, np.int64), seq_len=16)
+    packed = sorted(document for row in rows for document in row.tolist())
+    assert packed == list(range(len(lengths)))
+    filled = [sum(lengths[document] for document in row) for row in rows]
+    assert all(0 < length <= 16 for length in filled)
+    assert sum(length * 2 <= 16 for length in filled) <= 1  # two of them would be one row
 
 
-@given(documents, st.integers(1, 5))
-def test_a_packer_that_is_saved_and_loaded_gives_the_same_rows(
-    documents: list[list[int]], num_open: int
-) -> None:
-    whole = [row.tokens.tolist() for row in pack(documents, seq_len=16, num_open=num_open, pad=0)]
-    half = len(documents) // 2
-    first = Packer(16, num_open, 0)
-    rows = [row for document in documents[:half] for row in first.add(document)]
-    second = Packer(16, num_open, 0, [list(row) for row in first.rows])
-    rows += [row for document in documents[half:] for row in second.add(document)]
-    rows += second.flush()
-    assert [row.tokens.tolist() for row in rows] == whole
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=300))
+def test_rows_of_a_kind_are_spread_over_all_of_them(kinds: list[int]) -> None:
+    order = spread([np.array(kinds)])
+    assert sorted(order.tolist()) == list(range(len(kinds)))
+    visited = np.array(kinds)[order]
+    for kind in set(kinds):
+        expected = (np.arange(len(kinds)) + 1) * kinds.count(kind) / len(kinds)
+        assert np.abs(np.cumsum(visited == kind) - expected).max() < 6
 
 
 def test_targets_and_positions_stay_inside_each_document() -> None:
@@ -41,11 +38,8 @@ def test_targets_and_positions_stay_inside_each_document() -> None:
     assert row.targets.tolist() == [6, 7, NO_TARGET, 9, NO_TARGET, NO_TARGET, NO_TARGET]
     assert row.documents.tolist() == [1, 1, 1, 2, 2, 0, 0]
     assert row.positions.tolist() == [0, 1, 2, 0, 1, 0, 0]
-
-
-def test_a_document_longer_than_a_row_is_refused() -> None:
-    with pytest.raises(ValueError, match="17 tokens is longer than 16"):
-        list(Packer(16, 1, 0).add([1] * 17))
+    assert row.weights.tolist() == [1, 1, 0, 1, 0, 0, 0]
+    assert unpack(row) == [[5, 6, 7], [8, 9]]
 
 
 def test_a_document_in_a_row_changes_no_logits_of_the_others(random_model: Decoder) -> None:

@@ -51,7 +51,7 @@ def test_a_training_that_went_on_from_a_checkpoint_is_bit_for_bit_an_undisturbed
 ) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     start(squares, whole)
-    trainer = Trainer(SETTINGS, squares.manifest, squares.models)
+    trainer = Trainer(SETTINGS, squares.manifest)
     before = [dict(trainer.advance().losses) for _ in range(num_steps)]
     name = training_fingerprint(SETTINGS, squares.manifest)
     save_checkpoint(resumed, trainer.checkpoint(name))
@@ -78,7 +78,7 @@ def test_a_signal_stops_after_the_step_in_hand_and_leaves_a_checkpoint(
 def test_lines_of_steps_that_a_crash_took_back_are_dropped(
     squares: Squares, tmp_path: Path
 ) -> None:
-    trainer = Trainer(SETTINGS, squares.manifest, squares.models)
+    trainer = Trainer(SETTINGS, squares.manifest)
     trainer.advance()
     name = training_fingerprint(SETTINGS, squares.manifest)
     save_checkpoint(tmp_path, trainer.checkpoint(name))

@@ -27,7 +27,9 @@ class Training:
         tokens_per_s: median speed.
         held_out_loss: nats per token over all held-out streams, after the last step; or None.
         charts: modality, and the curve of its loss.
-        mix: for each stream the share of tokens that was asked for and the one that was read.
+        mix_unit: what the asked shares count, `tokens` or `samples`.
+        mix: for each stream the share that was asked for, and those of tokens and of samples that
+            were read.
         evaluation: what `evaluation.json` holds, or None.
     """
 
@@ -37,7 +39,8 @@ class Training:
     tokens_per_s: float
     held_out_loss: float | None
     charts: Sequence[tuple[str, str]]
-    mix: Sequence[tuple[str, float | None, float]]
+    mix_unit: str
+    mix: Sequence[tuple[str, float | None, float, float]]
     evaluation: Mapping[str, Any] | None
 
 
@@ -60,6 +63,7 @@ def describe(run: Path) -> Training | None:
             for name in ("image", "text")
             if any(name in step["train"] for step in steps)
         ],
+        mix_unit=_wanted_mix(run).get("unit", "tokens"),
         mix=_mix(run, looks[-1]["shares"]) if looks else [],
         evaluation=evaluation,
     )
@@ -89,12 +93,19 @@ def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(run[-1][0], sum(y for _, y in run) / len(run)) for run in runs]
 
 
-def _mix(run: Path, achieved: Mapping[str, float]) -> list[tuple[str, float | None, float]]:
-    path = run / "recipe.yaml"
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
-    wanted: dict[str, float] = recipe["train"]["mix"] if recipe else {}
+def _mix(
+    run: Path, achieved: Mapping[str, Mapping[str, float]]
+) -> list[tuple[str, float | None, float, float]]:
+    wanted = {name: share for name, share in _wanted_mix(run).items() if name != "unit"}
     total = sum(wanted.values()) or 1
     return [
-        (stream, wanted[stream] / total if stream in wanted else None, share)
-        for stream, share in achieved.items()
+        (stream, wanted[stream] / total if wanted else None, share, achieved["samples"][stream])
+        for stream, share in achieved["tokens"].items()
     ]
+
+
+def _wanted_mix(run: Path) -> dict[str, Any]:
+    """The mix of the run's recipe; empty where it has none."""
+    path = run / "recipe.yaml"
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    return dict(recipe["train"]["mix"]) if recipe else {}

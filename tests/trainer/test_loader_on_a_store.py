@@ -1,0 +1,70 @@
+"""The loader on a store, which here is fsspec's in the memory of this process."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.engine.storage import to_path
+from pipeline.errors import UserError
+from tests.trainer.conftest import Squares
+from tokenizer_cache.manifest import Manifest
+from tokenizer_cache.shard_files import ShardFiles
+from trainer.loader import Loader
+from trainer.settings import LoaderSettings, TrainSettings
+
+SETTINGS = TrainSettings(seq_len=96, caption_max_tokens=16)
+
+
+@pytest.fixture
+def stored(squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manifest]:
+    """The squares on a store, beside an empty cache."""
+    monkeypatch.setenv("ANYMIX_CACHE", str(tmp_path / "cache"))
+    folder = to_path(f"memory://{tmp_path.name}")
+    folder.mkdir()
+    for path in squares.shards.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    yield replace(squares.manifest, folder=folder)
+    folder.rmdir(recursive=True)
+
+
+def cached(tmp_path: Path) -> int:
+    return sum(path.stat().st_size for path in (tmp_path / "cache/shards").iterdir())
+
+
+def rows(settings: TrainSettings, manifest: Manifest) -> list[list[int]]:
+    return [row.tokens.tolist() for row in Loader(settings, manifest).next_rows(300)]
+
+
+def test_shards_on_a_store_give_the_rows_of_local_ones(squares: Squares, stored: Manifest) -> None:
+    assert rows(SETTINGS, stored) == rows(SETTINGS, squares.manifest)
+
+
+def test_the_cache_keeps_below_its_size_and_what_is_gone_is_fetched_again(
+    stored: Manifest, tmp_path: Path
+) -> None:
+    sizes = [shard.size_bytes for shard in stored.shards]
+    files = ShardFiles(stored, cache_bytes=max(sizes) * 2)
+    for _ in range(2):
+        for number in range(len(sizes)):
+            files.fetch(number)
+            assert cached(tmp_path) <= max(sizes) * 2
+            assert files.index(number).key(0)
+
+
+def test_what_does_not_fit_the_cache_is_refused_before_the_training(
+    squares: Squares, stored: Manifest
+) -> None:
+    small = LoaderSettings(cache_gb=0.0002)
+    with pytest.raises(UserError, match=r"train\.loader\.cache_gb is 0.0002"):
+        Loader(SETTINGS.model_copy(update={"loader": small}), stored)
+    fits = SETTINGS.model_copy(update={"loader": LoaderSettings(cache_gb=0.0004, shuffle_shards=1)})
+    local = SETTINGS.model_copy(update={"loader": LoaderSettings(shuffle_shards=1)})
+    assert rows(fits, stored) == rows(local, squares.manifest)
+
+
+def test_a_shard_that_comes_damaged_from_a_store_is_named(stored: Manifest) -> None:
+    (stored.folder / "image-000001.tar").write_bytes(b"cut short")
+    with pytest.raises(UserError, match=r"image-000001\.tar: its SHA-256 is not the manifest's"):
+        rows(SETTINGS, stored)
