@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filters.perceptual import perceptual_hash, pixel_hash
 from filters.picture import picture_scores
 from filters.settings import MeasureSettings
 from pipeline import images
-from pipeline.engine.fingerprint import hash_bytes
 from pipeline.engine.schemas import PICTURES
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.references import image_bytes
@@ -70,5 +70,8 @@ class MeasureWorker:
 
 def _measure(image: Image.Image) -> Row:
     """The columns that an RGB image decides by itself."""
-    pixel_hash = hash_bytes(repr(image.size).encode() + image.tobytes())
-    return {**picture_scores(image)._asdict(), "pixel_hash": pixel_hash}
+    return {
+        **picture_scores(image)._asdict(),
+        "pixel_hash": pixel_hash(image),
+        "perceptual_hash": perceptual_hash(image.convert("L")),
+    }

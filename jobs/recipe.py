@@ -57,6 +57,17 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     run: RunSettings = Field(default=RunSettings(), exclude=True)
 
+    @field_validator("duplicates")
+    @classmethod
+    def _features_are_of_one_model(cls, duplicates: DuplicateSettings) -> DuplicateSettings:
+        if duplicates.semantic is not None:
+            message = (
+                "semantic compares CLIP's features, and those of a CLIP that is trained on the "
+                "corpus are of another model in each fold: take perceptual"
+            )
+            raise ValueError(message)
+        return duplicates
+
     @field_validator("sources")
     @classmethod
     def _names_differ(cls, sources: list[SourceSettings]) -> list[SourceSettings]:

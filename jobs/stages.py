@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from filters.duplicates.settings import EvaluationSettings
 from filters.settings import MeasureSettings
 from jobs.recipe import Recipe
 from pipeline.engine import schemas
@@ -102,7 +103,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="measure",
-            version=1,
+            version=2,
             reads=("records",),
             writes="pictures",
             schema=schemas.PICTURES,
@@ -130,13 +131,16 @@ def steps(recipe: Recipe) -> list[Step]:
             models=("vq",),
             worker="tokenizer_cache.encode:EncodeWorker",
         ),
+        *([_evaluation(recipe)] if recipe.duplicates.against else []),
         CorpusStepSpec(
             name="deduplicate",
-            version=2,
-            reads=("records",),
+            version=3,
+            reads=("records", "pictures", "scores"),
             writes="duplicates",
             settings=recipe.duplicates,
+            models=("evaluation",) if recipe.duplicates.against else (),
             function="filters.duplicates.step:find_duplicates",
+            resources=FIT,
         ),
         FitSpec(
             name="cuts",
@@ -147,7 +151,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="select",
-            version=4,
+            version=5,
             reads=("records", "variants", "scores", "pictures", "duplicates"),
             writes="selection",
             schema=schemas.SELECTION,
@@ -205,6 +209,21 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
         case "shards":
             return _shard_extras(recipe, corpus)
     return {}
+
+
+def _evaluation(recipe: Recipe) -> FitSpec:
+    """The evaluation sets that the corpus must not hold, read once."""
+    is_semantic = recipe.duplicates.semantic is not None
+    return FitSpec(
+        name="evaluation",
+        version=1,
+        reads=(),
+        models=("clip",) if is_semantic else (),
+        settings=EvaluationSettings(
+            against=recipe.duplicates.against, clip=recipe.score.clip if is_semantic else None
+        ),
+        fit="filters.duplicates.evaluation:fit",
+    )
 
 
 def _dataflow(recipe: Recipe) -> str | None:

@@ -181,8 +181,8 @@ PICTURES = pa.schema(
         _column("pixel_hash", pa.string(), "SHA-256 of the image's size and RGB pixels"),
         _column(
             "perceptual_hash",
-            pa.uint64(),
-            "Hash that images that look alike share, up to a few bits",
+            pa.binary(),
+            "Lowest frequencies of the grey image, 64 int8; null for a blank one",
             nullable=True,
         ),
         _column("aesthetic", pa.float32(), "Aesthetic head on the image feature", nullable=True),
@@ -248,7 +248,24 @@ SCORES = pa.schema(
 DUPLICATES = pa.schema(
     [
         _RECORD_ID,
-        _column("duplicate_of", pa.string(), "The record that stays"),
+        _column(
+            "duplicate_of",
+            pa.string(),
+            "The record that stays; with `evaluation`, the set and its item",
+        ),
+        _column(
+            "method",
+            pa.string(),
+            "What is alike: `bytes`, `pixels`, `text`, `perceptual`, `semantic`; `evaluation`: a "
+            "picture of an evaluation set",
+        ),
+        _column("distance", pa.float32(), "How far the two are apart; 0 is equal"),
+        _column("threshold", pa.float32(), "The largest distance of a copy"),
+        _column(
+            "rule",
+            pa.string(),
+            "Why the other stays: `licence`, `resolution`, `clip-score`, `record-id`; `evaluation`",
+        ),
     ]
 )
 

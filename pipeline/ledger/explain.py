@@ -20,6 +20,8 @@ _NUM_NAMED = 10
 
 Row = dict[str, Any]
 
+_SHOWN_OF_PICTURES = "* EXCLUDE (perceptual_hash, image_feature)"
+
 
 def explain(corpus: Corpus, name: str) -> Row:
     """The story of one record as JSON.
@@ -56,7 +58,7 @@ def explain(corpus: Corpus, name: str) -> Row:
             for table in ("variants", "selection")
         },
         "pictures": _rows(
-            own, corpus, "pictures", f"SELECT * EXCLUDE (image_feature) FROM pictures WHERE {mine}"
+            own, corpus, "pictures", f"SELECT {_SHOWN_OF_PICTURES} FROM pictures WHERE {mine}"
         ),
         "scores": _rows(
             own, corpus, "scores", f"SELECT * EXCLUDE (text_feature) FROM scores WHERE {mine}"

@@ -53,9 +53,15 @@ def refusal_sql(settings: SelectSettings) -> str:
     """What is wrong with a text's record as a whole; NULL where nothing is."""
     if not settings.drop_duplicates:
         return "NULL"
-    reason = "CASE WHEN has_image THEN 'duplicate-image' ELSE 'duplicate-text' END"
-    detail = "'the same content as record ' || duplicate_of || ', which stays'"
-    return f"CASE WHEN duplicate_of IS NOT NULL THEN {fault(reason, detail)} END"
+    reason = "'duplicate-' || CASE method WHEN 'bytes' THEN 'image' ELSE method END"
+    exact = "'the same content as record ' || duplicate_of || ', which stays'"
+    detail = f"""CASE
+        WHEN method = 'evaluation' THEN 'a copy of ' || duplicate_of || ', which is for evaluation'
+        WHEN threshold > 0 THEN 'a near copy of record ' || duplicate_of || ', which stays'
+        ELSE {exact} END"""
+    near = "CASE WHEN threshold > 0 THEN {} END"
+    found = fault(reason, detail, near.format("distance"), near.format("threshold"))
+    return f"CASE WHEN duplicate_of IS NOT NULL THEN {found} END"
 
 
 def fault_sql(settings: SelectSettings, cuts: Cuts) -> str:

@@ -28,9 +28,16 @@ _FROM = {
     "style": "variants.style",
     "next_id": "variants.next_id",
     "caption_fault": "scores.caption_fault",
-    "duplicate_of": "duplicates.duplicate_of",
 }
 """Where the columns lie that are no scores."""
+
+_OF_DUPLICATES = {
+    "duplicate_of": "duplicates.duplicate_of",
+    "method": "duplicates.method",
+    "distance": "duplicates.distance",
+    "threshold": "duplicates.threshold",
+}
+"""The same of those that a selection needs which drops duplicates."""
 
 _JOINS = {
     "records": "JOIN records USING (part, record_id)",
@@ -45,9 +52,8 @@ _OF_CAPTIONS = "clip_"
 
 def columns_of(settings: SelectSettings) -> list[str]:
     """The columns of `texts` that a selection needs."""
-    duplicates = ["duplicate_of"] if settings.drop_duplicates else []
-    described = [name for name in _FROM if name != "duplicate_of"]
-    return [*described, *duplicates, *sorted(settings.scores())]
+    duplicates = _OF_DUPLICATES if settings.drop_duplicates else ()
+    return [*_FROM, *duplicates, *sorted(settings.scores())]
 
 
 def texts_sql(columns: Iterable[str]) -> str:
@@ -82,4 +88,4 @@ def _column(name: str) -> str:
         )
         is_partial = name.startswith(_OF_CAPTIONS)
         return f"CASE WHEN scores.kind IN {CAPTION_KINDS} THEN {value} END" if is_partial else value
-    return _FROM[name]
+    return {**_FROM, **_OF_DUPLICATES}[name]

@@ -25,7 +25,9 @@ class SelectWorker:
     Writes: `selection`, one row a text that stays.
     Rejects: `SCORE-below-threshold`, `SCORE-above-threshold`, `SCORE-below-top` (with `-` for `_`)
         and `no-alternative-met` for a text, or for the whole record (variant_id null) when its own
-        caption failed and no other is left; `duplicate-image`, `duplicate-text` for a record;
+        caption failed and no other is left; `duplicate-image`, `duplicate-text`,
+        `duplicate-pixels`, `duplicate-perceptual`, `duplicate-semantic` and
+        `duplicate-evaluation` for a record;
         `bridge-without-end` for a text that leads to a record that is left out, or is in another
         split.
     Source: thresholds on stored scores as in DataComp, arXiv 2304.14108, section 3.4.
@@ -60,7 +62,7 @@ def _columns(settings: SelectSettings) -> dict[str, list[str]]:
         "variants": ["record_id", "variant_id", "style", "next_id"],
         "scores": ["record_id", "variant_id", "kind", "caption_fault"],
         "pictures": ["record_id"],
-        "duplicates": ["record_id", "duplicate_of"],
+        "duplicates": ["record_id", "duplicate_of", "method", "distance", "threshold"],
     }
     for name in scored:
         tables[TABLE_OF[name]].append(name)

@@ -20,6 +20,9 @@ class BadSettings(Settings):
     seconds: float = 0
 
 
+_EQUAL = {"method": "bytes", "distance": 0.0, "threshold": 0.0, "rule": "record-id"}
+
+
 class _Worker:
     """Copies the ids of `selection`; `_happen` is what the bad record does."""
 
@@ -32,7 +35,7 @@ class _Worker:
             time.sleep(self.settings.seconds)
             if record["record_id"] == self.settings.bad:
                 self._happen(record["record_id"])
-            rows.append({"record_id": record["record_id"], "duplicate_of": work.part})
+            rows.append({"record_id": record["record_id"], "duplicate_of": work.part, **_EQUAL})
         return Output(rows=rows)
 
     def _happen(self, _record: str) -> None:

@@ -12,6 +12,7 @@ from filters.clip import ClipScorer, create_model, fold_of, tokenize, weights_na
 from filters.clip_bootstrap import fit
 from filters.clip_critic import ClipCritic
 from filters.measure import MeasureWorker
+from filters.perceptual import perceptual_hash, pixel_hash
 from filters.score import ScoreWorker
 from filters.settings import ClipSettings, MeasureSettings, ScoreSettings
 from pipeline import images
@@ -114,10 +115,11 @@ def test_every_picture_has_a_row_and_a_unit_vector(pictures):
     assert {(row["short_side"], row["aspect_ratio"]) for row in pictures} == {(32, 1)}
 
 
-def test_equal_pixels_have_an_equal_hash_whatever_the_file(pictures):
+def test_a_picture_has_the_hashes_of_its_pixels_whatever_the_file(pictures):
     for row in pictures:
         image, _ = draw(int(row["record_id"][1:]), size=32, seed=0)
-        assert row["pixel_hash"] == hash_bytes(b"(32, 32)" + image.tobytes())
+        assert row["pixel_hash"] == pixel_hash(image)
+        assert row["perceptual_hash"] == perceptual_hash(image.convert("L"))
 
 
 def test_a_record_whose_picture_could_not_be_measured_has_no_scores(corpus, pictures, tmp_path):

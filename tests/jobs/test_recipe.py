@@ -35,6 +35,8 @@ def test_every_recipe_that_ships_is_valid(path, tmp_path):
         ("name: a\nsources:\n  - kind: folder\n    path: /not/here\n",
          [":4: sources.0.path", "there is no folder /not/here"]),
         (MINIMAL + "train:\n  model: {heads: 3, width: 64}\n", [":5: train.model", "heads"]),
+        (MINIMAL + "duplicates: {semantic: 0.05}\n", [":4: duplicates", "another model in each"]),
+        (MINIMAL + "duplicates: {perceptual: 6}\n", [":4: duplicates.perceptual", "less than 0.5"]),
         (MINIMAL + "select:\n  rules:\n    clip: {min: 1}\n",
          [":6: select.rules.clip", "clip_score"]),
         (MINIMAL + "unknown: 1\n", [":4: unknown", "Allowed here: name, description, sources"]),

@@ -33,7 +33,8 @@ def test_a_fault_of_the_program_stays_one():
 @pytest.mark.parametrize("damage", [cut, empty, flip])
 def test_a_damaged_table_is_named_with_its_remedy(tmp_path, damage):
     path = tmp_path / "part.parquet"
-    write_table(path, [{"record_id": "a" * 50, "duplicate_of": "b"}], DUPLICATES)
+    row = dict.fromkeys(DUPLICATES.names, "b") | {"distance": 0, "threshold": 0}
+    write_table(path, [row | {"record_id": "a" * 50}], DUPLICATES)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DamagedFile, match=r"part\.parquet is damaged") as raised:
         read_table(path)

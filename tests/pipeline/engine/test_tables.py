@@ -5,7 +5,8 @@ from s3fs import S3FileSystem
 from pipeline.engine.schemas import DUPLICATES, TABLES
 from pipeline.engine.tables import connect, part_path, read_table, write_table
 
-ROWS = [{"record_id": "a", "duplicate_of": "b"}, {"record_id": "c", "duplicate_of": "b"}]
+EQUAL = {"duplicate_of": "b", "method": "bytes", "distance": 0.0, "threshold": 0.0, "rule": "-"}
+ROWS = [{"record_id": "a", **EQUAL}, {"record_id": "c", **EQUAL}]
 
 
 def test_a_part_reads_back_as_it_was_written(tmp_path):
@@ -24,7 +25,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path):
 
 def test_a_row_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises((pa.ArrowInvalid, ValueError)):
-        write_table(tmp_path / "a", [{"record_id": None, "duplicate_of": "b"}], DUPLICATES)
+        write_table(tmp_path / "a", [{"record_id": None, **EQUAL}], DUPLICATES)
     assert not list(tmp_path.iterdir())
 
 

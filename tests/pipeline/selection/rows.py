@@ -17,6 +17,9 @@ TABLES = {
     "pictures": PICTURES,
     "duplicates": DUPLICATES,
 }
+EQUAL = {"method": "bytes", "distance": 0.0, "threshold": 0.0, "rule": "record-id"}
+"""How a row of `duplicates` was found, where a test does not say."""
+
 _BLANK_VARIANT = dict.fromkeys(VARIANTS.names, "x") | {
     name: 1 for name in VARIANTS.names if not pa.types.is_string(VARIANTS.field(name).type)
 }
@@ -66,7 +69,7 @@ def write_part(
         "variants": variants(scores, nexts=nexts or {}, styles=styles or {}),
         "scores": scores,
         "pictures": list(pictures),
-        "duplicates": list(duplicates),
+        "duplicates": [EQUAL | row for row in duplicates],
     }
     files = {table: folder / table / f"{part}.parquet" for table in TABLES}
     for table, path in files.items():
