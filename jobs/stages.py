@@ -148,6 +148,7 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records", "variants", "scores", "pictures", "duplicates"),
             settings=cuts_settings(recipe.select),
             fit="pipeline.selection.fit:fit_cuts",
+            is_light=True,
         ),
         StageSpec(
             name="select",
@@ -158,6 +159,7 @@ def steps(recipe: Recipe) -> list[Step]:
             settings=recipe.select,
             models=("cuts",),
             worker="pipeline.selection.worker:SelectWorker",
+            is_light=True,
         ),
         FitSpec(
             name="text",

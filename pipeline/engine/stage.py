@@ -120,6 +120,7 @@ class StageSpec:
         worker: `module:Class`, imported only where the stage runs.
         dataflow: `module:Class` of type `Dataflow`, which does the parts that need it; through Ray.
         resources: what one worker needs, or all of the dataflow.
+        is_light: it takes less time than Ray's start, unless there are very many records.
     """
 
     name: str
@@ -132,6 +133,7 @@ class StageSpec:
     worker: str
     dataflow: str | None = None
     resources: Resources = Resources()
+    is_light: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +169,7 @@ class FitSpec:
         settings: its section of the recipe; part of the fingerprint.
         fit: `module:function` of type `Fit`, imported only where it runs.
         resources: what the fit needs.
+        is_light: it takes less time than Ray's start, unless there are very many records.
     """
 
     name: str
@@ -176,6 +179,7 @@ class FitSpec:
     settings: Settings
     fit: str
     resources: Resources = Resources()
+    is_light: bool = False
 
 
 CorpusFunction = Callable[[Any, FitInputs], "DuckDBPyRelation"]

@@ -71,6 +71,18 @@ def test_shards_that_a_killed_run_overwrote_are_written_again(corpus, load):
     assert not faults(corpus)
 
 
+def test_another_threshold_starts_no_ray_and_loads_no_model(corpus, tiny_recipe):
+    changes = ["run.num_workers=2", "select.rules.clip_score.quantile=0.4"]
+    command = ["run", str(tiny_recipe), "--corpus", str(corpus), "--until", "select"]
+    command += [word for change in changes for word in ("--set", change)]
+    code = (
+        f"import sys\nfrom jobs.cli import call\nassert call({command!r}) == 0\n"
+        "sys.exit(bool({'torch', 'ray', 'open_clip', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_nothing_to_do_loads_neither_torch_nor_ray(corpus, tiny_recipe):
     code = (
         "import sys\nfrom jobs.cli import call\n"
