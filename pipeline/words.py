@@ -66,7 +66,7 @@ REASONS = {code: f"the text {what}" for code, what in critics.REASONS.items()} |
     "caption-quality-below-threshold": "the text fails a plain check, such as a word over and over",
     "clip-score-below-threshold": "picture and text do not fit each other well enough",
 }
-"""What each reason means; a reason that is not here is shown without an explanation."""
+"""What each reason means; `meaning` makes up those of limits that are not here."""
 
 SCORES = {
     "clip_score": "CLIP score (cosine of picture and text)",
@@ -86,27 +86,41 @@ KINDS = {
 }
 """The kinds of text."""
 
-_SIDES = {
-    "-below-threshold": "below",
-    "-above-threshold": "above",
-    "-below-top": "below",
+_ENDS = {
+    "-below-threshold": ("below", "is below the least that the recipe keeps"),
+    "-above-threshold": ("above", "is above the most that the recipe keeps"),
+    "-below-top": ("below", "is not among the best that the recipe keeps"),
 }
-"""How a score missed its limit, by the end of the reject's code."""
+"""How a score missed its limit, by the end of the reject's code: with the limit, and without."""
+
+
+def meaning(reason: str) -> str:
+    """What a reject's code says, in words; empty for one that nobody has explained."""
+    if reason in REASONS:
+        return REASONS[reason]
+    for end, (_, words) in _ENDS.items():
+        if reason.endswith(end):
+            return f"its {_score_of(reason, end)} {words}"
+    return ""
 
 
 def why(reject: Mapping[str, Any]) -> str:
     """The reason of a reject: its code, then what that means, with score and threshold."""
     reason, detail = str(reject["reason"]), reject["detail"]
     score, threshold = reject["score"], reject["threshold"]
-    for end, side in _SIDES.items():
+    for end, (side, _) in _ENDS.items():
         if reason.endswith(end) and score is not None and threshold is not None:
-            name = reason.removesuffix(end).replace("-", "_")
-            words = f"its {name} {score:.4g} is {side} {threshold:.4g}"
+            words = f"its {_score_of(reason, end)} {score:.4g} is {side} {threshold:.4g}"
             return f"{reason}: {words}" + (f", {detail}" if detail else "")
-    words = reason + (f": {REASONS[reason]}" if reason in REASONS else "")
+    words = f"{reason}: {meaning(reason)}" if meaning(reason) else reason
     words += f" ({detail})" if detail else ""
     if score is not None:
         words += f", its score is {score:.4g}"
     if threshold is not None:
         words += f", the threshold {threshold:.4g}"
     return words
+
+
+def _score_of(reason: str, end: str) -> str:
+    """The score that a reject's code names."""
+    return reason.removesuffix(end).replace("-", "_")

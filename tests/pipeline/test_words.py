@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.engine.schemas import reject
-from pipeline.words import why
+from pipeline.words import meaning, why
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,19 @@ from pipeline.words import why
 def test_a_reject_is_told_by_its_code_and_then_in_words(columns, words):
     said = why(reject(record_id="r", stage="s", **columns))
     assert said.startswith(f"{columns['reason']}: {words}")
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("entropy-below-threshold", "the image is blank, or nearly so"),
+        ("aesthetic-below-threshold", "its aesthetic is below the least that the recipe keeps"),
+        ("clip-score-below-top", "its clip_score is not among the best that the recipe keeps"),
+        ("not-known", ""),
+    ],
+)
+def test_every_limit_has_a_meaning(reason, words):
+    assert meaning(reason) == words
 
 
 def test_a_code_that_nobody_has_explained_is_told_as_it_is():
