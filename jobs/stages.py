@@ -14,7 +14,7 @@ from typing import Any
 from filters.duplicates.settings import EvaluationSettings
 from filters.settings import MeasureSettings
 from jobs.recipe import Recipe
-from pipeline.engine import schemas
+from pipeline.engine import schemas, synthesis_schemas
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.forgotten import FORGOTTEN_FILE
@@ -76,7 +76,7 @@ def steps(recipe: Recipe) -> list[Step]:
             version=3,
             reads=("records",),
             writes="answers",
-            schema=schemas.ANSWERS,
+            schema=synthesis_schemas.ANSWERS,
             settings=recipe.synthesis,
             models=("synthesis", "clip") if asks_clip else ("synthesis",),
             worker="pipeline.synthesis.engine:SilentWorker",
@@ -88,7 +88,7 @@ def steps(recipe: Recipe) -> list[Step]:
             version=4,
             reads=("records", "answers"),
             writes="variants",
-            schema=schemas.VARIANTS,
+            schema=synthesis_schemas.VARIANTS,
             settings=recipe.synthesis,
             worker="pipeline.synthesis.judge:JudgeWorker",
         ),

@@ -11,26 +11,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.engine.columns import RECORD_ID as _RECORD_ID
+from pipeline.engine.columns import VARIANT_ID as _VARIANT_ID
+from pipeline.engine.columns import column as _column
+from pipeline.engine.synthesis_schemas import ANSWERS, VARIANTS
+
 ORIGINAL = "original"
 """The `variant_id` of the caption as the source gave it."""
 
 CAPTION_KINDS = ("original", "caption")
 """Kinds of variant that describe the picture as it is; only these may become its positive pairs."""
 
-
-def _column(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable, metadata={"description": description})
-
-
-_RECORD_ID = _column(
-    "record_id", pa.string(), "Stable hash of the source's name and the record's key"
-)
-_VARIANT_ID = _column(
-    "variant_id",
-    pa.string(),
-    f"Stable hash of a text of the record; `{ORIGINAL}` is the source's own, "
-    f"`{ORIGINAL}-NAME` a further one",
-)
 
 RECORDS = pa.schema(
     [
@@ -86,77 +77,6 @@ RECORDS = pa.schema(
             "split", pa.string(), "`train` or `validation`, by the hash of the image or the text"
         ),
         _column("origin", pa.string(), "Where the record comes from: a URL or a path"),
-    ]
-)
-
-_FORM = _column(
-    "form",
-    pa.string(),
-    "The form of that kind: `tags`, `sentence`, `dense`; `style`; `absent`, `contrast`; "
-    "`question`, `description`, `dialogue`; `bridge`",
-)
-_NEXT_ID = _column(
-    "next_id",
-    pa.string(),
-    "For `interleave`: the record that the text leads to; null for other kinds",
-    nullable=True,
-)
-
-_SAMPLING = (
-    _column("model", pa.string(), "Name and fingerprint of the LLM"),
-    _column("prompt", pa.string(), "Fingerprint of the prompt's template"),
-    _column("temperature", pa.float32(), "Sampling temperature; 0 is greedy"),
-    _column("top_p", pa.float32(), "Nucleus of the sampling"),
-    _column("max_tokens", pa.int32(), "Tokens that the answer could have at most"),
-    _column("seed", pa.int64(), "Sampling seed, drawn from record id, kind and attempt"),
-)
-
-VARIANTS = pa.schema(
-    [
-        _RECORD_ID,
-        _VARIANT_ID,
-        _column("kind", pa.string(), "`caption`, `style`, `negative`, `text` or `interleave`"),
-        _FORM,
-        _column("text", pa.string(), "What the LLM wrote"),
-        _column(
-            "style",
-            pa.string(),
-            "The visual style that was asked for; null for other kinds",
-            nullable=True,
-        ),
-        _NEXT_ID,
-        _column("attempt", pa.int32(), "Which try gave this text, from 1"),
-        *_SAMPLING,
-        _column("num_prompt_tokens", pa.int32(), "Tokens of the prompt that the text came from"),
-        _column("num_output_tokens", pa.int32(), "Tokens of the answer that the text came from"),
-    ]
-)
-
-ANSWERS = pa.schema(
-    [
-        _RECORD_ID,
-        _column("kind", pa.string(), "The kind of text that was asked for"),
-        _column(
-            "role",
-            pa.string(),
-            "`write`, or what judges the texts of that attempt: `clip`, or `judge` for the LLM",
-        ),
-        _column("attempt", pa.int32(), "Which try this was, or is judged, from 1"),
-        _column("forms", pa.list_(pa.string()), "The forms of it that were asked for, or judged"),
-        _column("style", pa.string(), "The visual style that the record has drawn"),
-        _NEXT_ID,
-        _column("text", pa.string(), "The answer as it came; null without one", nullable=True),
-        _column("error", pa.string(), "Why there is no answer; null with one", nullable=True),
-        _column(
-            "finish_reason",
-            pa.string(),
-            "`stop`, or `length` when the answer had used up its tokens; null where nobody said",
-            nullable=True,
-        ),
-        _column("request", pa.string(), "Hash of the messages and of the sampling parameters"),
-        *_SAMPLING,
-        _column("num_prompt_tokens", pa.int32(), "Tokens of the prompt", nullable=True),
-        _column("num_output_tokens", pa.int32(), "Tokens of the answer", nullable=True),
     ]
 )
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from pipeline.engine.corpus import Task
 from pipeline.engine.fingerprint import fingerprint
-from pipeline.engine.schemas import ANSWERS, REJECTS
+from pipeline.engine.schemas import REJECTS
 from pipeline.engine.storage import commit_json, names_in, read_json, remove
+from pipeline.engine.synthesis_schemas import ANSWERS
 from pipeline.engine.tables import read_table, write_table
 from pipeline.synthesis.allocation import Chances, Counts, chances
 from pipeline.synthesis.budget import Key, key_of
