@@ -87,15 +87,28 @@ PICTURES = pa.schema(
         _column("short_side", pa.float32(), "Shorter side of the image in pixels"),
         _column("aspect_ratio", pa.float32(), "Longer side over shorter side"),
         _column("entropy", pa.float32(), "Shannon entropy of the grey levels in bits"),
-        _column("sharpness", pa.float32(), "How sharp the image is", nullable=True),
-        _column("colourfulness", pa.float32(), "How colourful the image is", nullable=True),
         _column(
-            "text_share", pa.float32(), "Share of the image that looks like text", nullable=True
+            "sharpness",
+            pa.float32(),
+            "Variance of the Laplacian of the image at 512 px: the lower, the more blurred",
+            nullable=True,
+        ),
+        _column(
+            "colourfulness",
+            pa.float32(),
+            "Hasler and Süsstrunk's: 0 for grey, about 15 slightly, 45 averagely, 109 extremely so",
+            nullable=True,
+        ),
+        _column(
+            "text_share",
+            pa.float32(),
+            "Share of the image that looks like printed text",
+            nullable=True,
         ),
         _column(
             "border",
             pa.float32(),
-            "Share of the image that looks like a border or a watermark",
+            "Share of the image in plain bands along its edges",
             nullable=True,
         ),
         _column("pixel_hash", pa.string(), "SHA-256 of the image's size and RGB pixels"),
