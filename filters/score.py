@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filters.settings import ScoreSettings
-from filters.text import caption_quality
+from filters.text import text_scores
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.schemas import CAPTION_KINDS, SCORES, original_texts
 from pipeline.engine.stage import Output, Row, Work
@@ -68,17 +68,13 @@ class ScoreWorker:
                     "record_id": record_id,
                     "variant_id": text["variant_id"],
                     "kind": text["kind"],
-                    **self._text_scores(text["text"]),
+                    **text_scores(text["text"], self._settings)._asdict(),
                     **clip.get((record_id, text["variant_id"]), {}),
                 }
                 for record_id, own in texts.items()
                 for text in own
             ]
         )
-
-    def _text_scores(self, text: str) -> Row:
-        quality = caption_quality(text, self._settings)
-        return {"caption_quality": quality.quality, "caption_fault": quality.fault}
 
     def _clip_scores(
         self,

@@ -113,7 +113,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="score",
-            version=3,
+            version=4,
             reads=("records", "variants", "pictures"),
             writes="scores",
             schema=schemas.SCORES,

@@ -136,6 +136,32 @@ SCORES = pa.schema(
         _VARIANT_ID,
         _column("kind", pa.string(), "`original`, or the kind of an LLM's text"),
         _column(
+            "language",
+            pa.string(),
+            "The likeliest language, ISO 639-1; null for a text without letters",
+            nullable=True,
+        ),
+        _column("language_score", pa.float32(), "Its probability", nullable=True),
+        _column(
+            "num_words",
+            pa.int32(),
+            "Words; each character of Chinese and Japanese is one",
+            nullable=True,
+        ),
+        _column(
+            "repetition",
+            pa.float32(),
+            "Largest share of the words that one word, or a phrase that comes again, takes",
+            nullable=True,
+        ),
+        _column("num_urls", pa.int32(), "Addresses of pages in the text", nullable=True),
+        _column(
+            "num_personal",
+            pa.int32(),
+            "E-mail addresses and telephone numbers in the text",
+            nullable=True,
+        ),
+        _column(
             "caption_quality", pa.float32(), "Share of the caption's checks that passed, 0 to 1"
         ),
         _column(

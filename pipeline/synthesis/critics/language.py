@@ -5,15 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from functools import cache
-from typing import TYPE_CHECKING
 
+from pipeline.language import identify
 from pipeline.synthesis.critics.candidate import Candidate, Verdict, failed
 from pipeline.synthesis.critics.settings import CriticSettings
 from pipeline.synthesis.critics.words import MAX_CHARACTERS, script_of, straight
-
-if TYPE_CHECKING:
-    from py3langid.langid import LanguageIdentifier
 
 _MARKUP = re.compile(
     r"</?[a-z!|][^<>]{0,200}>"  # HTML, chat tokens
@@ -71,12 +67,6 @@ def language(candidate: Candidate, settings: CriticSettings) -> Verdict:
     return Verdict(critic="language", score=share)
 
 
-def identify(text: str) -> tuple[str, float]:
-    """The likeliest language of a text, ISO 639-1, and its probability."""
-    name, certainty = _identifier().classify(text)
-    return str(name), min(1.0, max(0.0, float(certainty)))
-
-
 def _fault(score: float, reason: str, detail: str) -> Verdict:
     return failed("language", score, reason=reason, detail=detail)
 
@@ -98,11 +88,3 @@ def _share_in_scripts(text: str, stated: str) -> float:
 def _scripts(text: str) -> Counter[str]:
     names = (script_of(letter) for letter in text)
     return Counter(_SAME_SCRIPT.get(name, name) for name in names if name)
-
-
-@cache
-def _identifier() -> LanguageIdentifier:
-    # Two seconds, and numpy: not for those who only read the settings.
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
