@@ -1,8 +1,12 @@
 """What a recipe may say about the scorers."""
 
+from __future__ import annotations
+
+from typing import Literal
+
 from pydantic import Field
 
-from pipeline.settings import Settings
+from pipeline.settings import RecipePath, Settings
 
 
 class ClipSettings(Settings):
@@ -52,3 +56,21 @@ class ScoreSettings(Settings):
     """A longer caption fails `caption_quality`."""
     max_repeated_share: float = 0.5
     """Largest share of a caption that one repeated word may take (from the fourth word on)."""
+
+
+class RightsSettings(Settings):
+    """What may not be used, whatever its scores; decided anew without scoring anything again."""
+
+    licences: list[str] | None = Field(default=None, min_length=1)
+    """The licences that a record may have, as the sources name them, in upper or lower case; null
+    allows all. A source that names none says `unknown`."""
+    opt_outs: Literal["reject", "keep"] = "keep"
+    """What to do with records that carry a signal against data mining. There are none unless
+    `ingest.opt_outs` is `keep`, too; that one rejects them before they are stored."""
+    blocked_domains: RecipePath | None = Field(default=None, exclude=True)
+    """File of domains, one a line: a record is refused whose origin is a URL of one, or of one
+    below it. The content of the lists, not their path, is part of the fingerprint."""
+    blocked_images: RecipePath | None = Field(default=None, exclude=True)
+    """File of SHA-256 hashes: of an image's bytes (`image_id`) or of its pixels (`pixel_hash`)."""
+    blocked_texts: RecipePath | None = Field(default=None, exclude=True)
+    """File of words and phrases that no text may have, or `/patterns/` (regular expressions)."""

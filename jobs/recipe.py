@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from filters.duplicates.settings import DuplicateSettings
-from filters.settings import ScoreSettings
+from filters.settings import RightsSettings, ScoreSettings
 from pipeline.errors import UserError
 from pipeline.ingest import IngestSettings
 from pipeline.selection.settings import SelectSettings
@@ -47,6 +47,7 @@ class Recipe(Settings):
     ingest: IngestSettings = IngestSettings()
     synthesis: SynthesisSettings = SynthesisSettings(limit=0)
     score: ScoreSettings = ScoreSettings()
+    rights: RightsSettings = RightsSettings()
     duplicates: DuplicateSettings = DuplicateSettings()
     select: SelectSettings = SelectSettings()
     image_tokenizer: VQSettings = VQSettings()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from filters.blocklists import lists_fingerprint
 from filters.duplicates.settings import EvaluationSettings
 from filters.settings import MeasureSettings
 from jobs.recipe import Recipe
@@ -122,6 +123,15 @@ def steps(recipe: Recipe) -> list[Step]:
             worker="filters.score:ScoreWorker",
         ),
         StageSpec(
+            name="refuse",
+            version=1,
+            reads=("records", "variants", "pictures"),
+            writes="refusals",
+            schema=schemas.REFUSALS,
+            settings=recipe.rights,
+            worker="filters.rights:RightsWorker",
+        ),
+        StageSpec(
             name="tokenize",
             version=2,
             reads=("records",),
@@ -208,6 +218,9 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
             critics = recipe.synthesis.critics
             judges = {"critics": critics.model_dump(mode="json") if critics else None}
             return {part.name: judges for part in corpus.parts}
+        case "refuse":
+            lists = {"lists": lists_fingerprint(recipe.rights)}
+            return {part.name: lists for part in corpus.parts}
         case "shards":
             return _shard_extras(recipe, corpus)
     return {}

@@ -228,6 +228,20 @@ DUPLICATES = pa.schema(
     ]
 )
 
+REFUSALS = pa.schema(
+    [
+        _RECORD_ID,
+        _column(
+            "variant_id",
+            pa.string(),
+            "The text that may not be used; null when the whole record may not",
+            nullable=True,
+        ),
+        _column("reason", pa.string(), "Reason code of the reject"),
+        _column("detail", pa.string(), "What was found, and which entry of a list says so"),
+    ]
+)
+
 SELECTION = pa.schema(
     [
         _RECORD_ID,
@@ -310,6 +324,7 @@ TABLES = {
     "pictures": PICTURES,
     "scores": SCORES,
     "duplicates": DUPLICATES,
+    "refusals": REFUSALS,
     "selection": SELECTION,
     "tokens": TOKENS,
     "samples": SAMPLES,
