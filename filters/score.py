@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filters.settings import ScoreSettings
+from filters.shared_captions import SharedCaptions
 from filters.text import text_scores
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.schemas import CAPTION_KINDS, SCORES, original_texts
@@ -39,6 +40,7 @@ class ScoreWorker:
     def __init__(self, settings: ScoreSettings, models: Mapping[str, Path]) -> None:
         self._settings = settings
         self._models = models
+        self._shared = SharedCaptions(models["captions"])
 
     @cached_property
     def _scorers(self) -> CrossFitScorers:
@@ -69,6 +71,7 @@ class ScoreWorker:
                     "variant_id": text["variant_id"],
                     "kind": text["kind"],
                     **text_scores(text["text"], self._settings)._asdict(),
+                    "num_same_caption": self._shared.count(text["text"]),
                     **clip.get((record_id, text["variant_id"]), {}),
                 }
                 for record_id, own in texts.items()

@@ -24,6 +24,7 @@ from pipeline.engine.stage import CorpusStepSpec, FitSpec, Resources, StageSpec,
 from pipeline.engine.storage import local_copy
 from pipeline.engine.tables import connect
 from pipeline.selection.cuts import cuts_settings
+from pipeline.settings import Settings
 from pipeline.sources import open_source
 from pipeline.synthesis.limit import LimitSettings
 from pipeline.synthesis.settings import resources_of
@@ -112,6 +113,13 @@ def steps(recipe: Recipe) -> list[Step]:
             models=("clip",),
             worker="filters.measure:MeasureWorker",
         ),
+        FitSpec(
+            name="captions",
+            version=1,
+            reads=("records",),
+            settings=Settings(),
+            fit="filters.shared_captions:fit",
+        ),
         StageSpec(
             name="score",
             version=4,
@@ -119,7 +127,7 @@ def steps(recipe: Recipe) -> list[Step]:
             writes="scores",
             schema=schemas.SCORES,
             settings=recipe.score,
-            models=("clip",),
+            models=("clip", "captions"),
             worker="filters.score:ScoreWorker",
         ),
         StageSpec(

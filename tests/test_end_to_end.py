@@ -114,4 +114,4 @@ def test_a_second_run_changes_nothing_and_starts_no_llm(folder):
         [sys.executable, "-m", "jobs.cli", "run", str(RECIPE), "--corpus", str(folder / "corpus")],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stderr.count("nothing has changed") == 14
+    assert done.stderr.count("nothing has changed") == 16

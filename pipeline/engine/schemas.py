@@ -154,6 +154,12 @@ SCORES = pa.schema(
             "Largest share of the words that one word, or a phrase that comes again, takes",
             nullable=True,
         ),
+        _column(
+            "num_same_caption",
+            pa.int32(),
+            "Images of the corpus to which a source gives just this text, when they were counted",
+            nullable=True,
+        ),
         _column("num_urls", pa.int32(), "Addresses of pages in the text", nullable=True),
         _column(
             "num_personal",

@@ -8,6 +8,7 @@ import torch
 from open_clip import CLIP
 from safetensors.torch import load_file
 
+from filters import shared_captions
 from filters.clip import ClipScorer, create_model, fold_of, tokenize, weights_name
 from filters.clip_bootstrap import fit
 from filters.clip_critic import ClipCritic
@@ -22,6 +23,7 @@ from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
+from pipeline.settings import Settings
 from pipeline.sources.shapes import draw
 
 CLIP_SETTINGS = ClipSettings(
@@ -79,11 +81,18 @@ def corpus(tmp_path_factory):
         | {"record_id": "r003", "variant_id": "v2", "kind": "style", "text": "an oil shape"},
     ]
     write_table(root / "variants.parquet", variants, VARIANTS)
-    (root / "clip").mkdir()
+    for model in models_of(root).values():
+        model.mkdir()
     inputs = FitInputs(tables={"records": [root / "records.parquet"]}, models={})
     progress = list(fit(CLIP_SETTINGS, inputs, root / "clip"))
     assert (progress[-1].done, progress[-1].total) == (24, 24)
+    list(shared_captions.fit(Settings(), inputs, root / "captions"))
     return root
+
+
+def models_of(corpus):
+    """The folders of the models that the scores need."""
+    return {name: corpus / name for name in ("clip", "captions")}
 
 
 def work_on(corpus, **others):
@@ -103,7 +112,7 @@ def pictures(corpus):
 
 @pytest.fixture(scope="module")
 def scores(corpus, pictures):
-    output = ScoreWorker(SETTINGS, {"clip": corpus / "clip"})(work_on(corpus))
+    output = ScoreWorker(SETTINGS, models_of(corpus))(work_on(corpus))
     write_table(corpus / "scores.parquet", output.rows, SCORES)
     return read_table(corpus / "scores.parquet").to_pylist()
 
@@ -126,7 +135,7 @@ def test_a_record_whose_picture_could_not_be_measured_has_no_scores(corpus, pict
     measured = [row for row in pictures if row["record_id"] != "r003"]
     write_table(tmp_path / "pictures.parquet", measured, PICTURES)
     inputs = {**work_on(corpus).inputs, "pictures": tmp_path / "pictures.parquet"}
-    output = ScoreWorker(SETTINGS, {"clip": corpus / "clip"})(Work(part="p", inputs=inputs))
+    output = ScoreWorker(SETTINGS, models_of(corpus))(Work(part="p", inputs=inputs))
     assert len(output.rows) == 61
     assert "r003" not in {row["record_id"] for row in output.rows}
 
@@ -140,6 +149,13 @@ def test_a_further_caption_is_scored_as_one_of_the_source(scores):
     (row,) = [row for row in scores if row["variant_id"] == "original-de"]
     assert (row["record_id"], row["kind"]) == ("r004", "original")
     assert row["clip_score"] is not None
+
+
+def test_a_caption_is_counted_over_the_corpus(scores):
+    captions = [row["caption"] for row in map(shape_record, range(60))]
+    for row in scores[:4]:
+        caption = shape_record(int(row["record_id"][1:]))["caption"]
+        assert row["num_same_caption"] == captions.count(caption)
 
 
 def test_clip_scores_are_given_only_to_texts_that_describe_a_picture(scores):
@@ -179,7 +195,7 @@ def test_a_shuffled_score_is_of_a_wrong_text(corpus, scores):
 
 def test_the_scores_do_not_depend_on_what_was_scored_before(corpus, scores):
     work = work_on(corpus)
-    worker = ScoreWorker(SETTINGS, {"clip": corpus / "clip"})
+    worker = ScoreWorker(SETTINGS, models_of(corpus))
     worker(work)
     write_table(corpus / "again.parquet", worker(work).rows, SCORES)
     assert (corpus / "again.parquet").read_bytes() == (corpus / "scores.parquet").read_bytes()
