@@ -1,7 +1,8 @@
 """From a recipe to its steps, in the order of the flow. Reads like the diagram in the README.
 
 source ─ingest─▶ records ─ask─▶ answers ─synthesize─▶ variants ─score─▶ scores ─select─▶ selection
-                    ├───────measure─▶ pictures ────────────────────┴──────────────┘          │
+                    ├───────measure─▶ pictures ────────────────────┴──────────────┤          │
+                    ├───────refuse─▶ refusals ────────────────────────────────────┘          │
                     └───────tokenize─▶ tokens ─────────────────────────────────────▶ shards ◀┘
 """
 
@@ -163,7 +164,7 @@ def steps(recipe: Recipe) -> list[Step]:
         FitSpec(
             name="cuts",
             version=2,
-            reads=("records", "variants", "scores", "pictures", "duplicates"),
+            reads=("records", "variants", "scores", "pictures", "refusals", "duplicates"),
             settings=cuts_settings(recipe.select),
             fit="pipeline.selection.fit:fit_cuts",
             is_light=True,
@@ -171,7 +172,7 @@ def steps(recipe: Recipe) -> list[Step]:
         StageSpec(
             name="select",
             version=5,
-            reads=("records", "variants", "scores", "pictures", "duplicates"),
+            reads=("records", "variants", "scores", "pictures", "refusals", "duplicates"),
             writes="selection",
             schema=schemas.SELECTION,
             settings=recipe.select,

@@ -52,7 +52,7 @@ class _Check:
 def refusal_sql(settings: SelectSettings) -> str:
     """What is wrong with a text's record as a whole; NULL where nothing is."""
     if not settings.drop_duplicates:
-        return "NULL"
+        return "record_refusal"
     reason = "'duplicate-' || CASE method WHEN 'bytes' THEN 'image' ELSE method END"
     exact = "'the same content as record ' || duplicate_of || ', which stays'"
     detail = f"""CASE
@@ -61,7 +61,7 @@ def refusal_sql(settings: SelectSettings) -> str:
         ELSE {exact} END"""
     near = "CASE WHEN threshold > 0 THEN {} END"
     found = fault(reason, detail, near.format("distance"), near.format("threshold"))
-    return f"CASE WHEN duplicate_of IS NOT NULL THEN {found} END"
+    return f"coalesce(record_refusal, CASE WHEN duplicate_of IS NOT NULL THEN {found} END)"
 
 
 def fault_sql(settings: SelectSettings, cuts: Cuts) -> str:
@@ -69,13 +69,14 @@ def fault_sql(settings: SelectSettings, cuts: Cuts) -> str:
 
     A score that is null fails no check.
     """
-    whens = [f"WHEN {check.fails} THEN {check.fault()}" for check in _checks(settings.rules, cuts)]
+    whens = ["WHEN text_refusal IS NOT NULL THEN text_refusal"]
+    whens += [f"WHEN {check.fails} THEN {check.fault()}" for check in _checks(settings.rules, cuts)]
     if settings.any:
         whens.append(_no_alternative([[*_checks(rules, cuts)] for rules in settings.any]))
     for number, top in enumerate(settings.top):
         check = _check_top(top, cuts[top_name(number)])
         whens.append(f"WHEN {check.fails} THEN {check.fault()}")
-    return f"CASE {' '.join(whens)} END" if whens else "NULL"
+    return f"CASE {' '.join(whens)} END"
 
 
 def fault(reason: str, detail: str, score: str = "NULL::FLOAT", limit: str = "NULL::FLOAT") -> str:

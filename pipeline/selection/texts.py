@@ -28,6 +28,8 @@ _FROM = {
     "style": "variants.style",
     "next_id": "variants.next_id",
     "caption_fault": "scores.caption_fault",
+    "record_refusal": "refused_records.refusal",
+    "text_refusal": "refused_texts.refusal",
 }
 """Where the columns lie that are no scores."""
 
@@ -39,10 +41,18 @@ _OF_DUPLICATES = {
 }
 """The same of those that a selection needs which drops duplicates."""
 
+_REFUSED = """SELECT part, record_id, variant_id, {
+    'reason': reason, 'detail': detail, 'score': NULL::FLOAT, 'threshold': NULL::FLOAT
+} AS refusal FROM refusals"""
+
 _JOINS = {
     "records": "JOIN records USING (part, record_id)",
     "variants": "LEFT JOIN variants USING (part, record_id, variant_id)",
     "pictures": "LEFT JOIN pictures USING (part, record_id)",
+    "refused_records": f"LEFT JOIN ({_REFUSED} WHERE variant_id IS NULL) AS refused_records"
+    " USING (part, record_id)",
+    "refused_texts": f"LEFT JOIN ({_REFUSED} WHERE variant_id IS NOT NULL) AS refused_texts"
+    " USING (part, record_id, variant_id)",
     "duplicates": "LEFT JOIN duplicates USING (part, record_id)",
 }
 

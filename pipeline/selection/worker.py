@@ -20,12 +20,13 @@ class SelectWorker:
     that a text of the LLM leads from and to. What it wrote about a subject goes into the text
     stream.
 
-    Reads: `records` without pixels, `variants` without texts, `scores`, `pictures`,
+    Reads: `records` without pixels, `variants` without texts, `scores`, `pictures`, `refusals`,
         `duplicates`.
     Writes: `selection`, one row a text that stays.
     Rejects: `SCORE-below-threshold`, `SCORE-above-threshold`, `SCORE-below-top` (with `-` for `_`)
         and `no-alternative-met` for a text, or for the whole record (variant_id null) when its own
-        caption failed and no other is left; `duplicate-image`, `duplicate-text`,
+        caption failed and no other is left; the reasons of `refusals`;
+        `duplicate-image`, `duplicate-text`,
         `duplicate-pixels`, `duplicate-perceptual`, `duplicate-semantic` and
         `duplicate-evaluation` for a record;
         `bridge-without-end` for a text that leads to a record that is left out, or is in another
@@ -62,6 +63,7 @@ def _columns(settings: SelectSettings) -> dict[str, list[str]]:
         "variants": ["record_id", "variant_id", "style", "next_id"],
         "scores": ["record_id", "variant_id", "kind", "caption_fault"],
         "pictures": ["record_id"],
+        "refusals": ["record_id", "variant_id", "reason", "detail"],
         "duplicates": ["record_id", "duplicate_of", "method", "distance", "threshold"],
     }
     for name in scored:

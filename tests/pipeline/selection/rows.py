@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pipeline.engine.schemas import DUPLICATES, PICTURES, RECORDS, SCORES, VARIANTS
+from pipeline.engine.schemas import DUPLICATES, PICTURES, RECORDS, REFUSALS, SCORES, VARIANTS
 from pipeline.engine.stage import FitInputs, Output, Work
 from pipeline.engine.tables import write_table
 from pipeline.selection.cuts import cuts_settings
@@ -15,6 +15,7 @@ TABLES = {
     "variants": VARIANTS,
     "scores": SCORES,
     "pictures": PICTURES,
+    "refusals": REFUSALS,
     "duplicates": DUPLICATES,
 }
 EQUAL = {"method": "bytes", "distance": 0.0, "threshold": 0.0, "rule": "record-id"}
@@ -61,14 +62,16 @@ def variants(scores, *, nexts, styles):
 
 
 def write_part(
-    folder, part, records, scores, *, pictures=(), duplicates=(), nexts=None, styles=None
-):
+    folder, part, records, scores, *, pictures=(), refusals=(), duplicates=(), nexts=None,
+    styles=None,
+):  # fmt: skip
     """Write the tables of a part and return their files."""
     rows = {
         "records": records,
         "variants": variants(scores, nexts=nexts or {}, styles=styles or {}),
         "scores": scores,
         "pictures": list(pictures),
+        "refusals": list(refusals),
         "duplicates": [EQUAL | row for row in duplicates],
     }
     files = {table: folder / table / f"{part}.parquet" for table in TABLES}
@@ -91,13 +94,14 @@ def decide(folder, settings, files):
 
 
 def select(
-    folder, records, scores, *, pictures=(), duplicates=(), nexts=None, styles=None, **rules
-):
+    folder, records, scores, *, pictures=(), refusals=(), duplicates=(), nexts=None, styles=None,
+    **rules,
+):  # fmt: skip
     """The selection's rows and rejects of one part, which is the whole corpus."""
     settings = SelectSettings(**rules)
     files = write_part(
         folder, "p", records, scores,
-        pictures=pictures, duplicates=duplicates, nexts=nexts, styles=styles,
+        pictures=pictures, refusals=refusals, duplicates=duplicates, nexts=nexts, styles=styles,
     )  # fmt: skip
     fit(folder, settings)
     return decide(folder, settings, files)

@@ -71,6 +71,43 @@ def test_a_duplicate_is_rejected_and_names_the_record_that_stays(tmp_path):
     assert len(kept.rows) == 2
 
 
+def refusal(record_id, variant_id=None, **columns):
+    row = {"reason": "blocked-text", "detail": "it has 'x'"} | columns
+    return {"record_id": record_id, "variant_id": variant_id} | row
+
+
+def test_what_may_not_be_used_is_rejected_with_the_entry_whatever_its_scores(tmp_path):
+    records = [record("a"), record("b"), record("c")]
+    scores = [score("a"), score("b"), score("b", "original-de"), score("c")]
+    refusals = [
+        refusal("a", reason="blocked-domain", detail="it is from bad.org"),
+        refusal("a", "original"),
+        refusal("b", "original-de"),
+    ]
+    duplicates = [{"record_id": "a", "duplicate_of": "c"}]
+    output = select(tmp_path, records, scores, refusals=refusals, duplicates=duplicates)
+    assert [(row["record_id"], row["variant_id"]) for row in output.rows] == [
+        ("b", "original"),
+        ("c", "original"),
+    ]
+    told = [
+        (row["record_id"], row["variant_id"], row["reason"], row["detail"])
+        for row in output.rejects
+    ]
+    assert told == [
+        ("a", None, "blocked-domain", "it is from bad.org"),
+        ("b", "original-de", "blocked-text", "it has 'x'"),
+    ]
+
+
+def test_a_refused_record_takes_no_place_of_a_quota(tmp_path):
+    records = [record(name) for name in "abcd"]
+    scores = [score(name, clip_score=0.1 * place) for place, name in enumerate("abcd", 1)]
+    top = {"score": "clip_score", "most": 2}
+    output = select(tmp_path, records, scores, refusals=[refusal("d", reason="opted-out")], top=top)
+    assert [row["record_id"] for row in output.rows] == ["b", "c"]
+
+
 def test_the_mixed_stream_gets_its_share(tmp_path):
     records = [record(f"r{index}") for index in range(900)]
     output = select(tmp_path, records, [score(f"r{index}") for index in range(900)])
