@@ -84,6 +84,7 @@ def to_sample(key: str, files: Mapping[str, bytes]) -> Sample:
     """The sample of a key's files by extension."""
     metadata = json.loads(files["json"])
     captions, segments = metadata.pop("captions", None), metadata.pop("segments", None)
+    variants = metadata.pop("variants", "")
     parts: list[Segment]
     if "txt" in files:
         stream, parts = "text", [TextSegment(captions=(Caption(text=files["txt"].decode()),))]
@@ -103,7 +104,7 @@ def to_sample(key: str, files: Mapping[str, bytes]) -> Sample:
         key=key,
         stream=stream,
         segments=tuple(parts),
-        variants=tuple(json.loads(line) for line in files.get("variants.jsonl", b"").splitlines()),
+        variants=tuple(json.loads(line) for line in variants.split("\n") if line),
         metadata=metadata,
     )
 

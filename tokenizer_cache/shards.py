@@ -3,15 +3,16 @@
 A shard is a plain tar that stock `webdataset` and `datasets` read. Its samples are
 
 - text:  `KEY.json` `KEY.txt`; a text of an LLM about a record's subject has the key RECORD-VARIANT
-- image: `KEY.codes.npy` (h, w) `KEY.json` `KEY.variants.jsonl`
-- mixed: `KEY.codes.npy` (n, h, w) `KEY.json` `KEY.variants.jsonl`, an interleaved document in which
+- image: `KEY.codes.npy` (h, w) `KEY.json`
+- mixed: `KEY.codes.npy` (n, h, w) `KEY.json`, an interleaved document in which
   each image is followed by its captions: a source's own document, with its texts that have no
   image; a chain of records with a text of an LLM between two; or a few records put together.
 
-`KEY.json` holds only texts that describe the picture. Styles and negatives stand apart in
-`KEY.variants.jsonl`, so that no reader takes one for a caption. They are raw bytes to stock readers
-because `datasets` infers a type from the first five samples: a list of objects that is empty in
-these five and filled later ends its load with a TypeError.
+Two members a sample: each costs a tar 512 bytes and its last half block. The texts that describe
+the picture are objects of `KEY.json`; styles and negatives are its string `variants`, a line of
+JSON for each, so that no reader takes one for a caption. `datasets` infers types from the first
+five samples: a list of objects that is empty in these five and filled later would end its load
+with a TypeError.
 """
 
 from __future__ import annotations
@@ -320,8 +321,13 @@ def _text_json(record: _Record, text: Mapping[str, Any]) -> bytes:
 def _image_files(record: _Record) -> dict[str, bytes]:
     return {
         "codes.npy": _to_npy(record.grid),
-        "json": _to_json({**_provenance([record]), "captions": record.captions}),
-        "variants.jsonl": _to_jsonl(record.variants),
+        "json": _to_json(
+            {
+                **_provenance([record]),
+                "captions": record.captions,
+                "variants": _to_lines(record.variants),
+            }
+        ),
     }
 
 
@@ -340,8 +346,13 @@ def _mixed_files(records: Sequence[_Record]) -> dict[str, bytes]:
             segments.append({"type": "text", "captions": [alone]})
     return {
         "codes.npy": _to_npy(np.stack(grids)),  # (n, h, w)
-        "json": _to_json({**_provenance(records), "segments": segments}),
-        "variants.jsonl": _to_jsonl([each for record in records for each in record.variants]),
+        "json": _to_json(
+            {
+                **_provenance(records),
+                "segments": segments,
+                "variants": _to_lines([each for record in records for each in record.variants]),
+            }
+        ),
     }
 
 
@@ -365,11 +376,11 @@ def _sample_row(document: _Document, stream: str, split: str) -> Row:
 
 
 def _to_json(value: Any) -> bytes:  # noqa: ANN401 - whatever JSON can say
-    return json.dumps(value, ensure_ascii=False).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _to_jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    return b"".join(_to_json(row) + b"\n" for row in rows)
+def _to_lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(_to_json(row).decode() for row in rows)
 
 
 def _to_npy(codes: np.ndarray) -> bytes:
