@@ -21,7 +21,13 @@ from pipeline.selection.settings import SelectSettings
 from pipeline.settings import Settings
 from pipeline.sources import SOURCE_KINDS, SourceSettings
 from pipeline.synthesis.settings import SynthesisSettings
-from tokenizer_cache.settings import ShardSettings, TextSettings, VQSettings
+from tokenizer_cache.settings import (
+    IMAGE_TOKENIZER_KINDS,
+    ImageTokenizerSettings,
+    ShardSettings,
+    TextSettings,
+    VQSettings,
+)
 from trainer.settings import EvaluateSettings, SampleSettings, TrainSettings
 
 
@@ -50,7 +56,7 @@ class Recipe(Settings):
     rights: RightsSettings = RightsSettings()
     duplicates: DuplicateSettings = DuplicateSettings()
     select: SelectSettings = SelectSettings()
-    image_tokenizer: VQSettings = VQSettings()
+    image_tokenizer: ImageTokenizerSettings = VQSettings()
     text_tokenizer: TextSettings = TextSettings()
     shards: ShardSettings = ShardSettings()
     train: TrainSettings = TrainSettings()
@@ -145,6 +151,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a recipe holds
     return value if isinstance(value, str | int | float | None) else str(value)  # a path
 
 
+_UNION_MEMBERS = {**SOURCE_KINDS, **IMAGE_TOKENIZER_KINDS}
+
 _MAY_BE_SECRET = {"api_key_env", "base_url"}
 """Where a person may have written the key itself: an error does not show what it found there."""
 
@@ -198,7 +206,8 @@ def _find(node: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, l
     """The line of the deepest node on the way, and the way as the file's keys."""
     line, way = 1, list[str | int]()
     for name in location:
-        if name in SOURCE_KINDS and way[:1] == ["sources"] and len(way) == 2:
+        is_source = name in SOURCE_KINDS and way[:1] == ["sources"] and len(way) == 2
+        if is_source or (name in IMAGE_TOKENIZER_KINDS and way == ["image_tokenizer"]):
             continue  # pydantic names the member of the union here; the file has no such key
         if name == "[key]":
             continue  # pydantic's word for "the key itself is wrong"
@@ -223,8 +232,8 @@ def _model_at(location: Sequence[str | int]) -> type[Settings]:
     """The settings model of a section of the recipe, by pydantic's location."""
     model: type[Settings] = Recipe
     for name in location:
-        if name in SOURCE_KINDS:
-            model = SOURCE_KINDS[str(name)]
+        if name in _UNION_MEMBERS:
+            model = _UNION_MEMBERS[str(name)]
         elif name in model.model_fields:
             annotation = model.model_fields[str(name)].annotation
             for candidate in (annotation, *get_args(annotation)):

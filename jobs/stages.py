@@ -101,7 +101,7 @@ def steps(recipe: Recipe) -> list[Step]:
             version=1,
             reads=("records",),
             settings=recipe.image_tokenizer,
-            fit="tokenizer_cache.vq.train:fit",
+            fit=f"tokenizer_cache.vq.{_image_tokenizer(recipe)}:fit",
             resources=FIT,
         ),
         StageSpec(
@@ -256,6 +256,11 @@ def _dataflow(recipe: Recipe) -> str | None:
         return None
     critics = recipe.synthesis.critics
     return _LLM_WITH_CLIP if critics and critics.max_clip_loss is not None else _LLM
+
+
+def _image_tokenizer(recipe: Recipe) -> str:
+    """The module that trains the image tokenizer, or takes it from where it was published."""
+    return "train" if recipe.image_tokenizer.kind == "trained" else "adopt"
 
 
 def vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:

@@ -13,15 +13,15 @@ import numpy as np
 
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.stage import Output, Row, Work
-from pipeline.images import decode, fit_square
+from pipeline.images import decode
 from pipeline.references import image_bytes
-from tokenizer_cache.settings import VQSettings
+from tokenizer_cache.settings import PublishedVQSettings, VQSettings
 
 if TYPE_CHECKING:
     from tokenizer_cache.vq.tokenizer import VQTokenizer
 
-_BATCH_SIZE = 64
-"""Ours: more is no faster on a CPU, and so many decoded images fit in memory."""
+_MAX_BATCH_SIZE, _BATCH_PIXELS = 64, 1 << 20
+"""Ours: more is no faster on a CPU; a published network holds 0.5 kB for each pixel."""
 _MEASURED = 16
 """Decoding one image in so many costs a few percent and still tells a part's error."""
 
@@ -35,7 +35,9 @@ class EncodeWorker:
     Source: VQ-VAE (van den Oord et al., arXiv:1711.00937).
     """
 
-    def __init__(self, _settings: VQSettings, models: Mapping[str, Path]) -> None:
+    def __init__(
+        self, _settings: VQSettings | PublishedVQSettings, models: Mapping[str, Path]
+    ) -> None:
         self._models = models
 
     @cached_property
@@ -71,18 +73,19 @@ class EncodeWorker:
     ) -> dict[str, float]:
         """The squared error of one image in 16, chosen by its id: what tells of drift."""
         chosen = [n for n, name in enumerate(ids) if unit_interval("error", name) * _MEASURED < 1]
-        if not chosen:
+        if not chosen or not self._tokenizer.can_decode:
             return {}
         errors = self._tokenizer.squared_errors(pixels[chosen], codes[chosen])
         return {ids[n]: float(error) for n, error in zip(chosen, errors, strict=True)}
 
     def _batches(self, work: Work, records: Sequence[Mapping[str, Any]]) -> Iterator[np.ndarray]:
-        """Decoded batches (B, H, W, 3) uint8; the next one is decoded while this one is used."""
-        starts = range(0, len(records), _BATCH_SIZE)
+        """Prepared batches (B, …); the next one is prepared while this one is used."""
+        size = max(1, min(_MAX_BATCH_SIZE, _BATCH_PIXELS // self._tokenizer.num_pixels))
+        starts = range(0, len(records), size)
         with ThreadPoolExecutor(max_workers=1) as pool:
             pending = None
             for start in starts:
-                following = pool.submit(self._decode, work, records[start : start + _BATCH_SIZE])
+                following = pool.submit(self._decode, work, records[start : start + size])
                 if pending is not None:
                     yield pending.result()
                 pending = following
@@ -90,9 +93,8 @@ class EncodeWorker:
                 yield pending.result()
 
     def _decode(self, work: Work, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        size = self._tokenizer.settings.image_size
         contents = zip(work.each(records), image_bytes(records), strict=True)
-        return np.stack([fit_square(decode(content), size) for _, content in contents])
+        return np.stack([self._tokenizer.prepare(decode(content)) for _, content in contents])
 
 
 def _row(image_id: str, codes: np.ndarray, squared_error: float | None) -> Row:

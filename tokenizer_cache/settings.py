@@ -1,15 +1,38 @@
 """What a recipe may say about tokenizers and shards; imports no torch."""
 
-from typing import Literal, Self
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 
 from pipeline.settings import Settings
+
+
+def _folder_or_name(value: str, info: ValidationInfo) -> str:
+    """A file or folder, relative to the recipe, as an absolute path; or a name on the hub."""
+    path = Path(value).expanduser()
+    folder = (info.context or {}).get("recipe_folder", Path())
+    if path.is_absolute() or (folder / path).exists():
+        return str((folder / path).absolute())
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", value):
+        return value
+    message = "there is no such file or folder, and it is no OWNER/NAME on the Hugging Face hub"
+    raise ValueError(message)
 
 
 class VQSettings(Settings):
     """The image tokenizer: its shape, and how it is trained on the corpus."""
 
+    kind: Literal["trained"] = "trained"
+    """Trained on the corpus, beside the kinds of published weights."""
     image_size: int = Field(64, ge=16, multiple_of=8)
     """Side in pixels of the square that images are cut to."""
     stride: int = Field(8, ge=4, le=32)
@@ -55,6 +78,50 @@ class VQSettings(Settings):
             message = f"{self.stride} must be a power of two that divides {self.image_size}"
             raise ValueError(message)
         return self
+
+
+class PublishedVQSettings(Settings):
+    """An image tokenizer whose weights somebody has published."""
+
+    kind: Literal["janus", "llamagen", "chameleon", "emu3"]
+    """Whose: each has its own network and its own way to prepare an image."""
+    weights: Annotated[str, AfterValidator(_folder_or_name)]
+    """A folder or a name on the Hugging Face hub (OWNER/NAME or OWNER/NAME@REVISION) in the format
+    of transformers, of the tokenizer or of the whole model; for `llamagen` its `.pt` file. They are
+    copied into the corpus once: later changes at that place do not move a code."""
+    image_size: int | None = Field(None, ge=16, multiple_of=8)
+    """Side in pixels of the square that images are brought to; null is the model's own."""
+
+
+class PublishedVQ(Settings):
+    """A published image tokenizer as it lies in a corpus."""
+
+    kind: Literal["janus", "llamagen", "chameleon", "emu3"]
+    image_size: int
+    """Side in pixels of the square that it encodes."""
+    stride: int
+    """Pixels per side that one code stands for."""
+    codebook_size: int
+    """Number of codes."""
+
+
+IMAGE_TOKENIZER_KINDS: dict[str, type[Settings]] = {
+    "trained": VQSettings,
+    "published": PublishedVQSettings,
+}
+"""The members of the union below, by the names that pydantic's errors have for them."""
+
+
+def _member(value: Any) -> str:  # noqa: ANN401 - unchecked input
+    kind = value.get("kind", "trained") if isinstance(value, dict) else value.kind
+    return "trained" if kind == "trained" else "published"
+
+
+ImageTokenizerSettings = Annotated[
+    Annotated[VQSettings, Tag("trained")] | Annotated[PublishedVQSettings, Tag("published")],
+    Discriminator(_member),
+]
+"""`kind` says whose the image tokenizer is; without one it is trained on the corpus."""
 
 
 class TextSettings(Settings):

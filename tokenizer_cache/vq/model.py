@@ -29,6 +29,8 @@ class VQModel(nn.Module):
     arXiv:2110.04627, section 3.2).
     """
 
+    can_decode = True
+
     def __init__(self, settings: VQSettings) -> None:
         super().__init__()
         num_halvings = (settings.stride // _PATCH).bit_length() - 1

@@ -5,9 +5,8 @@ Legend: N images, B batch, H W image height and width, h w code grid, K codebook
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,38 +20,25 @@ from torch.optim.lr_scheduler import OneCycleLR
 from pipeline.device import best_device, use_all_cores
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
-from pipeline.engine.tables import connect
 from pipeline.errors import UserError
-from pipeline.images import decode, fit_square
-from pipeline.references import image_bytes
 from tokenizer_cache.settings import VQSettings
 from tokenizer_cache.vq.model import VQModel, to_pixels, to_tensor
+from tokenizer_cache.vq.pixels import SquarePixels
+from tokenizer_cache.vq.quality import (
+    MAX_HELD_OUT,
+    METRICS,
+    RECONSTRUCTIONS,
+    SHEET_SIZE,
+    Quality,
+    contact_sheet,
+    load_images,
+    psnrs,
+    use_of,
+)
 from tokenizer_cache.vq.tokenizer import save_vq
 
-METRICS = "metrics.json"
-RECONSTRUCTIONS = "reconstructions.png"
-
-_MAX_HELD_OUT = 512
-"""Ours: the PSNR of 512 images is known to 0.2 dB, and measuring them takes seconds."""
 _NUM_START_IMAGES = 512
 _NUM_EVALUATIONS = 8
-_SHEET_COLUMNS, _SHEET_ROWS = 12, 4
-_IMAGES_PER_FETCH = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
-    """How well images survive the tokenizer.
-
-    Attributes:
-        psnr: peak signal-to-noise ratio in dB, averaged over the images.
-        codebook_usage: share of the codes that the images use.
-        perplexity: two to the entropy of the codes in bits: how many codes are used effectively.
-    """
-
-    psnr: float
-    codebook_usage: float
-    perplexity: float
 
 
 def fit(settings: VQSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
@@ -70,9 +56,9 @@ def fit(settings: VQSettings, inputs: FitInputs, folder: Path) -> Iterator[Progr
             "the corpus has no images to train the image tokenizer on",
             "Check that its sources have pictures.",
         )
-    held_out = _load_images(inputs, "validation", settings.image_size, _MAX_HELD_OUT)
+    held_out = _load_images(inputs, "validation", settings.image_size, MAX_HELD_OUT)
     measured, split = (held_out, "validation") if len(held_out) else (images, "train")
-    measured = measured[:_MAX_HELD_OUT]
+    measured = measured[:MAX_HELD_OUT]
 
     # Stages before it in this process may have set one thread; the number decides the last bits.
     use_all_cores()
@@ -101,21 +87,17 @@ def measure(model: VQModel, pixels: Tensor) -> Quality:
     """The quality of a model on images (N, H, W, 3) uint8; leaves the model in training mode."""
     device = next(model.parameters()).device
     model.eval()
-    psnrs, codes = [], []
+    errors, codes = [], []
     for batch in pixels.split(128):
         images = to_tensor(batch.to(device))  # (B, 3, H, W)
         reconstructions, batch_codes, _ = model(images)
         error = (reconstructions.clamp(-1, 1) - images).square().mean(dim=(1, 2, 3))  # (B,)
-        psnrs.append(10 * torch.log10(4 / error.clamp(min=1e-10)))  # The range is 2 wide.
-        codes.append(batch_codes.flatten())
+        errors.append(error.cpu())
+        codes.append(batch_codes.flatten().cpu())
     model.train()
-    counts = torch.bincount(torch.cat(codes), minlength=model.quantizer.codebook_size)  # (K,)
-    shares = counts[counts > 0] / counts.sum()
-    return Quality(
-        psnr=torch.cat(psnrs).mean().item(),
-        codebook_usage=len(shares) / len(counts),
-        perplexity=math.exp(-(shares * shares.log()).sum().item()),
-    )
+    usage, perplexity = use_of(torch.cat(codes).numpy(), model.quantizer.codebook_size)
+    psnr = float(psnrs(torch.cat(errors).numpy()).mean())
+    return Quality(psnr=psnr, codebook_usage=usage, perplexity=perplexity)
 
 
 def _train(model: VQModel, pixels: Tensor, settings: VQSettings) -> Iterator[float]:
@@ -174,36 +156,14 @@ def _batches(pixels: Tensor, settings: VQSettings) -> Iterator[Tensor]:
 
 
 def _load_images(inputs: FitInputs, split: str, size: int, limit: int) -> Tensor:
-    """(N, size, size, 3) uint8: the images of a split, each once, at most `limit`.
-
-    An image id is a hash, so the lowest ids are a random choice that is the same every time.
-    """
-    rows = connect(inputs.tables).execute(
-        """
-        SELECT DISTINCT ON (image_id) image_id, image, image_ref FROM records
-        WHERE split = $split AND image_id IS NOT NULL ORDER BY image_id LIMIT $limit
-        """,
-        {"split": split, "limit": limit},
-    )
-    pixels = [np.empty((0, size, size, 3), np.uint8)]
-    columns = ("image_id", "image", "image_ref")
-    while batch := rows.fetchmany(_IMAGES_PER_FETCH):
-        contents = image_bytes([dict(zip(columns, row, strict=True)) for row in batch])
-        pixels.append(np.stack([fit_square(decode(content), size) for content in contents]))
-    return torch.from_numpy(np.concatenate(pixels))
+    """(N, size, size, 3) uint8: images of a split; none where it has none."""
+    return torch.from_numpy(load_images(inputs, split, SquarePixels(size).prepare, limit))
 
 
 @torch.inference_mode()
 def _reconstruction_sheet(model: VQModel, pixels: Tensor) -> Image.Image:
     """Rows of images, each above a row of their reconstructions."""
-    shown = pixels[: _SHEET_COLUMNS * _SHEET_ROWS]
+    shown = pixels[:SHEET_SIZE]
     device = next(model.parameters()).device
     again = to_pixels(model(to_tensor(shown.to(device)))[0]).cpu()  # (N, H, W, 3)
-    rows = []
-    for start in range(0, len(shown), _SHEET_COLUMNS):
-        for kind in (shown, again):
-            row = torch.full((_SHEET_COLUMNS, *shown.shape[1:]), 255, dtype=torch.uint8)
-            part = kind[start : start + _SHEET_COLUMNS]
-            row[: len(part)] = part
-            rows.append(torch.cat(list(row), dim=1))  # (H, columns * W, 3)
-    return Image.fromarray(torch.cat(rows).numpy())
+    return Image.fromarray(contact_sheet(shown.numpy(), again.numpy()))

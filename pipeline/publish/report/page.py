@@ -119,7 +119,7 @@ def _headlines(
         found.append((number(texts.num_kept), f"of {number(texts.given)} LLM texts kept"))
     if calibration:
         found.append((f"{calibration['auc']:.3f}", "AUC, true against shuffled pairs"))
-    if vq:
+    if vq and vq["psnr"] is not None:
         found.append((f"{vq['psnr']:.1f} dB", "PSNR of the image tokenizer"))
     if trained and trained.held_out_loss is not None:
         found.append((f"{trained.held_out_loss:.2f}", "held-out loss, nats per token"))
