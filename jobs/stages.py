@@ -98,7 +98,7 @@ def steps(recipe: Recipe) -> list[Step]:
         *([] if asks_clip else [clip]),
         FitSpec(
             name="vq",
-            version=1,
+            version=2,
             reads=("records",),
             settings=recipe.image_tokenizer,
             fit=f"tokenizer_cache.vq.{_image_tokenizer(recipe)}:fit",

@@ -1,5 +1,6 @@
 """What a recipe may say about tokenizers and shards; imports no torch."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,19 +29,47 @@ def _folder_or_name(value: str, info: ValidationInfo) -> str:
     raise ValueError(message)
 
 
+VQ_PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"image_size": 32, "stride": 4, "codebook_size": 256, "width": 48, "steps": 600},
+    "128px": {
+        "image_size": 128, "stride": 8, "codebook_size": 4096, "width": 192, "depth": 3,
+        "batch_size": 64, "steps": 100_000, "learning_rate": 5e-4, "ema_decay": 0.99,
+        "commitment_weight": 0.25, "warmup_share": 0.05, "max_images": 200_000,
+    },
+    "256px": {
+        "image_size": 256, "stride": 8, "codebook_size": 8192, "width": 256, "depth": 4,
+        "batch_size": 64, "steps": 200_000, "learning_rate": 3e-4, "ema_decay": 0.99,
+        "commitment_weight": 0.25, "warmup_share": 0.05, "max_images": 200_000,
+    },
+}  # fmt: skip
+"""Shapes and lengths of training by the size of the images."""
+
+
 class VQSettings(Settings):
     """The image tokenizer: its shape, and how it is trained on the corpus."""
 
     kind: Literal["trained"] = "trained"
     """Trained on the corpus, beside the kinds of published weights."""
+    preset: Literal["tiny", "128px", "256px"] | None = None
+    """Values for the settings below that the recipe does not name; `256px` is 32x32 codes of 8,192.
+    Ours, and the two large ones are not measured: they are meant for a GPU."""
     image_size: int = Field(64, ge=16, multiple_of=8)
     """Side in pixels of the square that images are cut to."""
     stride: int = Field(8, ge=4, le=32)
     """Pixels per side that one code stands for: 64 px with stride 8 give an 8x8 grid."""
     codebook_size: int = Field(512, ge=2, le=65_536)
     """Number of codes; the token table stores them as uint16."""
+    quantizer: Literal["vq", "fsq", "lfq"] = "vq"
+    """A learnt codebook; finite scalar quantization (arXiv:2309.15505), which rounds each dimension
+    to one of a few levels; or lookup-free quantization (arXiv:2310.05737), which takes its sign.
+    The last two need no start, no moving averages and no revival."""
+    fsq_levels: tuple[Annotated[int, Field(ge=3)], ...] = ()
+    """Levels of each dimension of `fsq`; their product is the size of the codebook."""
+    gradient: Literal["rotation-trick", "straight-through"] = "rotation-trick"
+    """How the encoder gets a gradient through `vq`: turned and scaled as the encoding was moved to
+    its code (Fifty et al., arXiv:2410.06424, section 4.2), or unchanged."""
     codebook_dim: int = Field(8, ge=2)
-    """Dimensions of a code, L2-normalised (ViT-VQGAN, arXiv:2110.04627, section 3.2)."""
+    """Dimensions of a code, L2-normalised in `vq` (ViT-VQGAN, arXiv:2110.04627, section 3.2)."""
     commitment_weight: float = Field(1.0, ge=0)
     """Weight of the commitment loss (VQ-VAE, arXiv:1711.00937, equation 3).
 
@@ -78,6 +107,30 @@ class VQSettings(Settings):
             message = f"{self.stride} must be a power of two that divides {self.image_size}"
             raise ValueError(message)
         return self
+
+    @model_validator(mode="after")
+    def _quantizer_has_its_settings(self) -> Self:
+        if (self.quantizer == "fsq") is not bool(self.fsq_levels):
+            raise ValueError("fsq_levels belong to the quantizer fsq, which needs them")
+        if self.fsq_levels and math.prod(self.fsq_levels) != self.codebook_size:
+            message = (
+                f"the product of fsq_levels is {math.prod(self.fsq_levels)}, "
+                f"and codebook_size {self.codebook_size}"
+            )
+            raise ValueError(message)
+        if self.quantizer == "lfq" and self.codebook_size & (self.codebook_size - 1):
+            message = f"lfq has a power of two of codes, and codebook_size is {self.codebook_size}"
+            raise ValueError(message)
+        if self.quantizer != "vq" and self.gradient != "rotation-trick":
+            raise ValueError("gradient is a setting of the quantizer vq alone")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, value: Any) -> Any:  # noqa: ANN401 - unchecked input
+        """What the section does not say itself is the preset's."""
+        preset = value.get("preset") if isinstance(value, dict) else None
+        return {**VQ_PRESETS[preset], **value} if preset in VQ_PRESETS else value
 
 
 class PublishedVQSettings(Settings):

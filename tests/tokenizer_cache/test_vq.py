@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from pipeline.engine.fingerprint import hash_folder
 from pipeline.engine.stage import Work
@@ -16,6 +18,7 @@ from tests.tokenizer_cache.corpus import (
     TINY_VQ,
     Selected,
     fit_inputs,
+    png,
     shard_work,
     write_part,
 )
@@ -27,6 +30,8 @@ from tokenizer_cache.text import describe_text
 from tokenizer_cache.text import fit as fit_text
 from tokenizer_cache.vocabulary import build_vocabulary
 from tokenizer_cache.vq.description import describe_vq
+from tokenizer_cache.vq.model import VQModel, to_tensor
+from tokenizer_cache.vq.quality import ssims
 from tokenizer_cache.vq.tokenizer import load_vq
 from tokenizer_cache.vq.train import fit
 
@@ -86,8 +91,6 @@ def test_a_corpus_without_pictures_is_an_error_for_people(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("stride", [4, 16])
 def test_other_strides_give_other_grids(stride: int) -> None:
-    from tokenizer_cache.vq.model import VQModel
-
     settings = VQSettings(image_size=32, stride=stride, codebook_size=4, width=16, depth=1, steps=1)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     reconstructions, codes, _ = VQModel(settings)(images)
@@ -151,3 +154,82 @@ def test_from_pictures_to_samples_and_back_to_pictures(tmp_path: Path, model: Pa
     assert {each.shape for each in images} == {vocabulary.image.grid}
     pictures = load_vq(model).decode_images(np.stack(images))
     assert {picture.size for picture in pictures} == {(16, 16)}
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        {"quantizer": "fsq", "fsq_levels": (4, 4)},
+        {"quantizer": "lfq"},
+        {"gradient": "straight-through"},
+    ],
+    ids=lambda settings: next(iter(settings.values())),
+)
+def test_other_quantizers_train_and_come_back_from_their_file(
+    tmp_path: Path, quantizer: dict[str, Any]
+) -> None:
+    settings = VQSettings(**{**TINY_VQ.model_dump(), **quantizer})
+    folder = tmp_path / "model"
+    folder.mkdir()
+    list(fit(settings, fit_inputs(write_part(tmp_path, "part", SELECTED)), folder))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["curve"][-1]["loss"] < 2 * metrics["curve"][0]["loss"]
+    tokenizer = load_vq(folder)
+    codes = tokenizer.encode_images([decode(png(seed)) for seed in range(20)])
+    assert codes.max() < 16
+    first, again = (load_vq(folder).decode(torch.from_numpy(codes.astype(int))) for _ in range(2))
+    assert torch.equal(first, again)
+    # What the codes decode to is what the training saw.
+    images = to_tensor(torch.from_numpy(np.stack([np.asarray(decode(png(0)))])))
+    model = VQModel(settings).eval()
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    with torch.inference_mode():
+        seen, held, _ = model(images)
+        torch.testing.assert_close(model.decode(held), seen.clamp(-1, 1))
+
+
+def test_the_curve_counts_codes_that_no_step_uses(model: Path) -> None:
+    curve = json.loads((model / "metrics.json").read_text())["curve"]
+    assert all(0 <= point["dead_codes"] < TINY_VQ.codebook_size for point in curve)
+    assert all(-1 <= point["ssim"] <= 1 for point in curve)
+
+
+def test_structural_similarity_is_1_of_the_same_and_its_formula_of_flat_images() -> None:
+    images = torch.rand(3, 3, 16, 16) * 2 - 1
+    torch.testing.assert_close(ssims(images, images), torch.ones(3))
+    assert (ssims(images, -images) < 0).all()
+    flat, other = torch.full((1, 3, 16, 16), 0.5), torch.full((1, 3, 16, 16), -0.25)
+    # As intensities from 0 to 1 they are 0.75 and 0.375.
+    expected = (2 * 0.75 * 0.375 + 0.01**2) / (0.75**2 + 0.375**2 + 0.01**2)
+    torch.testing.assert_close(ssims(flat, other), torch.tensor([expected]), atol=1e-3, rtol=0)
+
+
+def test_a_preset_gives_what_the_recipe_does_not_say() -> None:
+    large = VQSettings(preset="256px", steps=7)
+    assert (large.image_size // large.stride, large.codebook_size, large.ema_decay) == (
+        32, 8192, 0.99,
+    )  # fmt: skip
+    assert large.steps == 7
+    assert VQSettings.model_validate(large.model_dump()) == large
+    assert describe_size("tiny") == (8, 256)
+    assert describe_size("128px") == (16, 4096)
+
+
+def describe_size(preset: str) -> tuple[int, int]:
+    settings = VQSettings(preset=preset)
+    return settings.image_size // settings.stride, settings.codebook_size
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"quantizer": "fsq"}, "fsq_levels belong to the quantizer fsq"),
+        ({"fsq_levels": (8, 8, 8)}, "fsq_levels belong to the quantizer fsq"),
+        ({"quantizer": "fsq", "fsq_levels": (8, 8)}, "fsq_levels is 64, and codebook_size 512"),
+        ({"quantizer": "lfq", "codebook_size": 100}, "power of two of codes"),
+        ({"quantizer": "lfq", "gradient": "straight-through"}, "quantizer vq alone"),
+    ],
+)
+def test_settings_without_an_effect_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VQSettings(**settings)

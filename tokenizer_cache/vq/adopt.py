@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -14,6 +15,7 @@ from pipeline.engine.storage import commit_json
 from pipeline.errors import UserError
 from tokenizer_cache.settings import PublishedVQ, PublishedVQSettings
 from tokenizer_cache.vq.description import SETTINGS, WEIGHTS
+from tokenizer_cache.vq.model import to_tensor
 from tokenizer_cache.vq.pixels import load_processor, own_size
 from tokenizer_cache.vq.published import codebook_size_of, stride_of
 from tokenizer_cache.vq.quality import (
@@ -23,6 +25,7 @@ from tokenizer_cache.vq.quality import (
     contact_sheet,
     load_images,
     psnrs,
+    ssims,
     use_of,
 )
 from tokenizer_cache.vq.tokenizer import VQTokenizer, load_vq
@@ -91,7 +94,7 @@ def _measure(tokenizer: VQTokenizer, images: np.ndarray, folder: Path) -> dict[s
     batches = [images[start : start + _BATCH_SIZE] for start in starts]
     codes = [tokenizer.encode_pixels(batch) for batch in batches]  # (B, h, w) each
     usage, perplexity = use_of(np.concatenate(codes), tokenizer.codebook_size)
-    psnr = None
+    psnr = ssim = None
     if tokenizer.can_decode:
         errors = [
             tokenizer.squared_errors(batch, held)
@@ -99,6 +102,9 @@ def _measure(tokenizer: VQTokenizer, images: np.ndarray, folder: Path) -> dict[s
         ]
         psnr = float(psnrs(np.concatenate(errors)).mean())
         again = [np.asarray(picture) for held in codes for picture in tokenizer.decode_images(held)]
-        sheet = contact_sheet(tokenizer.show(images), np.stack(again))
+        shown = tokenizer.show(images)  # (N, H, W, 3)
+        pairs = (to_tensor(torch.from_numpy(each)) for each in (shown, np.stack(again)))
+        ssim = ssims(*pairs).mean().item()
+        sheet = contact_sheet(shown, np.stack(again))
         Image.fromarray(sheet).save(folder / RECONSTRUCTIONS)
-    return {"psnr": psnr, "codebook_usage": usage, "perplexity": perplexity}
+    return {"psnr": psnr, "ssim": ssim, "codebook_usage": usage, "perplexity": perplexity}

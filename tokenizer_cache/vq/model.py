@@ -8,10 +8,12 @@ Convolutions run at a quarter of the image's resolution or less: the first layer
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from vector_quantize_pytorch import VectorQuantize
+from vector_quantize_pytorch import FSQ, LFQ, VectorQuantize
 
 from tokenizer_cache.settings import VQSettings
 
@@ -22,11 +24,11 @@ _PATCH = 4
 class VQModel(nn.Module):
     """Image to codes to image.
 
-    The codebook follows the encoder by moving averages (van den Oord et al., Neural Discrete
-    Representation Learning, arXiv:1711.00937, appendix A.1), starts from k-means of a batch, and
-    replaces codes that are hardly used by vectors of the batch (Zeghidour et al., SoundStream,
-    arXiv:2107.03312, section III.C). Codes and encodings are L2-normalised (Yu et al., ViT-VQGAN,
-    arXiv:2110.04627, section 3.2).
+    With `vq` the codebook follows the encoder by moving averages (van den Oord et al., Neural
+    Discrete Representation Learning, arXiv:1711.00937, appendix A.1), starts from k-means of a
+    batch, and replaces codes that are hardly used by vectors of the batch (Zeghidour et al.,
+    SoundStream, arXiv:2107.03312, section III.C). Codes and encodings are L2-normalised (Yu et al.,
+    ViT-VQGAN, arXiv:2110.04627, section 3.2).
     """
 
     can_decode = True
@@ -56,18 +58,8 @@ class VQModel(nn.Module):
             nn.Conv2d(widths[0], pixels, 3, padding=1),
             nn.PixelShuffle(_PATCH),
         )
-        codes_per_batch = settings.batch_size * (settings.image_size // settings.stride) ** 2
-        codebook_size = settings.codebook_size
-        self.quantizer = VectorQuantize(
-            settings.codebook_dim,
-            codebook_size,
-            decay=settings.ema_decay,
-            commitment_weight=settings.commitment_weight,
-            threshold_ema_dead_code=settings.dead_code_share * codes_per_batch / codebook_size,
-            kmeans_init=True,
-            use_cosine_sim=True,
-            accept_image_fmap=True,
-        )
+        self.quantizer = _quantizer(settings)
+        self._has_codebook = settings.quantizer == "vq"
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Through the codebook and back.
@@ -76,10 +68,12 @@ class VQModel(nn.Module):
             images: (B, 3, H, W) float32 in [-1, 1].
 
         Returns:
-            Reconstructions (B, 3, H, W), codes (B, h, w) int64 and the weighted commitment loss.
+            Reconstructions (B, 3, H, W), codes (B, h, w) int64 and the quantizer's weighted loss:
+            commitment of `vq`, entropy of `lfq`, none of `fsq`.
         """
-        quantized, codes, commitment = self.quantizer(self.encoder(images))
-        return self.decoder(quantized), codes, commitment.sum()
+        quantized, codes, *losses = self.quantizer(self.encoder(images))
+        loss = losses[0].sum() if losses else images.new_zeros(())
+        return self.decoder(quantized), codes.long(), loss
 
     def autoencode(self, images: Tensor) -> Tensor:
         """Past the codebook and back: what the warm-up trains, (B, 3, H, W)."""
@@ -88,11 +82,15 @@ class VQModel(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """The codes of images (B, 3, H, W) float32 in [-1, 1], as (B, h, w) int64."""
         codes: Tensor = self.quantizer(self.encoder(images))[1]
-        return codes
+        return codes.long()
 
     def decode(self, codes: Tensor) -> Tensor:
         """The images of codes (B, h, w), as (B, 3, H, W) float32 in [-1, 1]."""
-        images: Tensor = self.decoder(self.quantizer.get_codes_from_indices(codes))
+        if self._has_codebook:
+            quantized = self.quantizer.get_codes_from_indices(codes)  # (B, D, h, w)
+        else:
+            quantized = self.quantizer.indices_to_codes(codes)  # (B, D, h, w)
+        images: Tensor = self.decoder(quantized)
         return images.clamp(-1, 1)
 
 
@@ -104,6 +102,27 @@ def to_tensor(pixels: Tensor) -> Tensor:
 def to_pixels(images: Tensor) -> Tensor:
     """Images (B, 3, H, W) in [-1, 1] as (B, H, W, 3) uint8."""
     return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _quantizer(settings: VQSettings) -> Any:  # noqa: ANN401 - three classes without types
+    dim, codebook_size = settings.codebook_dim, settings.codebook_size
+    match settings.quantizer:
+        case "fsq":
+            return FSQ(settings.fsq_levels, dim=dim)
+        case "lfq":
+            return LFQ(dim=dim, codebook_size=codebook_size)
+    codes_per_batch = settings.batch_size * (settings.image_size // settings.stride) ** 2
+    return VectorQuantize(
+        dim,
+        codebook_size,
+        decay=settings.ema_decay,
+        commitment_weight=settings.commitment_weight,
+        threshold_ema_dead_code=settings.dead_code_share * codes_per_batch / codebook_size,
+        kmeans_init=True,
+        use_cosine_sim=True,
+        rotation_trick=settings.gradient == "rotation-trick",
+        accept_image_fmap=True,
+    )
 
 
 class _Residual(nn.Module):

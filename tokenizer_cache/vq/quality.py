@@ -1,6 +1,6 @@
 """How well images survive an image tokenizer, in figures and in a picture.
 
-Legend: N images, H W image height and width, K codebook size.
+Legend: N images, C channels, H W image height and width, K codebook size.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import connect
@@ -32,11 +35,13 @@ class Quality:
 
     Attributes:
         psnr: peak signal-to-noise ratio in dB, averaged over the images.
+        ssim: structural similarity, averaged over the images; 1 is the same image.
         codebook_usage: share of the codes that the images use.
         perplexity: two to the entropy of the codes in bits: how many codes are used effectively.
     """
 
     psnr: float
+    ssim: float
     codebook_usage: float
     perplexity: float
 
@@ -45,6 +50,31 @@ def psnrs(squared_errors: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratios in dB of mean squared errors (N,) of values in [-1, 1]."""
     ratios: np.ndarray = 10 * np.log10(4 / squared_errors.clip(min=1e-10))  # The range is 2 wide.
     return ratios
+
+
+def ssims(images: Tensor, others: Tensor) -> Tensor:
+    """(N,) structural similarities of images (N, C, H, W) with values in [-1, 1].
+
+    Source: Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity,
+    2004, equation 13, with its window of 11 pixels and its constants, a channel at a time.
+    """
+    offsets = torch.arange(11.0) - 5
+    window = torch.exp(-offsets.square() / (2 * 1.5**2))
+    window = (window / window.sum()).to(images)
+
+    def mean(values: Tensor) -> Tensor:
+        rows = F.conv2d(values.flatten(0, 1)[:, None], window.view(1, 1, 11, 1))
+        return F.conv2d(rows, window.view(1, 1, 1, 11)).unflatten(0, values.shape[:2])
+
+    # The formula is one of intensities: a negative mean would turn its sign.
+    images, others = images.add(1).div(2), others.add(1).div(2)
+    x, y = mean(images), mean(others)
+    variance_x, variance_y = mean(images.square()) - x.square(), mean(others.square()) - y.square()
+    covariance = mean(images * others) - x * y
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * x * y + c1) * (2 * covariance + c2)
+    similarity /= (x.square() + y.square() + c1) * (variance_x + variance_y + c2)
+    return similarity.flatten(1).mean(dim=1)
 
 
 def use_of(codes: np.ndarray, codebook_size: int) -> tuple[float, float]:

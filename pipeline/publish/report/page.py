@@ -244,8 +244,11 @@ def _vq_charts(metrics: Mapping[str, Any] | None) -> list[str]:
         )
         for key, label, unit in (
             ("psnr", "PSNR of held-out pictures", "dB"),
+            ("ssim", "structural similarity of held-out pictures", ""),
             ("perplexity", "perplexity of the codebook", "codes"),
+            ("dead_codes", "codes that no step has used since the last point", "codes"),
         )
+        if key in curve[0]
     ]
 
 
