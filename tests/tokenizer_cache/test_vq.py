@@ -71,6 +71,25 @@ def test_the_same_images_and_seed_give_the_same_files(tmp_path: Path, model: Pat
     assert hash_folder(again) == hash_folder(model)
 
 
+@pytest.mark.parametrize("step", [4, 7])
+def test_a_training_that_is_killed_goes_on_to_the_same_files(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Before and after the start of the codebook."""
+    monkeypatch.setenv("ANYMIX_CACHE", str(tmp_path / "cache"))
+    inputs, again = fit_inputs(write_part(tmp_path, "part", SELECTED)), tmp_path / "again"
+    again.mkdir()
+    killed = fit(TINY_VQ, inputs, again)
+    while next(killed).done < step:
+        pass
+    killed.close()
+    torch.manual_seed(99)  # what another process would have in its generator
+    assert next(iter(fit(TINY_VQ, inputs, again))).done == step + 1
+    assert next(each.done for each in list(fit(TINY_VQ, inputs, again))) == step + 2
+    assert hash_folder(again) == hash_folder(model)
+    assert not list((tmp_path / "cache").glob("models/*"))
+
+
 def test_codes_and_images_have_the_shapes_that_the_vocabulary_tells(model: Path) -> None:
     tokenizer, description = load_vq(model), describe_vq(model)
     assert description.grid == TINY_GRID
