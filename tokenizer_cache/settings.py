@@ -178,12 +178,24 @@ ImageTokenizerSettings = Annotated[
 
 
 class TextSettings(Settings):
-    """The text tokenizer: byte-level BPE, trained on the corpus."""
+    """The text tokenizer: byte-level BPE trained on the corpus, or somebody's."""
 
+    weights: Annotated[str, AfterValidator(_folder_or_name)] | None = None
+    """A folder with a `tokenizer.json`, or a name on the Hugging Face hub (OWNER/NAME or
+    OWNER/NAME@REVISION): it is copied into the corpus once, and nothing is trained."""
     vocab_size: int = Field(2048, ge=256)
     """Entries, of which 256 are the bytes; BPE stops earlier where the corpus has too few pairs."""
     min_frequency: int = Field(2, ge=1)
     """How often a pair of tokens must occur to be merged."""
+
+    @model_validator(mode="after")
+    def _is_trained_or_given(self) -> Self:
+        trained = TextSettings.model_fields
+        for name in ("vocab_size", "min_frequency") if self.weights else ():
+            if getattr(self, name) != trained[name].default:
+                message = f"{name} is for a tokenizer that is trained, and weights name another one"
+                raise ValueError(message)
+        return self
 
 
 class ShardSettings(Settings):

@@ -1,4 +1,6 @@
-"""The text tokenizer: byte-level BPE, trained on the corpus (Sennrich et al., arXiv:1508.07909).
+"""The text tokenizer: trained on the corpus, or any `tokenizer.json` that somebody has published.
+
+The trained one is byte-level BPE (Sennrich et al., arXiv:1508.07909).
 
 It knows no special tokens. A text that spells `<img>` is bytes like any other, so that no caption
 can open an image in the model's sequence; special ids exist only in the vocabulary.
@@ -16,6 +18,7 @@ from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
+from tokenizer_cache.hub import hub_file
 from tokenizer_cache.settings import TextSettings
 from tokenizer_cache.vocabulary import TokenizerDescription
 
@@ -29,34 +32,42 @@ class TextTokenizer:
     """Text to ids and back; `decode(encode(text))` is the text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        # Somebody's tokenizer has special tokens: to it, too, a text that spells one is a text.
+        tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        self._num_tokens = 1 + max(tokenizer.get_vocab().values())
 
     @property
     def num_tokens(self) -> int:
         """Ids run from 0 to `num_tokens` - 1."""
-        return int(self._tokenizer.get_vocab_size())
+        return self._num_tokens
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
-        return list(self._tokenizer.encode(text).ids)
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that are no UTF-8 become the replacement character."""
-        return str(self._tokenizer.decode(list(ids)))
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
 def fit(settings: TextSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
     """Train on the texts of the train split and save `tokenizer.json` and `metrics.json`.
 
-    Reads `records` and `variants`. The same texts give the same file, whatever their order.
+    Reads `records` and `variants`. The same texts give the same file, whatever their order. With
+    `weights` the tokenizer is the one that they name, and the texts only measure it.
 
     Raises:
-        UserError: when the train split has no text.
+        UserError: when the train split has no text, or there is no such tokenizer.
     """
-    _train(settings, _texts(inputs, "train")).save(str(folder / TOKENIZER))
-    tokenizer = load_text(folder)
+    if settings.weights:
+        tokenizer = _read(settings.weights)
+    else:
+        tokenizer = _train(settings, _texts(inputs, "train"))
+    tokenizer.save(str(folder / TOKENIZER))
+    loaded = load_text(folder)
     for split in ("validation", "train"):  # A small corpus may have nothing held out.
-        bytes_per_token = _bytes_per_token(tokenizer, _texts(inputs, split))
+        bytes_per_token = _bytes_per_token(loaded, _texts(inputs, split))
         if bytes_per_token is not None:
             break
     else:
@@ -64,7 +75,7 @@ def fit(settings: TextSettings, inputs: FitInputs, folder: Path) -> Iterator[Pro
             "the corpus has no text to train the text tokenizer on",
             "Check that its sources have captions.",
         )
-    figures = {"num_tokens": tokenizer.num_tokens, "bytes_per_token": bytes_per_token}
+    figures = {"num_tokens": loaded.num_tokens, "bytes_per_token": bytes_per_token}
     commit_json(folder / METRICS, {**figures, "split": split})
     yield Progress(done=1, total=1, figures=figures)
 
@@ -81,6 +92,16 @@ def describe_text(folder: Path) -> TokenizerDescription:
         num_tokens=load_text(folder).num_tokens,
         fingerprint=fingerprint(tokenizer=hash_file(folder / TOKENIZER)),
     )
+
+
+def _read(weights: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(hub_file(weights, TOKENIZER)))
+    except Exception as error:  # tokenizers has no other type for a file that is none
+        raise UserError(
+            f"{weights} holds no text tokenizer: {error}",
+            f"text_tokenizer.weights is a folder or a name on the hub with {TOKENIZER}.",
+        ) from error
 
 
 def _train(settings: TextSettings, texts: Iterator[str]) -> Tokenizer:

@@ -1,8 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pipeline.engine.fingerprint import hash_file
 from pipeline.errors import UserError
@@ -68,3 +70,58 @@ def test_held_out_texts_teach_nothing(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     tokenizer = load_text(fitted(tmp_path / "other", CAPTIONS, split="validation"))
     assert tokenizer.num_tokens == 256
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A folder as a published model has it: lower case, words, special tokens that it adds."""
+    words = {"<s>": 0, "</s>": 1, "<unk>": 2, "a": 3, "big": 4, "red": 5, "square": 6, "<": 7,
+             "s": 8, ">": 9}  # fmt: skip
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<s>", "</s>", "<img>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    folder = tmp_path / "published"
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def adopted(root: Path, published: Path) -> Path:
+    folder = root / "model"
+    folder.mkdir()
+    selected = [Selected(record_id="r", stream="text", caption="a big red square")]
+    settings = TextSettings(weights=str(published))
+    list(fit(settings, fit_inputs(write_part(root, "part", selected)), folder))
+    return folder
+
+
+def test_a_published_tokenizer_is_copied_and_counts_all_its_ids(
+    tmp_path: Path, published: Path
+) -> None:
+    folder = adopted(tmp_path, published)
+    (published / "tokenizer.json").unlink()
+    tokenizer = load_text(folder)
+    assert tokenizer.encode("a big red square") == [3, 4, 5, 6]
+    assert tokenizer.num_tokens == describe_text(folder).num_tokens == 11
+    assert json.loads((folder / "metrics.json").read_text())["bytes_per_token"] == 4
+
+
+def test_a_text_that_spells_a_published_special_token_is_a_text(
+    tmp_path: Path, published: Path
+) -> None:
+    tokenizer = load_text(adopted(tmp_path, published))
+    assert tokenizer.encode("a <s> red") == [3, 7, 8, 9, 5]
+    assert 10 not in tokenizer.encode("<img>")
+
+
+def test_a_folder_without_a_tokenizer_is_an_error_for_people(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no text tokenizer"):
+        adopted(tmp_path, tmp_path)
+
+
+def test_a_size_for_a_tokenizer_that_is_not_trained_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="vocab_size is for a tokenizer that is trained"):
+        TextSettings(weights=str(tmp_path), vocab_size=300)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.errors import UserError
+from tokenizer_cache.hub import hub_place
 from tokenizer_cache.settings import PublishedVQ, PublishedVQSettings
 from tokenizer_cache.vq.description import SETTINGS, WEIGHTS
 from tokenizer_cache.vq.model import to_tensor
@@ -29,7 +30,7 @@ from tokenizer_cache.vq.quality import (
     use_of,
 )
 from tokenizer_cache.vq.tokenizer import VQTokenizer, load_vq
-from tokenizer_cache.vq.weights import hub_place, read_weights
+from tokenizer_cache.vq.weights import read_weights
 
 _LLAMAGEN_SIZE = 256
 """Pixels: what LlamaGen's VQ-16 was trained with (arXiv:2406.06525, section 3.1)."""

@@ -6,20 +6,19 @@ safetensors, and LlamaGen's `.pt` with `weights_only`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251 - what torch raises where it refuses a file
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 from transformers import JanusVQVAEConfig, PreTrainedConfig
-from transformers.utils.hub import cached_file
 
+from pipeline.engine.storage import read_json
 from pipeline.errors import UserError
+from tokenizer_cache.hub import find_hub_file, hub_file, hub_place
 from tokenizer_cache.settings import PublishedVQSettings
 from tokenizer_cache.vq.published import CONFIGS
 
@@ -50,21 +49,13 @@ def read_weights(settings: PublishedVQSettings) -> tuple[PreTrainedConfig, dict[
             return llamagen_config(tensors), tensors
         place, where = hub_place(settings.weights)
         config = CONFIGS[settings.kind].from_pretrained(place, **where)
-        return config, _read_tensors(place, where)
+        return config, _read_tensors(settings.weights)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(
             f"{settings.weights} holds no image tokenizer of the kind {settings.kind}: {error}",
             "image_tokenizer.weights is a folder or a name on the Hugging Face hub with "
             "config.json, preprocessor_config.json and model.safetensors; for llamagen a .pt file.",
         ) from error
-
-
-def hub_place(weights: str) -> tuple[str, dict[str, Any]]:
-    """A folder, or a name on the hub, and the revision after its `@`."""
-    if Path(weights).exists() or "@" not in weights:
-        return weights, {}
-    name, _, revision = weights.partition("@")
-    return name, {"revision": revision}
 
 
 def read_llamagen(path: Path) -> dict[str, Tensor]:
@@ -104,17 +95,16 @@ def llamagen_config(tensors: Mapping[str, Tensor]) -> JanusVQVAEConfig:
     )
 
 
-def _read_tensors(place: str, where: Mapping[str, Any]) -> dict[str, Tensor]:
+def _read_tensors(weights: str) -> dict[str, Tensor]:
     """The tokenizer's tensors of a folder or a name on the hub, of one file or of several."""
-    optional: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
-    index = cached_file(place, "model.safetensors.index.json", **where, **optional)
+    index = find_hub_file(weights, "model.safetensors.index.json")
     files = ["model.safetensors"]
     if index is not None:
-        held = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+        held = read_json(index)["weight_map"]
         files = sorted({file for name, file in held.items() if _INSIDE in name})
     tensors: dict[str, Tensor] = {}
     for file in files:
-        with safe_open(cached_file(place, file, **where), "pt") as content:
+        with safe_open(hub_file(weights, file), "pt") as content:
             names = list(content.keys())
             is_whole_model = any(_INSIDE in name for name in names)
             for name in names:
