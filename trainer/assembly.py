@@ -72,8 +72,9 @@ class RowBuilder:
         closes = (pieces["stop"] == pieces["size"] + 2) & (placed.sizes > 0)
         flat[(placed.place + placed.sizes - 1)[closes]] = self._close[is_image[closes]]
         flat[(placed.at + placed.lengths - 1)[placed.has_end]] = self._end
-        inside = np.repeat(placed.at, placed.lengths) + ragged(placed.lengths)
-        positions.reshape(-1)[inside] = ragged(placed.lengths)
+        within = ragged(placed.lengths)
+        inside = np.repeat(placed.at, placed.lengths) + within
+        positions.reshape(-1)[inside] = within
         numbers.reshape(-1)[inside] = np.repeat(placed.number, placed.lengths)
         for piece in self._fill(flat, pieces, placed.place):
             document = placed.owner[piece]
@@ -129,6 +130,8 @@ class RowBuilder:
         weights = np.ones(shape, np.float32)
         of_piece = self._weights[placed.pieces["is_image"].astype(np.int64)]
         of_piece[placed.pieces["is_condition"]] *= self._condition_weight
+        if (of_piece == 1).all():  # as by default
+            return weights
         inside = np.repeat(placed.place, placed.sizes) + ragged(placed.sizes)
         weights.reshape(-1)[inside] = np.repeat(of_piece, placed.sizes)
         return weights
