@@ -75,6 +75,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     from jobs.progress import Reporter
     from jobs.recipe import load_recipe
     from jobs.run import fill
+    from pipeline.ledger.warnings import warnings
 
     spending = [] if budget is None else [f"synthesis.budget={budget}"]
     loaded = load_recipe(recipe, [*(changes or []), *spending])
@@ -90,7 +91,10 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
         return
     if stop_after is not None:
         signal.setitimer(signal.ITIMER_REAL, _seconds(stop_after))
-    fill(loaded, root, until=until, refit=refit or [], repair=repair, reporter=Reporter(_ERRORS))
+    reporter = Reporter(_ERRORS)
+    filled = fill(loaded, root, until=until, refit=refit or [], repair=repair, reporter=reporter)
+    for warning in warnings(filled):
+        _ERRORS.print(f"warning: {warning}", soft_wrap=True, markup=False)
     _ERRORS.print(f"The corpus is in {root}", soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.calibration import describe
 from pipeline.ledger.audit import Finding
 from pipeline.ledger.gc import Garbage
 
@@ -72,6 +73,10 @@ def print_status(state: Row) -> None:
     print_table(
         ("model", "since it was fitted"), [(d["model"], d["advice"]) for d in state["drift"]]
     )
+    if state["calibration"]:
+        typer.echo(describe(state["calibration"]))
+    for warning in state["warnings"]:
+        typer.echo(f"warning: {warning}")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

@@ -163,7 +163,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         FitSpec(
             name="cuts",
-            version=2,
+            version=3,
             reads=("records", "variants", "scores", "pictures", "refusals", "duplicates"),
             settings=cuts_settings(recipe.select),
             fit="pipeline.selection.fit:fit_cuts",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pipeline.calibration import read_calibration
 from pipeline.engine.corpus import Corpus
 from pipeline.ledger.drift import drift
 from pipeline.ledger.events import Event, kind_of, last_run
+from pipeline.ledger.warnings import warnings
 
 _NUM_ERRORS = 5
 
@@ -25,8 +27,9 @@ def status(corpus: Corpus, holder: str | None = None) -> Row:
         `num_parts`, `num_records` as the sources hold them, `running` (the holder), `tables` (name
         -> parts done, of how many, rows), `stages` of the last run (parts, rows, rows per second,
         and while a run goes on the seconds left), `errors` (the last ones), `models` (name ->
-        fingerprint), `rejects` (stage, reason, and how many records or texts), `samples` and
-        `drift`.
+        fingerprint), `rejects` (stage, reason, and how many records or texts), `samples`,
+        `drift`, `calibration` of the CLIP score (its AUC and the suggested cut; None without
+        pairs) and `warnings`.
     """
     connection = corpus.connect()
     tables = {}
@@ -67,7 +70,17 @@ def status(corpus: Corpus, holder: str | None = None) -> Row:
             for stream, split, samples, records in streams
         ],
         "drift": drift(corpus, connection),
+        "calibration": _calibration(corpus),
+        "warnings": warnings(corpus),
     }
+
+
+def _calibration(corpus: Corpus) -> Row | None:
+    found = read_calibration(corpus)
+    if found is None:
+        return None
+    shown = ("num_pairs", "auc", "is_weak", "false_accept", "cut", "true_accept")
+    return {name: found[name] for name in shown}
 
 
 def stages(events: list[Event], *, is_running: bool) -> list[Row]:

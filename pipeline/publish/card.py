@@ -15,10 +15,12 @@ from typing import Any
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from pipeline.calibration import describe, read_calibration
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.schemas import TABLES
 from pipeline.engine.storage import commit_text, read_json
 from pipeline.errors import UserError
+from pipeline.ledger.warnings import warnings
 from pipeline.publish import facts
 from pipeline.publish.diversity import STAYS, text_diversity
 from pipeline.publish.rendering import environment
@@ -167,7 +169,9 @@ def _body(
         "models": facts.model_facts(corpus),
         "vq": facts.vq_metrics(corpus),
         "rules": facts.rule_facts(corpus),
-        "calibration": facts.calibration(corpus),
+        "calibration": read_calibration(corpus),
+        "describe_calibration": describe,
+        "warnings": warnings(corpus),
         "writers": writers,
         "diversity": text_diversity(corpus, STAYS, embed=embed),
         "near": NEAR,

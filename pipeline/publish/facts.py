@@ -14,7 +14,6 @@ from pipeline.engine.corpus import MODEL_FILE, Corpus
 from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import read_json
 from pipeline.selection.cuts import CUTS_FILE, Cuts, read_cuts
-from pipeline.selection.fit import CALIBRATION_FILE
 from pipeline.selection.sentences import Sentence, sentences
 from pipeline.selection.settings import SelectSettings
 from pipeline.words import LEFT_OUT_WITH_RECORD
@@ -268,10 +267,10 @@ def _cuts(corpus: Corpus) -> Cuts:
     return read_cuts(folder) if folder and (folder / CUTS_FILE).exists() else {}
 
 
-def calibration(corpus: Corpus) -> dict[str, Any] | None:
-    """Histograms of true and shuffled pairs' CLIP scores and their AUC; None without pairs."""
-    found: dict[str, Any] | None = _model_json(corpus, "cuts", CALIBRATION_FILE)
-    return found if found and found["num_pairs"] else None
+def clip_metrics(corpus: Corpus) -> dict[str, Any] | None:
+    """What the small CLIP's training measured; None before it is fitted."""
+    found: dict[str, Any] | None = _model_json(corpus, "clip", "metrics.json")
+    return found
 
 
 def vq_metrics(corpus: Corpus) -> dict[str, Any] | None:

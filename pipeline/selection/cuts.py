@@ -37,6 +37,10 @@ class CutsSettings(Settings):
     """What has to be turned into numbers, and what decides them."""
 
     quantiles: list[Quantile]
+    false_accepts: list[float]
+    """Shares of the shuffled pairs that rules on the CLIP score let pass."""
+    false_accept: float
+    """That of the suggested cut."""
     top: SelectSettings | None = None
     """The section that has a `top`, which counts what the rules leave; without what decides no
     text's end. None where there is no `top`."""
@@ -62,12 +66,17 @@ class Cut:
 
 
 Cuts = Mapping[str, Cut]
-"""By `Quantile.name` and `top_name`."""
+"""By `Quantile.name`, `false_accept_name` and `top_name`."""
 
 
 def top_name(number: int) -> str:
     """What the number of a `top` is kept under, by its place in the recipe."""
     return f"top.{number}"
+
+
+def false_accept_name(share: float) -> str:
+    """What the number of a wanted share of false accepts is kept under."""
+    return f"false accepts {share!r}"
 
 
 def cuts_settings(settings: SelectSettings) -> CutsSettings:
@@ -78,6 +87,12 @@ def cuts_settings(settings: SelectSettings) -> CutsSettings:
         for score, rule in rules.items()
         if rule.quantile is not None
     }
+    false_accepts = {
+        rule.false_accept
+        for rules in settings.rule_sets()
+        for rule in rules.values()
+        if rule.false_accept is not None
+    }
     keeps = ("rules", "any", "top", "drop_duplicates")
     decides = SelectSettings(**{name: getattr(settings, name) for name in keeps})
     return CutsSettings(
@@ -85,6 +100,8 @@ def cuts_settings(settings: SelectSettings) -> CutsSettings:
             Quantile(score=score, share=share, within=within)
             for score, share, within in sorted(quantiles, key=repr)
         ],
+        false_accepts=sorted(false_accepts),
+        false_accept=settings.false_accept,
         top=decides if settings.top else None,
     )
 

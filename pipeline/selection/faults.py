@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.selection.cuts import Cut, Cuts, Limit, Quantile, top_name
+from pipeline.selection.cuts import Cut, Cuts, Limit, Quantile, false_accept_name, top_name
 from pipeline.selection.sentences import (
     NO_ALTERNATIVE,
     reason_of,
+    words_of_false_accept,
     words_of_quantile,
     words_of_top,
 )
@@ -102,6 +103,9 @@ def _checks(rules: Mapping[Score, Rule], cuts: Cuts) -> Iterator[_Check]:
             cut = cuts[Quantile(score=score, share=rule.quantile, within=rule.within).name]
             lower = _of_group(cut, rule.within, partial(_value, score))
             words = words_of_quantile(rule.quantile)
+        elif rule.false_accept is not None:
+            lower = _value(score, cuts[false_accept_name(rule.false_accept)].whole)
+            words = words_of_false_accept(rule.false_accept)
         elif rule.min is not None:
             lower = _number(score, rule.min)
         if lower is not None:

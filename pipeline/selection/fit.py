@@ -6,10 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from duckdb import DuckDBPyConnection
 
-from pipeline.engine.schemas import CAPTION_KINDS
+from pipeline.calibration import (
+    CALIBRATION_FILE,
+    calibrate,
+    false_accept_cut,
+    shuffled_scores,
+)
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
@@ -20,6 +24,7 @@ from pipeline.selection.cuts import (
     CutsSettings,
     Limit,
     Quantile,
+    false_accept_name,
     to_json,
     top_name,
 )
@@ -27,32 +32,24 @@ from pipeline.selection.faults import fault_sql, refusal_sql, subjects
 from pipeline.selection.settings import CHANCE, SelectSettings, Top
 from pipeline.selection.texts import columns_of, texts_sql
 
-CALIBRATION_FILE = "calibration.json"
-_NUM_BINS = 40
-
 
 def fit_cuts(settings: CutsSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
     """Turn what is said of the whole corpus into numbers, and calibrate the CLIP score.
 
-    Writes `cuts.json` (see `cuts.read_cuts`) and `calibration.json`: histograms of true and
-    shuffled pairs' scores, and the AUC between them.
+    Writes `cuts.json` (see `cuts.read_cuts`) and `calibration.json` (see `calibration.calibrate`).
     """
     connection = connect(inputs.tables)
     commit_json(folder / CUTS_FILE, to_json(find_cuts(connection, settings)))
-    columns = connection.sql(
-        f"SELECT clip_score, clip_score_shuffled FROM scores WHERE kind IN {CAPTION_KINDS}"
-        " AND clip_score IS NOT NULL AND clip_score_shuffled IS NOT NULL"
-    ).fetchnumpy()
-    commit_json(
-        folder / CALIBRATION_FILE,
-        calibrate(np.asarray(columns["clip_score"]), np.asarray(columns["clip_score_shuffled"])),
-    )
+    commit_json(folder / CALIBRATION_FILE, calibrate(connection, settings.false_accept))
     yield Progress(done=1, total=1)
 
 
 def find_cuts(connection: DuckDBPyConnection, settings: CutsSettings) -> Cuts:
     """The cuts over the tables of a connection."""
     cuts = {quantile.name: _cut_quantile(connection, quantile) for quantile in settings.quantiles}
+    for share in settings.false_accepts:
+        limit = Limit(value=false_accept_cut(shuffled_scores(connection), share).value)
+        cuts[false_accept_name(share)] = Cut(whole=limit)
     if settings.top is not None:
         columns = columns_of(settings.top)
         connection.execute(f"CREATE OR REPLACE TEMP TABLE texts AS {texts_sql(columns)}")
@@ -60,33 +57,6 @@ def find_cuts(connection: DuckDBPyConnection, settings: CutsSettings) -> Cuts:
             before = settings.top.model_copy(update={"top": settings.top.top[:number]})
             cuts[top_name(number)] = _cut_top(connection, top, before, cuts)
     return cuts
-
-
-def calibrate(true: np.ndarray, shuffled: np.ndarray) -> dict[str, Any]:
-    """How well a score tells true pairs from shuffled ones.
-
-    Args:
-        true: (n,) scores of pairs as they are.
-        shuffled: (n,) scores of the same pictures with wrong texts.
-
-    Returns:
-        JSON: `auc` (the chance that a true pair scores above a shuffled one, ties half; Hanley and
-        McNeil 1982), `num_pairs`, and histograms over common `edges`.
-    """
-    if len(true) == 0:
-        return {"num_pairs": 0, "auc": None, "edges": [], "true": [], "shuffled": []}
-    ordered = np.sort(shuffled)
-    below = np.searchsorted(ordered, true, side="left")
-    up_to = np.searchsorted(ordered, true, side="right")
-    both = np.concatenate([true, shuffled])
-    edges = np.linspace(both.min(), both.max() + 1e-6, _NUM_BINS + 1)
-    return {
-        "num_pairs": len(true),
-        "auc": float((below + up_to).mean() / 2 / len(shuffled)),
-        "edges": edges.tolist(),
-        "true": np.histogram(true, edges)[0].tolist(),
-        "shuffled": np.histogram(shuffled, edges)[0].tolist(),
-    }
 
 
 def _cut_quantile(connection: DuckDBPyConnection, quantile: Quantile) -> Cut:

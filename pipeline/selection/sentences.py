@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.selection.cuts import Cut, Cuts, Quantile, top_name
+from pipeline.selection.cuts import Cut, Cuts, Quantile, false_accept_name, top_name
 from pipeline.selection.settings import CHANCE, Group, Rule, Score, SelectSettings, Top
 
 NO_ALTERNATIVE = "no-alternative-met"
@@ -65,6 +65,11 @@ def words_of_quantile(share: float) -> str:
     return f"the cut of the lowest {_percent(share)}"
 
 
+def words_of_false_accept(share: float) -> str:
+    """What a reject's detail says of a wanted share of false accepts."""
+    return f"the cut that {_percent(share)} of the shuffled pairs pass"
+
+
 def words_of_top(top: Top) -> str:
     """What a reject's detail says of a share or a quota."""
     return f"the cut of {_size(top)}"
@@ -86,6 +91,17 @@ def _of_rules(rules: Mapping[Score, Rule], cuts: Cuts) -> Iterator[Sentence]:
                 keeps=_at_least(cut),
                 why=f"leaves out the lowest {_percent(rule.quantile)} of the captions"
                 f"{_each(rule.within)}, fixed when it was first fitted",
+                least=_whole(cut),
+            )
+        if rule.false_accept is not None:
+            cut = cuts.get(false_accept_name(rule.false_accept))
+            words = words_of_false_accept(rule.false_accept)
+            yield Sentence(
+                reason=reason,
+                words=words,
+                what=score,
+                keeps=_at_least(cut),
+                why=f"{words}, fixed when it was first fitted",
                 least=_whole(cut),
             )
         if rule.max is not None:

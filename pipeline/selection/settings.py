@@ -72,16 +72,22 @@ class Rule(Settings):
     """Largest score that stays."""
     quantile: float | None = Field(default=None, gt=0, lt=1)
     """Share of the captions to leave out from below, turned into a number once."""
+    false_accept: float | None = Field(default=None, gt=0, lt=1)
+    """For `clip_score`: share of the shuffled pairs that the cut lets pass, turned into a number
+    once."""
     within: Group | None = None
     """With `quantile`: the lowest share of each source, or of the texts in each style."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Rule:
-        if self.min is None and self.max is None and self.quantile is None:
-            message = "a rule needs min, max or quantile"
+        lower = [
+            name for name in ("min", "quantile", "false_accept") if getattr(self, name) is not None
+        ]
+        if not lower and self.max is None:
+            message = "a rule needs min, max, quantile or false_accept"
             raise ValueError(message)
-        if self.min is not None and self.quantile is not None:
-            message = "min and quantile both set the lower limit: keep one"
+        if len(lower) > 1:
+            message = f"{' and '.join(lower)} set the lower limit: keep one"
             raise ValueError(message)
         if self.within is not None and self.quantile is None:
             message = "within has no effect without quantile"
@@ -140,6 +146,8 @@ class SelectSettings(Settings):
     weights: dict[Score, Ramp] = Field(default_factory=dict)
     """Scores that say how often a caption is read, instead of whether: factors of its `weight` in
     the shards."""
+    false_accept: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the shuffled pairs that the suggested cut of the CLIP score lets pass."""
     drop_duplicates: bool = True
     """Leave out all but one of records with equal content."""
     mixed_share: float = Field(default=1 / 3, ge=0, le=1)
@@ -149,6 +157,15 @@ class SelectSettings(Settings):
     """How often a reader takes a record's own caption where it has captions of an LLM, too.
     Default: the best mix in Betker et al., Improving Image Generation with Better Captions (2023),
     section 3.4 and Nguyen et al., arXiv 2307.10350, keeps a part of the original ones."""
+
+    @model_validator(mode="after")
+    def _has_wrong_pairs(self) -> SelectSettings:
+        for rules in self.rule_sets():
+            for score, rule in rules.items():
+                if rule.false_accept is not None and score != "clip_score":
+                    message = f"false_accept needs wrong pairs: clip_score has them, {score} not"
+                    raise ValueError(message)
+        return self
 
     def rule_sets(self) -> list[dict[Score, Rule]]:
         """All sets of rules: the one that must hold, and the alternatives."""

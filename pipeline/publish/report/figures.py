@@ -45,6 +45,16 @@ class Line:
     colour: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A value on a chart's x axis with its interval, where it has one."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
 def river(branches: Sequence[Branch], *, given: int, unit: str, description: str) -> str:
     """A flow that comes in at the top and leaves to the right, branch by branch.
 
@@ -88,21 +98,21 @@ def river(branches: Sequence[Branch], *, given: int, unit: str, description: str
 
 def histogram(
     edges: Sequence[float],
-    groups: Sequence[tuple[str, Sequence[int], str]],
+    groups: Sequence[tuple[str, Sequence[float], str]],
     *,
     x_label: str,
     y_label: str,
-    cut: float | None,
+    marks: Sequence[Mark],
     description: str,
 ) -> str:
     """Overlaid histograms with common bins.
 
     Args:
         edges: borders of the bins.
-        groups: label, counts and class of the style sheet of each.
+        groups: label, heights and class of the style sheet of each.
         x_label: what the values are, with their unit.
         y_label: what is counted.
-        cut: where a threshold lies, or None.
+        marks: thresholds; one outside of the edges is left out.
         description: the chart in words.
     """
     svg = _canvas(description, _WIDTH, _HEIGHT)
@@ -115,13 +125,9 @@ def histogram(
             shape += f" V{axes.y(count):.1f} H{axes.x(upper):.1f}"
         _element(svg, "path", {"d": f"{shape} V{y:.1f} Z", "class": f"area {colour}"})
     _legend(svg, [(label, colour) for label, _, colour in groups])
-    if cut is not None and edges[0] <= cut <= edges[-1]:
-        x = axes.x(cut)
-        _element(
-            svg, "path", {"d": f"M{x:.1f},{_TOP - 8} V{_BOTTOM}", "class": "stroke cut"}
-        )  # fmt: skip
-        side = "number" if x > (_LEFT + _RIGHT) / 2 else ""
-        _text(svg, x + (-6 if side else 6), _TOP + 4, f"cut {cut:.3g}", f"strong halo {side}")
+    shown = [mark for mark in marks if edges[0] <= mark.value <= edges[-1]]
+    for row, mark in enumerate(shown):
+        _mark(svg, axes, mark, row=row, within=(edges[0], edges[-1]))
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -188,6 +194,23 @@ def _axes(
     label = _text(svg, 13, (_TOP + _BOTTOM) / 2, y_label, "middle")
     label.set("transform", f"rotate(-90 13 {(_TOP + _BOTTOM) / 2:.0f})")
     return axes
+
+
+def _mark(
+    svg: ET.Element, axes: _Axes, mark: Mark, *, row: int, within: tuple[float, float]
+) -> None:
+    """A dashed line with its label in a row of its own, and a band from `low` to `high`."""
+    x = axes.x(mark.value)
+    if mark.low is not None and mark.high is not None:
+        left, right = axes.x(max(mark.low, within[0])), axes.x(min(mark.high, within[1]))
+        place = {"x": f"{left:.1f}", "y": f"{_TOP - 8}", "width": f"{max(right - left, 1):.1f}"}
+        height = {"height": f"{_BOTTOM - _TOP + 8}"}
+        _element(svg, "rect", {**place, **height, "class": "band"})
+    _element(svg, "path", {"d": f"M{x:.1f},{_TOP - 8} V{_BOTTOM}", "class": "stroke cut"})
+    side = "number" if x > (_LEFT + _RIGHT) / 2 else ""
+    label = f"{mark.label} {mark.value:.3g}"
+    top = _TOP + 4 + _LEGEND_ROW * row
+    _text(svg, x + (-6 if side else 6), top, label, f"strong halo {side}")
 
 
 def _ticks(low: float, high: float) -> list[float]:

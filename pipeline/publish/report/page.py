@@ -10,14 +10,23 @@ from typing import Any
 import yaml
 
 from pipeline import words
+from pipeline.calibration import describe, read_calibration
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import commit_text, read_json
+from pipeline.ledger.warnings import warnings
 from pipeline.publish import facts
 from pipeline.publish.diversity import WRITTEN, TextDiversity, text_diversity
 from pipeline.publish.rendering import duration, environment, number, percent
-from pipeline.publish.report import figures, pictures, queries, synthesis, training
+from pipeline.publish.report import (
+    calibration,
+    figures,
+    pictures,
+    queries,
+    synthesis,
+    training,
+)
 from pipeline.synthesis.diversity import NEAR, Embed
 
 REPORT_FILE = "report.html"
@@ -51,14 +60,14 @@ def _context(corpus: Corpus, run: Path | None, embed: Embed | None) -> dict[str,
     streams = facts.stream_facts(corpus)
     times = queries.stage_times(corpus.root / EVENTS_FILE)
     trained = training.describe(run) if run else None
-    calibration, vq = facts.calibration(corpus), facts.vq_metrics(corpus)
+    calibrated, vq = read_calibration(corpus), facts.vq_metrics(corpus)
     rights, num_more_rights = facts.rights_facts(corpus, limit=_MAX_RIGHTS)
     rules = facts.rule_facts(corpus)
     limits = {rule.says.what: rule.says.least for rule in rules if rule.says.least is not None}
     return {
         "recipe": corpus.recipe,
         "num_sources": len(corpus.recipe["sources"]),
-        "headlines": _headlines(records, texts, streams, calibration, vq, trained, times),
+        "headlines": _headlines(records, texts, streams, calibrated, vq, trained, times),
         "records": records,
         "records_river": _river(records, "records", _STREAMS),
         "rights": rights,
@@ -74,8 +83,11 @@ def _context(corpus: Corpus, run: Path | None, embed: Embed | None) -> dict[str,
         "growth_chart": _growth_chart(diversity),
         "near": NEAR,
         "rules": rules,
-        "calibration": calibration,
-        "calibration_chart": _calibration_chart(calibration, limits.get("clip_score")),
+        "calibration": calibrated,
+        "describe_calibration": describe,
+        "warnings": warnings(corpus),
+        "clip": facts.clip_metrics(corpus),
+        "calibration_chart": calibration.chart(calibrated, limits.get("clip_score")),
         "distributions": _distributions(corpus, limits),
         "faults": queries.caption_faults(corpus),
         "gallery": _gallery(corpus, limits.get("clip_score")),
@@ -102,7 +114,7 @@ def _headlines(
     records: facts.Outcome,
     texts: facts.Outcome,
     streams: Sequence[facts.StreamFacts],
-    calibration: Mapping[str, Any] | None,
+    calibrated: Mapping[str, Any] | None,
     vq: Mapping[str, Any] | None,
     trained: training.Training | None,
     times: Sequence[queries.StageTime],
@@ -117,8 +129,9 @@ def _headlines(
         )
     if texts.given:
         found.append((number(texts.num_kept), f"of {number(texts.given)} LLM texts kept"))
-    if calibration:
-        found.append((f"{calibration['auc']:.3f}", "AUC, true against shuffled pairs"))
+    if calibrated:
+        area = f"{calibrated['auc']['value']:.3f}"
+        found.append((area, "AUC of the CLIP score, true against shuffled pairs"))
     if vq and vq["psnr"] is not None:
         found.append((f"{vq['psnr']:.1f} dB", "PSNR of the image tokenizer"))
     if trained and trained.held_out_loss is not None:
@@ -171,19 +184,6 @@ def _growth_chart(found: TextDiversity | None) -> str | None:
     )
 
 
-def _calibration_chart(found: Mapping[str, Any] | None, cut: float | None) -> str | None:
-    if not found:
-        return None
-    return figures.histogram(
-        found["edges"],
-        [("shuffled pairs", found["shuffled"], "other"), ("true pairs", found["true"], "kept-1")],
-        x_label=words.SCORES["clip_score"],
-        y_label="pairs",
-        cut=cut,
-        description=f"CLIP scores of {found['num_pairs']:,} true and as many shuffled pairs",
-    )
-
-
 def _distributions(
     corpus: Corpus, limits: Mapping[str, float | None]
 ) -> list[tuple[queries.Distribution, str | None]]:
@@ -211,11 +211,15 @@ def _distributions(
                 ],
                 x_label=words.SCORES[score],
                 y_label=what,
-                cut=limits.get(score),
+                marks=_marks(limits.get(score)),
                 description=f"Distribution of {words.SCORES[score]} over {values.total:,} {what}",
             )
         found.append((values, chart))
     return found
+
+
+def _marks(cut: float | None) -> list[figures.Mark]:
+    return [] if cut is None else [figures.Mark(label="cut", value=cut)]
 
 
 def _gallery(corpus: Corpus, cut: float | None) -> dict[str, Any] | None:

@@ -199,3 +199,9 @@ def _kinds(sample: dict[str, list[dict[str, object]]]) -> list[object]:
     """The kinds of the captions in a sample's JSON."""
     segments = sample.get("segments", [{"captions": sample.get("captions", [])}])
     return [text["kind"] for segment in segments for text in segment.get("captions", [])]
+
+
+def test_calibration_is_told_and_a_weak_score_is_among_the_limits(card: DatasetCard) -> None:
+    before, limits = card.text.split("## Known limits")
+    assert "tells true pairs from shuffled ones with an AUC of" in before
+    assert "- clip_score is too weak to filter by" in limits

@@ -42,8 +42,8 @@ def test_labels_are_escaped() -> None:
 def test_bars_of_a_histogram_stay_inside_the_axes(counts: list[int], low: float) -> None:
     edges = [low + 0.01 * n for n in range(len(counts) + 1)]
     drawing = figures.histogram(
-        edges, [("all", counts, "kept-1")], x_label="score", y_label="texts", cut=low,
-        description="scores",
+        edges, [("all", counts, "kept-1")], x_label="score", y_label="texts",
+        marks=[figures.Mark(label="cut", value=low)], description="scores",
     )  # fmt: skip
     (shape,) = re.findall(r'<path d="(M[^"]*Z)" class="area', str(drawing))
     heights = [float(y) for y in re.findall(r"V([\d.]+)", shape)]
@@ -71,3 +71,21 @@ def test_legend_takes_the_rows_that_it_needs(labels: list[str]) -> None:
         assert x + 18 + 6.6 * len(label) <= width
     assert height + top == 270
     assert left == 0
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_marks_and_their_intervals_stay_inside_the_axes(
+    low: float, value: float, high: float
+) -> None:
+    mark = figures.Mark(
+        label="cut", value=value, low=min(low, high) - 0.5, high=max(low, high) + 0.5
+    )
+    drawing = figures.histogram(
+        [0.0, 0.5, 1.0], [("all", [1, 2], "kept-1")], x_label="score", y_label="texts",
+        marks=[mark, figures.Mark(label="far", value=7.0)], description="scores",
+    )  # fmt: skip
+    ((left, width),) = re.findall(r'<rect x="([\d.]+)" y="26" width="([\d.]+)"', str(drawing))
+    assert float(left) >= 66
+    assert float(left) + float(width) <= 472.1
+    assert "cut" in drawing
+    assert "far" not in drawing

@@ -191,3 +191,14 @@ def test_times_of_earlier_versions_are_read(tmp_path):
     )
     (time,) = stage_times(path)
     assert (time.stage, time.num_runs, time.num_parts, time.seconds) == ("ingest", 1, 1, 2.5)
+
+
+def test_scores_are_shown_beside_those_of_wrong_pairs_and_a_weak_score_is_warned_of(
+    html: str,
+) -> None:
+    section = _section(html, "scores")
+    words = Page(section).words
+    assert "tells true pairs from shuffled ones with an AUC of" in words
+    assert "too weak to filter by" in words  # two steps of training teach nothing
+    assert "The rule on it leaves out good pairs" in words
+    assert {"shuffled pairs", "true pairs"} <= set(re.findall(r">([a-z ]+)</text>", section))

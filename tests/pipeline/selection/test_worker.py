@@ -1,11 +1,10 @@
-import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from pipeline.calibration import CALIBRATION_FILE
 from pipeline.engine.storage import read_json
 from pipeline.selection.cuts import CUTS_FILE
-from pipeline.selection.fit import CALIBRATION_FILE, calibrate
-from pipeline.selection.settings import Rule
+from pipeline.selection.settings import Rule, SelectSettings
 from tests.pipeline.selection.rows import picture, record, score, select
 
 
@@ -143,13 +142,6 @@ def test_further_captions_are_kept_and_left_out_one_by_one(tmp_path):
     assert [row["variant_id"] for row in output.rejects] == ["original", "original-fr"]
 
 
-def test_auc_is_the_chance_that_a_true_pair_scores_higher():
-    assert calibrate(np.array([2.0, 3.0]), np.array([0.0, 1.0]))["auc"] == 1.0
-    assert calibrate(np.array([0.0, 1.0]), np.array([2.0, 3.0]))["auc"] == 0.0
-    assert calibrate(np.array([1.0, 1.0]), np.array([1.0, 1.0]))["auc"] == 0.5
-    assert calibrate(np.array([]), np.array([]))["auc"] is None
-
-
 def test_the_histograms_hold_every_pair(tmp_path):
     scores = [
         score(f"r{index}", clip_score=index / 9, clip_score_shuffled=index / 20)
@@ -157,11 +149,33 @@ def test_the_histograms_hold_every_pair(tmp_path):
     ]
     select(tmp_path, [record(f"r{index}") for index in range(10)], scores)
     calibration = read_json(tmp_path / "cuts" / CALIBRATION_FILE)
-    assert sum(calibration["true"]) == sum(calibration["shuffled"]) == 10
+    assert sum(calibration["counts"]["true"]) == sum(calibration["counts"]["shuffled"]) == 10
     assert read_json(tmp_path / "cuts" / CUTS_FILE) == {}
 
 
-@pytest.mark.parametrize("rule", [{}, {"min": 1, "quantile": 0.1}, {"quantile": 1.5}])
+def test_a_rule_by_false_accepts_cuts_by_the_scores_of_shuffled_pairs(tmp_path):
+    scores = [
+        score(f"r{index:02}", clip_score=index / 20, clip_score_shuffled=index / 40)
+        for index in range(40)
+    ]
+    output = select(
+        tmp_path, [record(row["record_id"]) for row in scores], scores,
+        rules={"clip_score": Rule(false_accept=0.25)},
+    )  # fmt: skip
+    assert {row["threshold"] for row in output.rejects} == {30 / 40}
+    assert [row["record_id"] for row in output.rows] == [f"r{index}" for index in range(15, 40)]
+    assert output.rejects[0]["detail"] == "the cut that 25 % of the shuffled pairs pass"
+
+
+def test_only_the_clip_score_knows_false_accepts():
+    with pytest.raises(ValidationError, match="clip_score"):
+        SelectSettings(rules={"caption_quality": Rule(false_accept=0.05)})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{}, {"min": 1, "quantile": 0.1}, {"quantile": 1.5}, {"false_accept": 0.1, "quantile": 0.1}],
+)
 def test_a_rule_that_says_nothing_or_too_much_is_refused(rule):
     with pytest.raises(ValidationError):
         Rule(**rule)
