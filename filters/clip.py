@@ -28,15 +28,17 @@ _MEAN, _STD = 0.5, 0.5
 
 
 def create_model(settings: ClipSettings) -> CLIP:
-    """The small CLIP with random weights (Radford et al., arXiv 2103.00020, section 2.4)."""
+    """The small CLIP with random weights (Radford et al., arXiv 2103.00020, section 2.4).
+
+    Its image tower is their ResNet, as convolutions learn from fewer pictures than a transformer.
+    """
     return CLIP(
         embed_dim=settings.width,
         vision_cfg={
             "image_size": settings.image_size,
-            "layers": settings.vision_layers,
-            "width": settings.width,
+            "layers": (settings.vision_layers,) * 4,
+            "width": settings.vision_width,
             "head_width": 32,
-            "patch_size": settings.patch_size,
         },
         text_cfg={
             "context_length": settings.context_length,

@@ -4,48 +4,88 @@ Each fold's model is trained on the pairs of the other folds, so that no pair is
 that has seen it (cross-fitting; Fang et al., Data Filtering Networks, arXiv 2309.17425, show that a
 small model trained for filtering can filter well). The fold follows from the image's hash, so that
 copies of an image share it.
+
+The captions may be wrong. Models learn what many pairs agree on before they learn single pairs by
+heart (Arpit et al., A Closer Look at Memorization in Deep Networks, arXiv 1706.05394), so that
+training is cut into rounds: after each, every pair is scored by the model that has not seen it, and
+all go on without the pairs that fit worst (as Han et al., Co-teaching, arXiv 1804.06872, choose
+small losses; there, too, one network chooses for the other).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from open_clip import ClipLoss
-from safetensors.torch import save_file
 
-from filters.clip import create_model, fold_of, normalize, tokenize, weights_name
+from filters.clip import ClipScorer, fold_of, tokenize, weights_name
+from filters.clip_training import ClipTraining
 from filters.settings import ClipSettings
 from pipeline import images
-from pipeline.device import best_device, use_all_cores
+from pipeline.calibration import WEAK_AUC, auc
+from pipeline.device import use_all_cores
 from pipeline.engine.stage import FitInputs, Progress
+from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
 from pipeline.references import image_bytes
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pairs:
+    """One pair an image: N of them.
+
+    Attributes:
+        pixels: (N, s, s, 3) uint8.
+        captions: as the source gave them.
+        tokens: (N, T) int64 of the captions.
+        folds: (N,) int64, the model of that number does not see the pair.
+    """
+
+    pixels: np.ndarray
+    captions: Sequence[str]
+    tokens: Tensor
+    folds: np.ndarray
+
 
 def fit(settings: ClipSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
-    """Train one model a fold on the records' own captions; writes `fold-N.safetensors`."""
+    """Train one model a fold on the records' own captions.
+
+    Writes `fold-N.safetensors` and `metrics.json`: after each round how many pairs it was trained
+    on, and the AUC of held-out pictures with their captions against other pictures' captions.
+    """
     use_all_cores()
-    pixels, captions, folds = _pairs(settings, inputs)
-    for fold in range(settings.folds):
-        mine = folds != fold
-        if mine.sum() < 2:
-            message = f"CLIP cannot be trained: fold {fold} leaves {mine.sum()} pairs"
-            raise UserError(message, "Give the recipe more pictures, or fewer score.clip.folds.")
-        chosen = [caption for caption, own in zip(captions, mine, strict=True) if own]
-        for progress in _train_fold(settings, fold, pixels[mine], chosen, folder):
-            yield Progress(
-                done=fold * settings.steps + progress.done,
-                total=settings.folds * settings.steps,
-                figures={"fold": fold, **progress.figures},
-            )
+    pairs = _read_pairs(settings, inputs)
+    trainings = [ClipTraining(settings, settings.seed + fold) for fold in range(settings.folds)]
+    kept = np.ones(len(pairs.captions), dtype=bool)
+    rounds: list[dict[str, Any]] = []
+    total, done = settings.folds * settings.steps, 0
+    for steps in _steps_by_round(settings):
+        for fold, training in enumerate(trainings):
+            mine = np.flatnonzero((pairs.folds != fold) & kept)
+            _check_size(fold, len(mine))
+            for loss in training.run(pairs.pixels[mine], pairs.tokens[mine], steps):
+                done += 1
+                yield Progress(done=done, total=total, figures={"fold": fold, "loss": loss})
+            training.save(folder / weights_name(fold))
+        true, wrong = _score(settings, pairs, folder)
+        known = np.flatnonzero(~np.isnan(wrong))
+        found = auc(true[known], wrong[known], known, known)
+        rounds.append({"num_pairs": int(kept.sum()), "auc": asdict(found)})
+        kept = _best(true, pairs.folds, settings.drop_share)
+    commit_json(folder / METRICS, {"rounds": rounds, "is_weak": (found.low or 0) < WEAK_AUC})
+    yield Progress(done=done, total=total, figures={"loss": loss, "auc": found.value or 0.0})
 
 
-def _pairs(settings: ClipSettings, inputs: FitInputs) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """One pair an image: (N, s, s, 3) uint8 pixels, captions, and (N,) int64 folds."""
+def _read_pairs(settings: ClipSettings, inputs: FitInputs) -> _Pairs:
     rows = connect({"records": inputs.tables["records"]}).sql(
         "SELECT image_id, first(image ORDER BY record_id) AS image,"
         " first(image_ref ORDER BY record_id) AS image_ref,"
@@ -64,43 +104,51 @@ def _pairs(settings: ClipSettings, inputs: FitInputs) -> tuple[np.ndarray, list[
         raise UserError(
             message, "Take clip_score out of select.rules, or add a source with pictures."
         )
-    return np.stack(pixels), captions, np.asarray(folds)
+    return _Pairs(
+        pixels=np.stack(pixels),
+        captions=captions,
+        tokens=tokenize(captions, settings),
+        folds=np.asarray(folds),
+    )
 
 
-def _train_fold(
-    settings: ClipSettings, fold: int, pixels: np.ndarray, captions: list[str], folder: Path
-) -> Iterator[Progress]:
-    torch.manual_seed(settings.seed + fold)
-    device = best_device()
-    model = create_model(settings).to(device).train()
-    tokens = tokenize(captions, settings)  # (N, T)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=settings.learning_rate, total_steps=settings.steps, pct_start=0.1
-    )
-    loss_of = ClipLoss()
-    chance = np.random.default_rng(settings.seed + fold)
-    size = min(settings.batch_size, len(captions))
-    order = np.empty(0, dtype=np.int64)
-    for step in range(settings.steps):
-        if len(order) < size:
-            order = chance.permutation(len(captions))
-        picked, order = order[:size], order[size:]
-        image = model.encode_image(normalize(pixels[picked]).to(device), normalize=True)  # (B, D)
-        text = model.encode_text(tokens[picked].to(device), normalize=True)  # (B, D)
-        loss = loss_of(image, text, model.logit_scale.exp())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, np.log(100))  # arXiv 2103.00020, section 2.5
-        yield Progress(done=step + 1, total=settings.steps, figures={"loss": loss.item()})
-    weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    save_file(weights, folder / weights_name(fold))
+def _check_size(fold: int, num_pairs: int) -> None:
+    if num_pairs < 2:
+        message = f"CLIP cannot be trained: fold {fold} leaves {num_pairs} pairs"
+        raise UserError(message, "Give the recipe more pictures, or fewer score.clip.folds.")
+
+
+def _steps_by_round(settings: ClipSettings) -> list[int]:
+    """The steps of a fold, cut into rounds of a size."""
+    ends = np.linspace(0, settings.steps, settings.rounds + 1).round().astype(int)
+    return np.diff(ends).tolist()
+
+
+def _score(settings: ClipSettings, pairs: _Pairs, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The cosines of held-out pictures with their captions, and with others': (N,) float32 each.
+
+    A wrong score is NaN where the other caption is the same one.
+    """
+    true = np.full(len(pairs.captions), np.nan, dtype=np.float32)
+    wrong = true.copy()
+    chance = np.random.default_rng(settings.seed)
+    for fold in np.unique(pairs.folds):
+        own = chance.permutation(np.flatnonzero(pairs.folds == fold))
+        scorer = ClipScorer(folder / weights_name(fold), settings)
+        seen = scorer.embed_images(pairs.pixels[own])  # (B, D)
+        spoken = scorer.embed_texts([pairs.captions[index] for index in own])  # (B, D)
+        true[own] = (seen * spoken).sum(axis=1)
+        other = np.roll(own, 1)
+        differs = (pairs.tokens[own] != pairs.tokens[other]).any(dim=1).numpy()
+        cosines = (seen * np.roll(spoken, 1, axis=0)).sum(axis=1)
+        wrong[own] = np.where(differs, cosines, np.nan)
+    return true, wrong
+
+
+def _best(scores: np.ndarray, folds: np.ndarray, drop_share: float) -> np.ndarray:
+    """Which pairs stay: (N,) bool. Each fold is cut by itself, as its scores are of one model."""
+    kept = np.ones(len(scores), dtype=bool)
+    for fold in np.unique(folds):
+        own = folds == fold
+        kept[own] = scores[own] >= np.quantile(scores[own], drop_share)
+    return kept

@@ -14,26 +14,34 @@ class ClipSettings(Settings):
 
     folds: int = Field(default=2, ge=2)
     """Each pair is scored by the model that was trained without its fold."""
-    image_size: int = 64
+    image_size: int = Field(default=64, ge=32, multiple_of=32)
     """Side of the picture that the model sees, in pixels."""
-    patch_size: int = 16
-    """Side of the vision transformer's patches, in pixels."""
+    vision_width: int = Field(default=16, ge=1)
+    """Channels of the image tower's first stage; each of its four stages has twice as many."""
+    vision_layers: int = Field(default=1, ge=1)
+    """Blocks in each stage of the image tower, a ResNet."""
     width: int = 128
-    """Width of both towers and of the embedding."""
-    vision_layers: int = 4
-    """Layers of the image tower."""
-    text_layers: int = 2
+    """Width of the text tower and of the embedding."""
+    text_layers: int = 1
     """Layers of the text tower."""
     context_length: int = 24
     """Tokens of a caption that the model sees; the rest is cut."""
-    steps: int = 100
+    steps: int = 80
     """Training steps of each fold."""
-    batch_size: int = 64
+    rounds: int = Field(default=2, ge=1)
+    """Parts of the training; after each but the last the pairs that fit worst are left out."""
+    drop_share: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the pairs that the rounds after the first are trained without."""
+    batch_size: int = 128
     """Pairs in a step: each is told from all others of its batch."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Peak of the one-cycle schedule (AdamW)."""
     weight_decay: float = 0.1
     """AdamW's weight decay; open_clip's default is 0.2 for far larger corpora."""
+    max_shift: int = Field(default=2, ge=0)
+    """Pixels that a step moves each picture at most."""
+    replaced_words: float = Field(default=0.2, ge=0, lt=1)
+    """Share of a caption's tokens that a step puts random ones for."""
     seed: int = 0
     """Seed of the weights and the order."""
 

@@ -49,7 +49,7 @@ def steps(recipe: Recipe) -> list[Step]:
     """All steps of a recipe; each reads only what steps before it have written."""
     clip = FitSpec(
         name="clip",
-        version=1,
+        version=2,
         reads=("records",),
         settings=recipe.score.clip,
         fit="filters.clip_bootstrap:fit",

@@ -1,7 +1,5 @@
 """The small CLIP and the scores table, on shapes."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -17,39 +15,18 @@ from filters.perceptual import perceptual_hash, pixel_hash
 from filters.score import ScoreWorker
 from filters.settings import ClipSettings, MeasureSettings, ScoreSettings
 from pipeline import images
-from pipeline.engine.fingerprint import hash_bytes
 from pipeline.engine.schemas import PICTURES, RECORDS, SCORES, VARIANTS
 from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import read_table, write_table
-from pipeline.errors import UserError
 from pipeline.settings import Settings
 from pipeline.sources.shapes import draw
+from tests.filters.shapes import RECORD, shape_record
 
 CLIP_SETTINGS = ClipSettings(
-    image_size=32, patch_size=8, width=32, vision_layers=1, text_layers=1, steps=12, batch_size=32
+    image_size=32, width=32, vision_layers=1, text_layers=1, steps=12, batch_size=32
 )
 SETTINGS = ScoreSettings(clip=CLIP_SETTINGS)
-
-
-RECORD = dict.fromkeys(RECORDS.names, "x") | {
-    "more_captions": [], "repairs": [], "opt_outs": [], "position": None, "document": None,
-}  # fmt: skip
-
-
-def shape_record(index):
-    image, caption = draw(index, size=32, seed=0)
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    content = stream.getvalue()
-    return RECORD | {
-        "record_id": f"r{index:03d}",
-        "image": content,
-        "image_id": hash_bytes(content),
-        "width": 32,
-        "height": 32,
-        "caption": caption,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -199,21 +176,6 @@ def test_the_scores_do_not_depend_on_what_was_scored_before(corpus, scores):
     worker(work)
     write_table(corpus / "again.parquet", worker(work).rows, SCORES)
     assert (corpus / "again.parquet").read_bytes() == (corpus / "scores.parquet").read_bytes()
-
-
-def test_fitting_again_gives_the_same_weights(corpus, tmp_path):
-    inputs = FitInputs(tables={"records": [corpus / "records.parquet"]}, models={})
-    list(fit(CLIP_SETTINGS, inputs, tmp_path))
-    for fold in range(2):
-        name = weights_name(fold)
-        assert (tmp_path / name).read_bytes() == (corpus / "clip" / name).read_bytes()
-
-
-def test_a_corpus_without_pictures_says_what_to_do(tmp_path):
-    write_table(tmp_path / "records.parquet", [], RECORDS)
-    inputs = FitInputs(tables={"records": [tmp_path / "records.parquet"]}, models={})
-    with pytest.raises(UserError, match="no pictures"):
-        list(fit(CLIP_SETTINGS, inputs, tmp_path))
 
 
 def test_clip_critic_gives_the_scores_that_the_table_has(corpus, scores):
