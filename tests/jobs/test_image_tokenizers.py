@@ -73,7 +73,7 @@ def test_a_tokenizer_without_a_decoder_has_a_report_without_psnr(corpus, load, w
         ("{kind: janus, weights: a/b, steps: 3}",
          ["image_tokenizer.steps", "Allowed here: kind, weights, image_size"]),
         ("{steps: 0}", [":4: image_tokenizer.steps", "greater than or equal to 1"]),
-        ("{codes: 3}", ["image_tokenizer.codes", "Allowed here: kind, image_size, stride"]),
+        ("{codes: 3}", ["image_tokenizer.codes", "Allowed here: kind, preset, image_size"]),
     ],
 )  # fmt: skip
 def test_a_wrong_image_tokenizer_is_named(tmp_path, text, parts):

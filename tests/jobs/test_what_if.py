@@ -79,7 +79,7 @@ def test_what_if_takes_the_cuts_that_are_pinned(corpus, load):
         ("clip.quantile=0.3", "there is no score 'clip'; allowed are "),
         ("clip_score.quantil=0.3", "Allowed here: min, max, quantile"),
         ("clip_score.quantile=3", "less than 1"),
-        ("clip_score.min=0.3", "min and quantile both set the lower limit"),
+        ("clip_score.min=0.3", "min and quantile set the lower limit: keep one"),
         ("top.share=3", "select.top"),
         ("clip_score", "not of the form key=value"),
     ],

@@ -19,6 +19,7 @@ from pipeline.ledger.audit import audit
 from pipeline.ledger.damage import damaged
 from pipeline.publish.card import write_card
 from pipeline.selection.settings import Rule, SelectSettings
+from tokenizer_cache.manifest import index_name
 
 CHANGING = {"events.jsonl", ".lock", "recipe.yaml", "forgotten.parquet"}
 
@@ -198,10 +199,9 @@ def test_nothing_but_its_own_files_is_rewritten(root, quiet):
     after = bytes_of(root)
     changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
     _, corpus = open_corpus(root)
-    mine = {shard["file"] for shard in corpus.published_shards() if shard["part"] == part}
-    assert all(
-        part in name or name.rpartition("/")[2] in {*mine, "manifest.json"} for name in changed
-    )
+    shards = [each["file"] for each in corpus.published_shards() if each["part"] == part]
+    mine = {"manifest.json", *shards, *map(index_name, shards)}
+    assert all(part in name or name.rpartition("/")[2] in mine for name in changed)
     assert not any(name.startswith("models/") for name in changed)
 
 

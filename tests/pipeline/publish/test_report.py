@@ -200,5 +200,5 @@ def test_scores_are_shown_beside_those_of_wrong_pairs_and_a_weak_score_is_warned
     words = Page(section).words
     assert "tells true pairs from shuffled ones with an AUC of" in words
     assert "too weak to filter by" in words  # two steps of training teach nothing
-    assert "The rule on it leaves out good pairs" in words
+    assert "What is selected by it leaves out good pairs" in words
     assert {"shuffled pairs", "true pairs"} <= set(re.findall(r">([a-z ]+)</text>", section))
