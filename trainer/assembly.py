@@ -1,14 +1,15 @@
 """Rows of ids from documents that are laid out: the only place where codes are read.
 
-R rows, T tokens in a row, D documents, P pieces.
+T tokens in a row, L tokens in a document.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from tokenizer_cache.code_order import to_sequence
 from tokenizer_cache.shard_files import BadShardError, ShardFiles
 from tokenizer_cache.vocabulary import Vocabulary
 from trainer.layout import Layout, ragged
-from trainer.packing import NO_TARGET, Row, next_tokens
+from trainer.packing import Row, add_document, empty_row
 from trainer.settings import TrainSettings
 
 _BYTES_PER_CODE = 2
@@ -36,18 +37,21 @@ class RowBuilder:
             vocabulary: of the shards.
         """
         self.num_bad: Counter[str] = Counter()
-        """How many damaged pictures were met, by shard; their documents became padding."""
+        """How many documents had damaged codes, by shard; they became padding."""
         self._files = files
         self._seq_len = settings.seq_len
         self._skips_bad = settings.loader.bad_shards == "skip"
         self._pad, self._end = vocabulary.special("<pad>"), vocabulary.special("<eos>")
-        brackets = (("<txt>", "</txt>"), ("<img>", "</img>"))
-        self._open, self._close = np.array(
-            [[vocabulary.special(token) for token in pair] for pair in brackets]
-        ).T  # (2,) each, by whether a piece is a picture
-        self._first_id, self._image = vocabulary.text.start, vocabulary.image
-        self._weights = np.array([settings.loss.text, settings.loss.image], np.float32)
-        self._condition_weight = np.float32(settings.loss.condition)
+        self._image = vocabulary.image
+        # By whether a piece is a picture; the last also by whether it is a condition.
+        self._open = [vocabulary.special(token) for token in ("<txt>", "<img>")]
+        self._close = [vocabulary.special(token) for token in ("</txt>", "</img>")]
+        # Numpy's, as a code of 16 bits plus an int of Python has 16 bits, and wraps around.
+        self._first = [np.int64(vocabulary.text.start), np.int64(vocabulary.image.start)]
+        self._weights = [
+            [weight, weight * settings.loss.condition]
+            for weight in (settings.loss.text, settings.loss.image)
+        ]
 
     def build(self, layout: Layout, rows: Sequence[np.ndarray]) -> list[Row]:
         """The rows that hold the given documents of a layout, in order.
@@ -59,129 +63,96 @@ class RowBuilder:
         Raises:
             BadShardError: when a shard is damaged and may not be skipped.
         """
-        if not rows:
-            return []
-        placed = _place(layout, rows, self._seq_len)
-        shape = (len(rows), self._seq_len)
-        tokens = np.full(shape, self._pad, np.int64)
-        numbers, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        flat, pieces = tokens.reshape(-1), placed.pieces
-        is_image = pieces["is_image"].astype(np.int64)
-        opens = (pieces["start"] == 0) & (placed.sizes > 0)
-        flat[placed.place[opens]] = self._open[is_image[opens]]
-        closes = (pieces["stop"] == pieces["size"] + 2) & (placed.sizes > 0)
-        flat[(placed.place + placed.sizes - 1)[closes]] = self._close[is_image[closes]]
-        flat[(placed.at + placed.lengths - 1)[placed.has_end]] = self._end
-        within = ragged(placed.lengths)
-        inside = np.repeat(placed.at, placed.lengths) + within
-        positions.reshape(-1)[inside] = within
-        numbers.reshape(-1)[inside] = np.repeat(placed.number, placed.lengths)
-        for piece in self._fill(flat, pieces, placed.place):
-            document = placed.owner[piece]
-            lost = slice(placed.at[document], placed.at[document] + placed.lengths[document])
-            for values, nothing in ((tokens, self._pad), (numbers, 0), (positions, 0)):
-                values.reshape(-1)[lost] = nothing
-        targets = next_tokens(tokens, numbers)
-        weights = self._token_weights(shape, placed)
-        weights[:, :-1] = weights[:, 1:]  # of the next token
-        weights[targets == NO_TARGET] = 0
-        columns = (tokens, targets, numbers, positions, weights)
-        return [
-            Row(tokens=ids, targets=after, documents=of, positions=at, weights=counts)
-            for ids, after, of, at, counts in zip(*columns, strict=True)
-        ]
+        documents = _documents(layout, np.concatenate(rows)) if rows else iter(())
+        return [self._row(islice(documents, len(row))) for row in rows]
 
-    def _fill(self, flat: np.ndarray, pieces: np.ndarray, place: np.ndarray) -> list[int]:
-        """Put ids and codes between their brackets; returns the pieces whose codes are damaged."""
-        # Of the payload, which starts after the opening bracket.
-        low = np.maximum(pieces["start"] - 1, 0)
-        high = np.minimum(pieces["stop"] - 1, pieces["size"])
-        begin = place + (pieces["start"] == 0)
-        bad = []
-        first_id = self._first_id
-        columns = ("shard", "source", "size", "crc32", "is_image")
-        known = zip(*(pieces[name].tolist() for name in columns), strict=True)
-        spans = zip(low.tolist(), high.tolist(), begin.tolist(), strict=True)
-        for number, (of_shard, (lo, hi, to)) in enumerate(zip(known, spans, strict=True)):
-            if hi <= lo:
-                continue
-            shard, source, size, crc32, is_image = of_shard
-            target = flat[to : to + hi - lo]
-            if not is_image:
-                ids = self._files.index(shard).ids[source + lo : source + hi]
-                np.add(ids, first_id, out=target, casting="unsafe")
-                continue
+    def _row(self, documents: Iterable[_Document]) -> Row:
+        row = empty_row(seq_len=self._seq_len, pad=self._pad)
+        start = 0
+        for number, document in enumerate(documents, 1):
+            stop = start + document.length
             try:
-                codes = self._files.read(shard, source, size * _BYTES_PER_CODE, crc32)
+                self._write(row.tokens[start:stop], document)
             except BadShardError as error:
-                if not self._skips_bad:
-                    raise
-                if error.shard not in self.num_bad:
-                    _LOG.warning("%s; its damaged samples are left out", error.message)
-                self.num_bad[error.shard] += 1
-                bad.append(number)
-                continue
-            sequence = to_sequence(np.frombuffer(codes, "<u2"), self._image)
-            np.add(sequence, self._image.start, out=target, casting="unsafe")
-        return bad
+                self._leave_out(error)
+                row.tokens[start:stop] = self._pad
+            else:
+                add_document(row, number, start, stop)
+                self._weigh(row.weights[start : stop - 1], document)
+            start = stop
+        return row
 
-    def _token_weights(self, shape: tuple[int, int], placed: _Placed) -> np.ndarray:
-        """(R, T) float32: what each token counts as a target; `<eos>` counts 1."""
-        weights = np.ones(shape, np.float32)
-        of_piece = self._weights[placed.pieces["is_image"].astype(np.int64)]
-        of_piece[placed.pieces["is_condition"]] *= self._condition_weight
-        if (of_piece == 1).all():  # as by default
-            return weights
-        inside = np.repeat(placed.place, placed.sizes) + ragged(placed.sizes)
-        weights.reshape(-1)[inside] = np.repeat(of_piece, placed.sizes)
-        return weights
+    def _write(self, tokens: np.ndarray, document: _Document) -> None:
+        """Fill (L,) `tokens` with those of a document."""
+        at = 0
+        for piece in document.pieces:
+            end = at + piece.stop - piece.start
+            opens, closes = piece.start == 0, piece.stop == piece.size + 2 and at < end
+            if opens:
+                tokens[at] = self._open[piece.is_image]
+            if closes:
+                tokens[end - 1] = self._close[piece.is_image]
+            # Of its ids, which come after the opening bracket.
+            low, high = max(piece.start - 1, 0), min(piece.stop - 1, piece.size)
+            if low < high:
+                ids = self._ids(piece)[low:high]
+                np.add(ids, self._first[piece.is_image], out=tokens[at + opens : end - closes])
+            at = end
+        if document.has_end:
+            tokens[at] = self._end
+
+    def _ids(self, piece: _Piece) -> np.ndarray:
+        """(size,) uint16 or uint32 ids of a text or codes of a picture, as their tokenizer's."""
+        if not piece.is_image:
+            return self._files.index(piece.shard).ids[piece.source : piece.source + piece.size]
+        size = piece.size * _BYTES_PER_CODE
+        codes = self._files.read(piece.shard, piece.source, size, piece.crc32)
+        return to_sequence(np.frombuffer(codes, "<u2"), self._image)
+
+    def _weigh(self, weights: np.ndarray, document: _Document) -> None:
+        """Set (L - 1,) `weights` of a document's targets, that is of all tokens but its first."""
+        at = -1
+        for piece in document.pieces:
+            end = at + piece.stop - piece.start
+            weight = self._weights[piece.is_image][piece.is_condition]
+            if weight != 1:  # all count 1 already
+                weights[max(at, 0) : max(end, 0)] = weight
+            at = end
+
+    def _leave_out(self, error: BadShardError) -> None:
+        """Count a document with damaged codes, if the settings allow it."""
+        if not self._skips_bad:
+            raise error
+        if error.shard not in self.num_bad:
+            _LOG.warning("%s; its damaged samples are left out", error.message)
+        self.num_bad[error.shard] += 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Placed:
-    """Where documents and pieces lie among the R * T tokens of some rows.
+class _Piece(NamedTuple):
+    """What `layout.PIECE` says, as far as it is needed to write a piece."""
 
-    Attributes:
-        at: (D,) where each document begins.
-        lengths: (D,) its tokens.
-        has_end: (D,) whether `<eos>` is its last one.
-        number: (D,) 1, 2, … in its row.
-        pieces: (P,) `PIECE`.
-        owner: (P,) the document of each.
-        place: (P,) where it begins.
-        sizes: (P,) its tokens.
-    """
-
-    at: np.ndarray
-    lengths: np.ndarray
-    has_end: np.ndarray
-    number: np.ndarray
-    pieces: np.ndarray
-    owner: np.ndarray
-    place: np.ndarray
-    sizes: np.ndarray
+    shard: int
+    is_image: bool
+    is_condition: bool
+    source: int
+    size: int
+    crc32: int
+    start: int
+    stop: int
 
 
-def _place(layout: Layout, rows: Sequence[np.ndarray], seq_len: int) -> _Placed:
-    documents = layout.documents[np.concatenate(rows)]
-    lengths = documents["length"].astype(np.int64)
-    in_row = np.array([len(row) for row in rows])
-    before = np.cumsum(lengths) - lengths
-    before_row = before[np.cumsum(in_row) - in_row]
-    at = np.repeat(np.arange(len(rows)) * seq_len - before_row, in_row) + before
-    owner = np.repeat(np.arange(len(documents)), documents["num_pieces"])
-    own = documents["first_piece"][owner] + ragged(documents["num_pieces"])
-    pieces = layout.pieces[own]
-    sizes = (pieces["stop"] - pieces["start"]).astype(np.int64)
-    before_piece = np.cumsum(sizes) - sizes
-    first = np.cumsum(documents["num_pieces"]) - documents["num_pieces"]
-    return _Placed(
-        at=at,
-        lengths=lengths,
-        has_end=documents["has_end"],
-        number=ragged(in_row) + 1,
-        pieces=pieces,
-        owner=owner,
-        place=at[owner] + before_piece - before_piece[first][owner],
-        sizes=sizes,
-    )
+class _Document(NamedTuple):
+    length: int
+    has_end: bool
+    pieces: list[_Piece]
+
+
+def _documents(layout: Layout, numbers: np.ndarray) -> Iterator[_Document]:
+    """Some documents of a layout as Python's numbers, which are faster than numpy's one by one."""
+    documents = layout.documents[numbers]
+    counts = documents["num_pieces"]
+    pieces = layout.pieces[np.repeat(documents["first_piece"], counts) + ragged(counts)]
+    known = map(_Piece, *(pieces[name].tolist() for name in _Piece._fields))
+    columns = (documents[name].tolist() for name in ("length", "has_end", "num_pieces"))
+    for length, has_end, num_pieces in zip(*columns, strict=True):
+        yield _Document(length, has_end, list(islice(known, num_pieces)))

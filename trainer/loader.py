@@ -78,7 +78,7 @@ class Loader:
 
     @property
     def num_bad(self) -> dict[str, int]:
-        """How many damaged pictures were met, by shard; their documents are left out."""
+        """How many documents had damaged codes and are left out, by shard."""
         return dict(self._builder.num_bad)
 
     def wanted_shares(self) -> dict[str, float]:

@@ -47,8 +47,10 @@ def pack(lengths: np.ndarray, *, seq_len: int) -> list[np.ndarray]:
     """
     free = np.full(len(lengths), seq_len)
     rows: list[list[int]] = []
-    for document in np.argsort(-lengths, kind="stable").tolist():
-        length = lengths[document]
+    longest_first = np.argsort(-lengths, kind="stable")
+    for document, length in zip(
+        longest_first.tolist(), lengths[longest_first].tolist(), strict=True
+    ):
         # One row more than there are is empty, and so has room.
         row = int((free[: len(rows) + 1] >= length).argmax())
         if row == len(rows):
@@ -75,38 +77,35 @@ def spread(keys: Sequence[np.ndarray]) -> np.ndarray:
     return order
 
 
-def build_row(documents: list[list[int]], *, seq_len: int, pad: int) -> Row:
+def build_row(documents: Sequence[Sequence[int] | np.ndarray], *, seq_len: int, pad: int) -> Row:
     """One row that holds `documents` in order, then padding; all targets count alike."""
-    tokens = np.full(seq_len, pad, np.int64)
-    lengths = np.array([len(document) for document in documents])
-    tokens[: lengths.sum()] = np.concatenate([np.array(each) for each in documents])
-    numbers, positions = number_documents(lengths, seq_len=seq_len)
-    targets = next_tokens(tokens, numbers)
+    row = empty_row(seq_len=seq_len, pad=pad)
+    start = 0
+    for number, document in enumerate(documents, 1):
+        stop = start + len(document)
+        row.tokens[start:stop] = document
+        add_document(row, number, start, stop)
+        start = stop
+    return row
+
+
+def empty_row(*, seq_len: int, pad: int) -> Row:
+    """A row of padding."""
     return Row(
-        tokens=tokens,
-        targets=targets,
-        documents=numbers,
-        positions=positions,
-        weights=(targets != NO_TARGET).astype(np.float32),
+        tokens=np.full(seq_len, pad, np.int64),
+        targets=np.full(seq_len, NO_TARGET, np.int64),
+        documents=np.zeros(seq_len, np.int64),
+        positions=np.zeros(seq_len, np.int64),
+        weights=np.zeros(seq_len, np.float32),
     )
 
 
-def number_documents(lengths: np.ndarray, *, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
-    """A row's `documents` and `positions`, both (T,) int64, from the lengths of its documents."""
-    ends = np.cumsum(lengths)
-    used = int(ends[-1])
-    numbers, positions = np.zeros(seq_len, np.int64), np.zeros(seq_len, np.int64)
-    numbers[:used] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
-    positions[:used] = np.arange(used) - np.repeat(ends - lengths, lengths)
-    return numbers, positions
-
-
-def next_tokens(tokens: np.ndarray, documents: np.ndarray) -> np.ndarray:
-    """(…, T) targets: the token after each one in its document, else `NO_TARGET`."""
-    targets = np.full_like(tokens, NO_TARGET)
-    goes_on = (documents[..., 1:] == documents[..., :-1]) & (documents[..., 1:] > 0)
-    targets[..., :-1][goes_on] = tokens[..., 1:][goes_on]
-    return targets
+def add_document(row: Row, number: int, start: int, stop: int) -> None:
+    """Make what stands in `row.tokens[start:stop]` the row's document of that number."""
+    row.documents[start:stop] = number
+    row.positions[start:stop] = np.arange(stop - start)
+    row.targets[start : stop - 1] = row.tokens[start + 1 : stop]
+    row.weights[start : stop - 1] = 1
 
 
 def unpack(row: Row) -> list[list[int]]:

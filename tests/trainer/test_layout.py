@@ -16,6 +16,7 @@ from tokenizer_cache.manifest import Shard
 from tokenizer_cache.shard_files import ShardFiles
 from tokenizer_cache.shard_writing import write_shard
 from tokenizer_cache.text import describe_text, load_text
+from tokenizer_cache.vocabulary import build_vocabulary
 from tokenizer_cache.vq.description import describe_vq
 from trainer.assembly import RowBuilder
 from trainer.documents import Encoder
@@ -129,6 +130,20 @@ def test_a_picture_is_read_in_the_order_that_the_vocabulary_says(
     assert shown[3:] == ["<img>", 0, 1, 2, 3, *[4] * 12, "</img>", "<eos>"]
     encoder = Encoder(vocabulary=vocabulary, text=written.text, caption_max_tokens=16)
     assert written.spell(encoder.image_segment(codes)) == shown[3:-1]
+
+
+@pytest.mark.parametrize("num_text_tokens", [65_500, 151_643])
+def test_codes_keep_their_ids_behind_a_text_vocabulary_of_more_than_16_bits(
+    squares: Squares, tmp_path: Path, num_text_tokens: int
+) -> None:
+    codes = np.arange(16, dtype=np.uint16).reshape(4, 4) % 8
+    written = Written(tmp_path, squares, [texts(TEXT), codes])
+    text = replace(describe_text(squares.models["text"]), num_tokens=num_text_tokens)
+    vocabulary = build_vocabulary(text, describe_vq(squares.models["vq"]))
+    assert vocabulary.image.start + 8 > 2**16
+    written.manifest = replace(written.manifest, vocabulary=vocabulary)
+    (shown,) = written.documents(RULES)
+    assert shown[4:-2] == codes.ravel().tolist()
 
 
 def test_where_the_direction_is_turned_the_text_follows_its_picture(
