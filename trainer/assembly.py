@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -63,8 +63,15 @@ class RowBuilder:
         Raises:
             BadShardError: when a shard is damaged and may not be skipped.
         """
-        documents = _documents(layout, np.concatenate(rows)) if rows else iter(())
-        return [self._row(islice(documents, len(row))) for row in rows]
+        documents = _documents(layout, np.concatenate(rows)) if rows else []
+        self._files.read_ahead(
+            (piece.shard, piece.source, piece.size * _BYTES_PER_CODE)
+            for document in documents
+            for piece in document.pieces
+            if piece.is_image
+        )
+        remaining = iter(documents)
+        return [self._row(islice(remaining, len(row))) for row in rows]
 
     def _row(self, documents: Iterable[_Document]) -> Row:
         row = empty_row(seq_len=self._seq_len, pad=self._pad)
@@ -147,12 +154,14 @@ class _Document(NamedTuple):
     pieces: list[_Piece]
 
 
-def _documents(layout: Layout, numbers: np.ndarray) -> Iterator[_Document]:
+def _documents(layout: Layout, numbers: np.ndarray) -> list[_Document]:
     """Some documents of a layout as Python's numbers, which are faster than numpy's one by one."""
     documents = layout.documents[numbers]
     counts = documents["num_pieces"]
     pieces = layout.pieces[np.repeat(documents["first_piece"], counts) + ragged(counts)]
     known = map(_Piece, *(pieces[name].tolist() for name in _Piece._fields))
     columns = (documents[name].tolist() for name in ("length", "has_end", "num_pieces"))
-    for length, has_end, num_pieces in zip(*columns, strict=True):
-        yield _Document(length, has_end, list(islice(known, num_pieces)))
+    return [
+        _Document(length, has_end, list(islice(known, num_pieces)))
+        for length, has_end, num_pieces in zip(*columns, strict=True)
+    ]
