@@ -9,10 +9,11 @@ from typing import Any
 
 from jobs.filling import DECIDED_FILE
 from jobs.recipe import Recipe
-from jobs.run import check_names, read_parts
+from jobs.run import check_names
 from jobs.stages import VOCABULARY_MODELS, list_parts, part_extras, steps
 from pipeline.engine.corpus import Corpus, PartFiles
 from pipeline.engine.corpus_step import resolve_corpus_step
+from pipeline.engine.parts import read_parts
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import read_json
 

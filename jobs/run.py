@@ -10,8 +10,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import pyarrow as pa
-
 from jobs.filling import Filling
 from jobs.forgetting import finish, take_out_unfinished
 from jobs.progress import Reporter
@@ -21,26 +19,15 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.events import EVENTS_FILE, EventLog
 from pipeline.engine.lock import holding
-from pipeline.engine.parts import Part
+from pipeline.engine.parts import PARTS, PARTS_FILE, Part, read_parts
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_text
-from pipeline.engine.tables import DamagedFile, read_table, write_table
+from pipeline.engine.tables import DamagedFile, write_table
 from pipeline.errors import UserError
 from pipeline.ledger.damage import Damage, repair_descriptions
 from pipeline.ledger.damage import repair as repair_damage
 
 RECIPE_FILE = "recipe.yaml"
-PARTS_FILE = "parts.parquet"
-_PARTS = pa.schema(
-    [
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("slice", pa.string(), nullable=False),
-        pa.field("num_records", pa.int64(), nullable=False),
-        pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("look", pa.string(), nullable=False),
-    ]
-)
 
 
 def fill(
@@ -119,15 +106,6 @@ def open_corpus(root: Path) -> tuple[Recipe, Corpus]:
     return recipe, corpus
 
 
-def read_parts(root: Path) -> list[Part]:
-    """The parts of the last run; none where there was none."""
-    path = root / PARTS_FILE
-    if not path.exists():
-        return []
-    rows = read_table(path).to_pylist()
-    return [Part(**{**row, "slice": json.loads(row["slice"])}) for row in rows]
-
-
 def check_names(flow: list[Step], until: str | None, refit: Collection[str]) -> None:
     """See that `until` is a step of the flow, and that each name in `refit` is a model's.
 
@@ -172,4 +150,4 @@ def _remember(recipe: Recipe, corpus: Corpus) -> None:
         commit_text(path, text)
     if read_parts(corpus.root) != list(corpus.parts):
         rows = [{**asdict(part), "slice": json.dumps(part.slice)} for part in corpus.parts]
-        write_table(corpus.root / PARTS_FILE, rows, _PARTS)
+        write_table(corpus.root / PARTS_FILE, rows, PARTS)

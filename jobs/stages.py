@@ -142,7 +142,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="tokenize",
-            version=2,
+            version=3,
             reads=("records",),
             writes="tokens",
             schema=schemas.TOKENS,
@@ -202,6 +202,7 @@ def steps(recipe: Recipe) -> list[Step]:
 
 def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
     """What a stage is told about each part beside its tables; empty where there is nothing."""
+    common: Mapping[str, Any]
     match spec.name:
         case "ingest":
             sources = {source.name: source.model_dump(mode="json") for source in recipe.sources}
@@ -218,21 +219,26 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
             from pipeline.synthesis.prompts import prompt_fingerprint
             from pipeline.synthesis.weights import model_fingerprint
 
-            decides = {
+            common = {
                 "prompt": prompt_fingerprint(recipe.synthesis),
                 "model": model_fingerprint(recipe.synthesis),
             }
-            return {part.name: decides for part in corpus.parts}
         case "synthesize":
             critics = recipe.synthesis.critics
-            judges = {"critics": critics.model_dump(mode="json") if critics else None}
-            return {part.name: judges for part in corpus.parts}
+            common = {"critics": critics.model_dump(mode="json") if critics else None}
         case "refuse":
-            lists = {"lists": lists_fingerprint(recipe.rights)}
-            return {part.name: lists for part in corpus.parts}
+            common = {"lists": lists_fingerprint(recipe.rights)}
+        case "tokenize":
+            # Codes of an image are taken from wherever the same tokenizer has left them.
+            common = {
+                "tokenizer": fingerprint(version=spec.version, model=corpus.model_hash("vq")),
+                "corpus": str(corpus.root),
+            }
         case "shards":
             return _shard_extras(recipe, corpus)
-    return {}
+        case _:
+            return {}
+    return {part.name: common for part in corpus.parts}
 
 
 def _evaluation(recipe: Recipe) -> FitSpec:

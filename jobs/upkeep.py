@@ -8,9 +8,10 @@ from pathlib import Path
 
 from jobs.forgetting import begin, take_out_unfinished
 from jobs.progress import Reporter
-from jobs.run import fill, open_corpus, read_parts
+from jobs.run import fill, open_corpus
 from pipeline.engine.forgotten import Entry
 from pipeline.engine.lock import holding
+from pipeline.engine.parts import read_parts
 from pipeline.errors import UserError
 from pipeline.ledger.gc import Garbage, find_garbage, remove_garbage
 from pipeline.ledger.live import missing

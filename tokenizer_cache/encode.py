@@ -1,8 +1,8 @@
-"""The tokenize stage: the codes of every image, each image decoded once."""
+"""The tokenize stage: the codes of every image that has none yet, each image decoded once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.engine.fingerprint import unit_interval
-from pipeline.engine.stage import Output, Row, Work
+from pipeline.engine.stage import Output, Work
+from pipeline.engine.storage import to_path
 from pipeline.images import decode
 from pipeline.references import image_bytes
+from tokenizer_cache.earlier_codes import EarlierCodes
+from tokenizer_cache.packed_codes import bits_per_code, pack
 from tokenizer_cache.settings import PublishedVQSettings, VQSettings
 
 if TYPE_CHECKING:
@@ -29,7 +32,8 @@ _MEASURED = 16
 class EncodeWorker:
     """Encodes the images of one part.
 
-    Reads: `records`; the model `vq`.
+    Reads: `records`; the model `vq`; from `work.extra` the fingerprint of the `tokenizer`, and the
+        root of the `corpus`, where earlier files of `tokens` hold codes of the same images.
     Writes: one row of `tokens` per distinct image.
     Rejects: none; ingest has left out what cannot be decoded.
     Source: VQ-VAE (van den Oord et al., arXiv:1711.00937).
@@ -39,6 +43,7 @@ class EncodeWorker:
         self, _settings: VQSettings | PublishedVQSettings, models: Mapping[str, Path]
     ) -> None:
         self._models = models
+        self._earlier: EarlierCodes | None = None
 
     @cached_property
     def _tokenizer(self) -> VQTokenizer:
@@ -51,22 +56,29 @@ class EncodeWorker:
 
     def __call__(self, work: Work) -> Output:
         """The codes of the part's images, in the order in which the images appear first."""
-        columns = ["record_id", "image_id", "image", "image_ref"]
-        images: dict[str, Mapping[str, Any]] = {}
-        for record in work.read("records", columns).to_pylist():
-            if record["image_id"] is not None:
-                images.setdefault(record["image_id"], record)
-        ids = iter(images)
-        rows: list[Row] = []
-        for pixels in self._batches(work, list(images.values())):
+        tokenizer = work.extra["tokenizer"]
+        if self._earlier is None:
+            self._earlier = EarlierCodes(to_path(work.extra["corpus"]), tokenizer)
+        named = work.read("records", ["image_id"]).column(0).drop_null().unique().to_pylist()
+        rows = self._earlier.find(work.part, named)
+        new = _first_with(work, set(named) - rows.keys())
+        ids = iter(new)
+        for pixels in self._batches(work, list(new.values())):
             codes = self._tokenizer.encode_pixels(pixels)  # (B, h, w)
             batch = list(islice(ids, len(codes)))
             errors = self._errors(batch, pixels, codes)
-            rows += [
-                _row(image_id, each, errors.get(image_id))
-                for image_id, each in zip(batch, codes, strict=True)
-            ]
-        return Output(rows=rows)
+            bits = bits_per_code(self._tokenizer.codebook_size)
+            for image_id, packed in zip(batch, pack(codes, bits), strict=True):
+                rows[image_id] = {
+                    "image_id": image_id,
+                    "tokenizer": tokenizer,
+                    "rows": codes.shape[1],
+                    "columns": codes.shape[2],
+                    "bits": bits,
+                    "codes": packed,
+                    "squared_error": errors.get(image_id),
+                }
+        return Output(rows=[rows[image_id] for image_id in named])
 
     def _errors(
         self, ids: Sequence[str], pixels: np.ndarray, codes: np.ndarray
@@ -97,13 +109,12 @@ class EncodeWorker:
         return np.stack([self._tokenizer.prepare(decode(content)) for _, content in contents])
 
 
-def _row(image_id: str, codes: np.ndarray, squared_error: float | None) -> Row:
-    rows, columns = codes.shape
-    packed = codes.astype("<u2").tobytes()
-    return {
-        "image_id": image_id,
-        "rows": rows,
-        "columns": columns,
-        "codes": packed,
-        "squared_error": squared_error,
-    }
+def _first_with(work: Work, image_ids: Set[str]) -> dict[str, dict[str, Any]]:
+    """The first record with each of these images, in the order of the part."""
+    images: dict[str, dict[str, Any]] = {}
+    if image_ids:
+        columns = ["record_id", "image_id", "image", "image_ref"]
+        for record in work.read("records", columns).to_pylist():
+            if record["image_id"] in image_ids:
+                images.setdefault(record["image_id"], record)
+    return images

@@ -30,6 +30,7 @@ import numpy as np
 from pipeline.engine.schemas import CAPTION_KINDS, original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import local_copy, to_path
+from tokenizer_cache.packed_codes import unpack
 from tokenizer_cache.settings import ShardSettings
 from tokenizer_cache.shard_writing import write_shard
 from tokenizer_cache.text import describe_text, load_text
@@ -158,8 +159,8 @@ def _selected_records(work: Work) -> Iterator[_Record]:
         for row in work.read("scores", columns).to_pylist()
     }
     codes = {
-        row["image_id"]: np.frombuffer(row["codes"], "<u2").reshape(row["rows"], row["columns"])
-        for row in work.read("tokens").to_pylist()
+        row["image_id"]: unpack(row)
+        for row in work.read("tokens", ["image_id", "rows", "columns", "bits", "codes"]).to_pylist()
     }
     for record_id, chosen in by_record.items():
         row = records.get(record_id)

@@ -30,7 +30,7 @@ REMOVED_FILE = "removed.json"
 MANIFEST_FILE = "manifest.json"
 """What publishes a folder of shards; `tokenizer_cache.manifest` writes it."""
 
-_SAYS_WHERE = {"part", "source", "folder", "names", "forgotten"}
+_SAYS_WHERE = {"part", "source", "folder", "names", "forgotten", "corpus"}
 """Keys of a part's `extra` that say where to read and write, not what: no part of a fingerprint."""
 
 

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from pipeline.engine.fingerprint import fingerprint, unit_interval
+from pipeline.engine.tables import read_table
+
+PARTS_FILE = "parts.parquet"
+PARTS = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("slice", pa.string(), nullable=False),
+        pa.field("num_records", pa.int64(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("look", pa.string(), nullable=False),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,3 +166,12 @@ def remembered_parts(look: str, known: Mapping[str, Part]) -> list[Part]:
 def record_id(source: str, key: str) -> str:
     """The id of a record: stable for as long as its source's name and its key are."""
     return fingerprint(source=source, key=key)
+
+
+def read_parts(root: Path) -> list[Part]:
+    """The parts of the last run that began on the corpus in `root`; none where there was none."""
+    path = root / PARTS_FILE
+    if not path.exists():
+        return []
+    rows = read_table(path).to_pylist()
+    return [Part(**{**row, "slice": json.loads(row["slice"])}) for row in rows]

@@ -268,9 +268,15 @@ SELECTION = pa.schema(
 TOKENS = pa.schema(
     [
         _column("image_id", pa.string(), "SHA-256 of the image's bytes"),
+        _column(
+            "tokenizer",
+            pa.string(),
+            "Fingerprint of the image tokenizer with its preprocessing, and of the stage's version",
+        ),
         _column("rows", pa.int16(), "Height of the code grid"),
         _column("columns", pa.int16(), "Width of the code grid"),
-        _column("codes", pa.binary(), "The codes in raster order, little-endian uint16"),
+        _column("bits", pa.int8(), "Bits of a code: what the size of the codebook needs"),
+        _column("codes", pa.binary(), "The codes in raster order, packed, each highest bit first"),
         _column(
             "squared_error",
             pa.float32(),

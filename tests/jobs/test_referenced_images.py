@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.recipe import load_recipe
-from jobs.run import open_corpus, read_parts
+from jobs.run import open_corpus
 from pipeline.engine.fingerprint import hash_bytes
+from pipeline.engine.parts import read_parts
 from pipeline.errors import FAILED, UserError
 from pipeline.sources.shapes import draw
 from tests.jobs.corpora import SMALL_MODELS, faults, run

@@ -9,6 +9,8 @@ import pytest
 
 from jobs.run import open_corpus
 from pipeline.engine.lock import holding
+from pipeline.engine.schemas import TOKENS
+from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
 from pipeline.ledger.status import status
 from tests.jobs.corpora import faults, files_of, run
@@ -101,6 +103,17 @@ def test_more_records_leave_the_old_parts_and_models_alone(corpus, load):
     kept = [name for name in before if name.startswith(("tables/records", "models/"))]
     assert all(after[name] == before[name] for name in kept)
     assert not faults(corpus)
+
+
+def test_images_that_have_codes_are_not_encoded_again(corpus, load):
+    for path in open_corpus(corpus)[1].files("tokens"):
+        rows = read_table(path).to_pylist()
+        write_table(path, [row | {"codes": bytes(len(row["codes"]))} for row in rows], TOKENS)
+    run(load("ingest.max_caption_characters=10000"), corpus, until="tokenize")
+    _, changed = open_corpus(corpus)
+    assert len(changed.files("records")) == len(changed.files("tokens")) == 4
+    codes = changed.query("SELECT DISTINCT bit_count(codes::BIT) FROM tokens").fetchall()
+    assert codes == [(0,)]
 
 
 def test_a_removed_source_leaves_the_shards(corpus, load):

@@ -17,6 +17,7 @@ from pipeline.engine import schemas
 from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.tables import part_path, write_table
 from pipeline.synthesis.forms import forms_of
+from tokenizer_cache.packed_codes import pack
 from tokenizer_cache.settings import TextSettings, VQSettings
 from tokenizer_cache.text import fit as fit_text
 
@@ -24,6 +25,8 @@ TINY_VQ = VQSettings(
     image_size=16, codebook_size=16, width=16, depth=1, steps=12, batch_size=8, stride=8
 )
 TINY_GRID = (2, 2)
+TINY_BITS = 8
+"""Enough for what `write_part` gives as codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +79,9 @@ def write_part(
             if kind != "original":
                 rows["variants"].append({**ids, **_written(text, kind, record.next_id)})
         if image_id is not None and with_tokens:
-            codes = np.arange(4, dtype="<u2") + number
-            tokens = {"image_id": image_id, "rows": 2, "columns": 2, "codes": codes.tobytes()}
+            grid = {"rows": 2, "columns": 2, "bits": TINY_BITS}
+            (codes,) = pack(np.arange(4, dtype=np.uint16).reshape(1, 2, 2) + number, TINY_BITS)
+            tokens = {"image_id": image_id, "tokenizer": "vq", **grid, "codes": codes}
             rows["tokens"].append(tokens)
     paths = {}
     for name, table in rows.items():
@@ -101,6 +105,13 @@ def text_models() -> dict[str, Path]:
     part = write_part(folder, "part", [Selected(record_id="a", stream="text")])
     list(fit_text(TextSettings(vocab_size=256), fit_inputs(part), folder))
     return {"text": folder}
+
+
+def encode_work(
+    root: Path, inputs: dict[str, Path], part: str = "part", tokenizer: str = "vq"
+) -> Work:
+    """What the stage that tokenizes is told in the corpus at `root`."""
+    return Work(part=part, inputs=inputs, extra={"tokenizer": tokenizer, "corpus": str(root)})
 
 
 def shard_work(part: str, inputs: dict[str, Path], folder: Path, names: dict[str, str]) -> Work:

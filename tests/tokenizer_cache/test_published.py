@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 from transformers import ChameleonImageProcessorPil, Emu3ImageProcessor, JanusImageProcessorPil
 
 from pipeline.engine.fingerprint import hash_folder
-from pipeline.engine.stage import Work
 from pipeline.errors import UserError
-from tests.tokenizer_cache.corpus import Selected, fit_inputs, write_part
+from tests.tokenizer_cache.corpus import Selected, encode_work, fit_inputs, write_part
 from tests.tokenizer_cache.published_models import GRID, NUM_CODES, SIZE, janus, saved
 from tokenizer_cache.encode import EncodeWorker
 from tokenizer_cache.settings import PublishedVQSettings
@@ -191,7 +190,7 @@ def test_a_fit_pins_the_tokenizer_and_measures_it_on_the_corpus(kind: str, tmp_p
     assert (metrics["num_images"], metrics["split"]) == (9, "validation")
     assert 0 < metrics["codebook_usage"] <= 1 <= metrics["perplexity"] <= NUM_CODES
     assert (metrics["psnr"] is None) == (kind == "chameleon")
-    rows = EncodeWorker(settings, {"vq": tmp_path / "vq"})(Work(part="part", inputs=inputs)).rows
+    rows = EncodeWorker(settings, {"vq": tmp_path / "vq"})(encode_work(tmp_path, inputs)).rows
     assert len(rows) == len(many)
     assert {(row["rows"], row["columns"]) for row in rows} == {GRID}
     measured = [row for row in rows if row["squared_error"] is not None]

@@ -9,7 +9,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipeline.engine.fingerprint import hash_folder
-from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table
 from pipeline.errors import UserError
 from pipeline.images import decode
@@ -17,12 +16,14 @@ from tests.tokenizer_cache.corpus import (
     TINY_GRID,
     TINY_VQ,
     Selected,
+    encode_work,
     fit_inputs,
     png,
     shard_work,
     write_part,
 )
 from tokenizer_cache.encode import EncodeWorker
+from tokenizer_cache.packed_codes import unpack
 from tokenizer_cache.settings import ShardSettings, TextSettings, VQSettings
 from tokenizer_cache.shard_reading import ImageSegment, read_shard
 from tokenizer_cache.shards import ShardWorker
@@ -125,23 +126,23 @@ def test_a_stride_that_does_not_divide_the_image_is_refused() -> None:
 def test_each_distinct_image_is_encoded_once(tmp_path: Path, model: Path) -> None:
     inputs = write_part(tmp_path, "part", [*SELECTED, Selected(record_id="t", stream="text")])
     worker = EncodeWorker(TINY_VQ, {"vq": model})
-    rows = list(worker(Work(part="part", inputs=inputs)).rows)
+    rows = list(worker(encode_work(tmp_path, inputs)).rows)
     records = read_table(inputs["records"], ["image_id"]).column(0).drop_null().unique()
     assert [row["image_id"] for row in rows] == records.to_pylist()
-    assert list(worker(Work(part="part", inputs=inputs)).rows) == rows
+    assert list(worker(encode_work(tmp_path, inputs)).rows) == rows
 
 
 def test_one_picture_in_sixteen_says_how_well_it_is_rendered(tmp_path: Path, model: Path) -> None:
     many = [Selected(record_id=f"r{n}", stream="image") for n in range(120)]
     inputs = write_part(tmp_path, "part", many, with_tokens=False)
-    rows = EncodeWorker(TINY_VQ, {"vq": model})(Work(part="part", inputs=inputs)).rows
+    rows = EncodeWorker(TINY_VQ, {"vq": model})(encode_work(tmp_path, inputs)).rows
     measured = [row for row in rows if row["squared_error"] is not None]
     assert 0 < len(measured) < len(rows) / 6
     records = read_table(inputs["records"], ["image_id", "image"]).to_pylist()
     pictures = {record["image_id"]: record["image"] for record in records}
     tokenizer = load_vq(model)
     for row in measured:
-        codes = np.frombuffer(row["codes"], "<u2").reshape(1, row["rows"], row["columns"])
+        codes = unpack(row)[None]
         picture = np.asarray(decode(pictures[row["image_id"]]))[None]
         (error,) = tokenizer.squared_errors(picture, codes)
         assert row["squared_error"] == pytest.approx(float(error), rel=1e-4)
@@ -152,7 +153,7 @@ def test_from_pictures_to_samples_and_back_to_pictures(tmp_path: Path, model: Pa
     from pipeline.engine.tables import write_table
 
     inputs = write_part(tmp_path, "part", SELECTED, with_tokens=False)
-    rows = EncodeWorker(TINY_VQ, {"vq": model})(Work(part="part", inputs=inputs)).rows
+    rows = EncodeWorker(TINY_VQ, {"vq": model})(encode_work(tmp_path, inputs)).rows
     write_table(inputs["tokens"], rows, schemas.TOKENS)
     text = tmp_path / "text"
     text.mkdir()

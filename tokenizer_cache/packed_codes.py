@@ -1,0 +1,44 @@
+"""Codes packed to the bits that their codebook needs: 9 for 512 codes, 14 for 16,384.
+
+The bits of an image's codes follow one another in raster order, each code's highest bit first, and
+the last byte is filled up with zeros.
+
+Legend: B batch, h w code grid, b bits of a code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def bits_per_code(codebook_size: int) -> int:
+    """The fewest bits that tell the codes of a codebook apart; at least 1, at most 16."""
+    return max(1, (codebook_size - 1).bit_length())
+
+
+def pack(codes: np.ndarray, bits: int) -> list[bytes]:
+    """The codes of each image of (B, h, w) uint16 in h * w * b bits.
+
+    Raises:
+        ValueError: when a code needs more bits.
+    """
+    if codes.size and int(codes.max()) >> bits:
+        message = f"the code {codes.max()} needs more than {bits} bits"
+        raise ValueError(message)
+    octets = codes.astype(">u2").reshape(len(codes), -1, 1).view(np.uint8)  # (B, h * w, 2)
+    each = np.unpackbits(octets, axis=-1)[..., -bits:]  # (B, h * w, b)
+    packed = np.packbits(each.reshape(len(codes), -1), axis=-1)  # (B, bytes of an image)
+    return [row.tobytes() for row in packed]
+
+
+def unpack(row: Mapping[str, Any]) -> np.ndarray:
+    """The codes of a row of `tokens`, (h, w) uint16."""
+    height, width, bits = row["rows"], row["columns"], row["bits"]
+    octets = np.frombuffer(row["codes"], np.uint8)
+    each = np.zeros((height * width, 16), np.uint8)
+    each[:, -bits:] = np.unpackbits(octets, count=height * width * bits).reshape(-1, bits)
+    codes = np.packbits(each, axis=-1).view(">u2")  # (h * w, 1)
+    return codes.astype(np.uint16).reshape(height, width)
