@@ -119,8 +119,12 @@ def audit(corpus: CorpusPath, as_json: AsJson = False) -> None:
     from jobs.display import print_findings
     from jobs.run import open_corpus
     from pipeline.ledger.audit import audit as check
+    from tokenizer_cache.encoding_audit import audit_codes
 
-    findings = check(open_corpus(corpus)[1])
+    opened = open_corpus(corpus)[1]
+    findings = check(opened)
+    if not any(finding.faults for finding in findings):
+        findings.append(audit_codes(opened))
     sound = not any(finding.faults for finding in findings)
     if as_json:
         rows = [{name: getattr(f, name) for name in f.__slots__} for f in findings]

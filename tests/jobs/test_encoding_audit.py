@@ -1,0 +1,31 @@
+from jobs.run import open_corpus
+from pipeline.engine.schemas import RECORDS, TOKENS
+from pipeline.engine.tables import read_table, write_table
+from tokenizer_cache.encoding_audit import audit_codes
+
+
+def test_64_images_have_the_codes_that_were_committed(made):
+    found = audit_codes(open_corpus(made)[1])
+    assert (found.checked, found.faults) == (64, 0)
+
+
+def test_other_codes_are_a_fault_that_names_image_and_part(corpus):
+    _, opened = open_corpus(corpus)
+    (path, *_) = opened.files("tokens")
+    rows = sorted(read_table(path).to_pylist(), key=lambda row: row["image_id"])
+    rows[0]["codes"] = bytes(byte ^ 1 for byte in rows[0]["codes"])
+    write_table(path, rows, TOKENS)
+    found = audit_codes(opened)
+    assert found.faults == 1
+    assert found.examples[0].startswith(f"image {rows[0]['image_id']} of part {path.stem}: ")
+    assert found.examples[0].endswith(" of 64 codes are others")
+
+
+def test_an_image_that_cannot_be_had_is_a_fault(corpus):
+    _, opened = open_corpus(corpus)
+    (path, *_) = [p for p in opened.files("records") if p.stem.startswith("shapes")]
+    gone = {"image": None, "image_ref": str(corpus / "gone.png")}
+    write_table(path, [row | gone for row in read_table(path).to_pylist()], RECORDS)
+    found = audit_codes(opened)
+    assert found.faults > 0
+    assert "gone.png cannot be used" in found.examples[0]
