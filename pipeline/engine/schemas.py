@@ -280,7 +280,7 @@ TOKENS = pa.schema(
         _column(
             "squared_error",
             pa.float32(),
-            "Mean squared error of the decoded image, a channel in [-1, 1]; for one image in 16",
+            "Mean squared error of the decoded image, a channel in [-1, 1]; for one image in 64",
             nullable=True,
         ),
     ]
