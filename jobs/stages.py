@@ -189,7 +189,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="shards",
-            version=5,
+            version=6,
             reads=("selection", "records", "variants", "scores", "tokens"),
             writes="samples",
             schema=schemas.SAMPLES,

@@ -22,6 +22,7 @@ LAYOUT = 3
 """Raised when shards become other files for readers; they then lie in another folder."""
 
 _SHARD_NAME = re.compile(r"(text|image|mixed)(-validation)?-(\d{6,})\.(tar|index)")
+_WIDS_NAME = re.compile(r"wids-.+\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,11 @@ def shard_name(stream: str, split: str, number: int) -> str:
     return f"{stream}{'' if split == 'train' else f'-{split}'}-{number:06}.tar"
 
 
+def wids_name(stream: str, split: str) -> str:
+    """The file that lists the shards of a stream and split for `wids.ShardListDataset`."""
+    return f"wids-{stream}{'' if split == 'train' else f'-{split}'}.json"
+
+
 def index_name(shard: str) -> str:
     """The file name of a shard's index: `image-000003.index` of `image-000003.tar`."""
     return shard.removesuffix(".tar") + ".index"
@@ -170,7 +176,7 @@ def write_manifest(
         folder=folder, vocabulary=vocabulary, shards=tuple(shards), selection=selection
     )
     commit_json(folder / VOCABULARY, vocabulary.to_json())
-    commit_json(folder / MANIFEST_FILE, _to_json(manifest))
+    _publish(manifest)
     _remove_all_but(folder, shards)
     return manifest
 
@@ -186,8 +192,7 @@ def withdraw(folder: Path, parts: Collection[str]) -> None:
         return
     kept = tuple(shard for shard in manifest.shards if shard.part not in parts)
     if kept != manifest.shards:
-        left = replace(manifest, shards=kept, selection="")
-        commit_json(folder / MANIFEST_FILE, _to_json(left))
+        _publish(replace(manifest, shards=kept, selection=""))
 
 
 def discard(folder: Path, parts: Collection[str]) -> None:
@@ -198,6 +203,22 @@ def discard(folder: Path, parts: Collection[str]) -> None:
     withdraw(folder, parts)
     manifest = find_manifest(folder)
     _remove_all_but(folder, manifest.shards if manifest else ())
+
+
+def _publish(manifest: Manifest) -> None:
+    """Commit the lists of shards that other readers take, and last the manifest itself."""
+    lists: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for shard in manifest.shards:
+        lists[wids_name(shard.stream, shard.split)].append(
+            {"url": shard.file, "nsamples": shard.num_samples, "filesize": shard.size_bytes}
+        )
+    for name, shards in lists.items():
+        value = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shards}
+        commit_json(manifest.folder / name, value)
+    for path in list(manifest.folder.iterdir()):
+        if _WIDS_NAME.fullmatch(path.name) and path.name not in lists:
+            path.unlink()
+    commit_json(manifest.folder / MANIFEST_FILE, _to_json(manifest))
 
 
 def _remove_all_but(folder: Path, shards: Collection[Shard]) -> None:

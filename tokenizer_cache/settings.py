@@ -198,6 +198,18 @@ class TextSettings(Settings):
         return self
 
 
+class PictureSettings(Settings):
+    """The pictures that shards carry beside the codes, for models with an encoder of their own."""
+
+    format: Literal["webp", "jpeg"] = "webp"
+    """How they are encoded, with loss."""
+    size: int = Field(384, ge=8)
+    """What a longer shorter side is scaled down to, in pixels; smaller pictures stay as they are.
+    384 is what the encoder of Janus-Pro (SigLIP-L/16-384) takes."""
+    quality: int = Field(90, ge=1, le=100)
+    """The encoder's quality."""
+
+
 class ShardSettings(Settings):
     """How samples are put into shards, and in which order their codes are read."""
 
@@ -206,3 +218,5 @@ class ShardSettings(Settings):
     code_order: Literal["raster", "coarse-first"] = "raster"
     """The order of an image's codes in a sequence: row by row, or a coarse grid before what a finer
     one adds. The shards hold grids either way."""
+    pictures: PictureSettings | None = None
+    """Pictures in the samples of the image stream; null leaves them out."""

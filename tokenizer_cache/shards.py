@@ -3,7 +3,7 @@
 A shard is a plain tar that stock `webdataset` and `datasets` read. Its samples are
 
 - text:  `KEY.json` `KEY.txt`; a text of an LLM about a record's subject has the key RECORD-VARIANT
-- image: `KEY.codes.npy` (h, w) `KEY.json`
+- image: `KEY.codes.npy` (h, w) `KEY.json`, and the picture as `KEY.webp` or `KEY.jpg` if wanted
 - mixed: `KEY.codes.npy` (n, h, w) `KEY.json`, an interleaved document in which
   each image is followed by its captions: a source's own document, with its texts that have no
   image; a chain of records with a text of an LLM between two; or a few records put together.
@@ -17,21 +17,21 @@ with a TypeError.
 
 from __future__ import annotations
 
-import io
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from pipeline.engine.schemas import CAPTION_KINDS, original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import local_copy, to_path
 from tokenizer_cache.packed_codes import unpack
-from tokenizer_cache.settings import ShardSettings
+from tokenizer_cache.sample_files import shortest, to_json, to_lines, to_npy, to_pictures
+from tokenizer_cache.settings import PictureSettings, ShardSettings
 from tokenizer_cache.shard_writing import write_shard
 from tokenizer_cache.text import describe_text, load_text
 
@@ -57,6 +57,7 @@ class _Record:
         prose: texts about its subject, for the text stream.
         bridge: the text that leads to the record `next_id`; None without one.
         codes: (h, w) uint16; None without an image.
+        picture: its file by extension, where the image stream has pictures.
     """
 
     row: Mapping[str, Any]
@@ -67,6 +68,7 @@ class _Record:
     prose: Sequence[Mapping[str, Any]]
     bridge: Mapping[str, Any] | None
     codes: np.ndarray | None
+    picture: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -119,6 +121,8 @@ class ShardWorker:
         records: dict[tuple[str, str], list[_Record]] = defaultdict(list)
         shards: dict[tuple[str, str], list[_Document]] = defaultdict(list)
         selected, rejects = _without_loose_bridges(list(_selected_records(work)))
+        if self.settings.pictures is not None:
+            selected = _with_pictures(selected, work, self.settings.pictures)
         for record in selected:
             records[record.stream, record.split].append(record)
         for (stream, split), own in sorted(records.items()):
@@ -206,6 +210,19 @@ def _without_loose_bridges(records: Sequence[_Record]) -> tuple[list[_Record], l
     return kept, rejects
 
 
+def _with_pictures(
+    records: Sequence[_Record], work: Work, settings: PictureSettings
+) -> list[_Record]:
+    """The records, those of the image stream with their pictures."""
+    wanted = {record.id for record in records if record.stream == "image"}
+    columns = ["record_id", "image_id", "image", "image_ref"]
+    images = work.read("records", columns).filter(pc.field("record_id").isin(list(wanted)))
+    rows = images.to_pylist()
+    names = (row["record_id"] for row in work.each(rows))
+    pictures = dict(zip(names, to_pictures(rows, settings), strict=True))
+    return [replace(record, picture=pictures.get(record.id, {})) for record in records]
+
+
 def _text(
     chosen: Mapping[str, Any],
     record: Mapping[str, Any],
@@ -221,7 +238,9 @@ def _text(
         known |= {"form": variant["form"], "text": variant["text"]}
     if kind in CAPTION_KINDS:
         clip_score = scores.get((record["record_id"], variant_id))
-        return {**known, "weight": chosen["weight"], "clip_score": clip_score}
+        return {
+            **known, "weight": shortest(chosen["weight"]), "clip_score": shortest(clip_score)
+        }  # fmt: skip
     assert variant is not None, "what is no caption was written by the LLM"  # noqa: S101
     if kind == "interleave":
         return {**known, "next_id": variant["next_id"]}
@@ -314,19 +333,20 @@ def _text_files(record: _Record) -> dict[str, bytes]:
 
 def _text_json(record: _Record, text: Mapping[str, Any]) -> bytes:
     """What a text is; `original`, or one about the subject of the record that it names."""
-    return _to_json(
+    return to_json(
         {**_provenance([record]), **{name: text[name] for name in ("variant_id", "kind", "form")}}
     )
 
 
 def _image_files(record: _Record) -> dict[str, bytes]:
     return {
-        "codes.npy": _to_npy(record.grid),
-        "json": _to_json(
+        **record.picture,
+        "codes.npy": to_npy(record.grid),
+        "json": to_json(
             {
                 **_provenance([record]),
                 "captions": record.captions,
-                "variants": _to_lines(record.variants),
+                "variants": to_lines(record.variants),
             }
         ),
     }
@@ -346,12 +366,12 @@ def _mixed_files(records: Sequence[_Record]) -> dict[str, bytes]:
             alone = {**bridge, "weight": 1.0, "clip_score": None}
             segments.append({"type": "text", "captions": [alone]})
     return {
-        "codes.npy": _to_npy(np.stack(grids)),  # (n, h, w)
-        "json": _to_json(
+        "codes.npy": to_npy(np.stack(grids)),  # (n, h, w)
+        "json": to_json(
             {
                 **_provenance(records),
                 "segments": segments,
-                "variants": _to_lines([each for record in records for each in record.variants]),
+                "variants": to_lines([each for record in records for each in record.variants]),
             }
         ),
     }
@@ -374,17 +394,3 @@ def _sample_row(document: _Document, stream: str, split: str) -> Row:
         "record_ids": document.record_ids,
         "variant_ids": document.variant_ids,
     }
-
-
-def _to_json(value: Any) -> bytes:  # noqa: ANN401 - whatever JSON can say
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _to_lines(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(_to_json(row).decode() for row in rows)
-
-
-def _to_npy(codes: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, codes, allow_pickle=False)
-    return stream.getvalue()

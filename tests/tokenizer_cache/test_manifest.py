@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import wids
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,27 @@ def write_shards(root: Path, parts: dict[str, list[Selected]], *, run: str = "ru
         samples.append(root / "samples" / run / f"{part}.parquet")
         write_table(samples[-1], output.rows, SAMPLES)
     return write_manifest(folder, samples, vocabulary_of("vq"), selection=run)
+
+
+def test_stock_wids_takes_any_sample_by_its_number(tmp_path: Path) -> None:
+    parts = {
+        part: [
+            Selected(record_id=f"{part}{n}", stream="image", caption=f"{part} {n}")
+            for n in range(3)
+        ]
+        for part in "ab"
+    }
+    folder = write_shards(tmp_path, parts).folder
+    read = wids.ShardListDataset(str(folder / "wids-image.json"), cache_dir=str(tmp_path / "own"))
+    assert len(read) == 6
+    samples = [read[number] for number in (4, 0, 5)]
+    assert [sample["__key__"] for sample in samples] == ["b1", "a0", "b2"]
+    assert samples[0][".codes.npy"].tolist() == [[1, 2], [3, 4]]
+    assert samples[0][".json"]["captions"][0]["text"] == "b 1"
+    withdraw(folder, {"a"})
+    assert len(wids.ShardListDataset(str(folder / "wids-image.json"))) == 3
+    withdraw(folder, {"b"})
+    assert not list(folder.glob("wids-*"))
 
 
 @given(counts, counts)

@@ -7,8 +7,12 @@ import pytest
 import webdataset
 
 from pipeline.engine.fingerprint import hash_file
+from pipeline.engine.schemas import TOKENS
+from pipeline.engine.tables import read_table, write_table
+from pipeline.images import decode
 from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part
-from tokenizer_cache.settings import ShardSettings
+from tokenizer_cache.packed_codes import pack
+from tokenizer_cache.settings import PictureSettings, ShardSettings
 from tokenizer_cache.shard_reading import (
     Caption,
     ImageSegment,
@@ -37,7 +41,7 @@ NAMES = {
 }
 
 
-def write(root: Path, **settings: int) -> tuple[Path, list[dict[str, Any]]]:
+def write(root: Path, **settings: Any) -> tuple[Path, list[dict[str, Any]]]:
     work = shard_work("part", write_part(root, "part", SELECTED), root / "shards", NAMES)
     output = ShardWorker(ShardSettings(**settings), text_models())(work)
     return root / "shards", list(output.rows)
@@ -184,6 +188,57 @@ def test_stock_webdataset_reads_the_shards(tmp_path: Path, stream: str) -> None:
     else:
         assert samples[0]["codes.npy"].shape[-2:] == (2, 2)
     assert samples[0]["json"]["record_ids"]
+
+
+@pytest.mark.parametrize(("form", "extension"), [("webp", "webp"), ("jpeg", "jpg")])
+def test_samples_of_the_image_stream_can_carry_their_pictures(
+    tmp_path: Path, form: str, extension: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    pictures = PictureSettings(format=form, size=8, quality=95)
+    folder, _ = write(tmp_path / "a", pictures=pictures)
+    again, _ = write(tmp_path / "b", pictures=pictures)
+    name = NAMES["image/train"]
+    assert hash_file(folder / name) == hash_file(again / name)
+    records = read_table(tmp_path / "a" / "records" / "part.parquet").to_pylist()
+    images = {row["record_id"]: row["image"] for row in records}
+    samples = list(webdataset.WebDataset(str(folder / name), shardshuffle=False).decode("pil"))
+    assert [sample["__key__"] for sample in samples] == ["b", *(f"f{n}" for n in range(6)), "g"]
+    for sample in samples:
+        wanted = decode(images[sample["__key__"]]).resize((8, 8))
+        found = sample[extension]
+        assert found.size == (8, 8)
+        assert np.abs(np.asarray(found, float) - np.asarray(wanted, float)).mean() < 25
+    assert len(samples_of(folder, "image")) == len(samples)
+    with tarfile.open(folder / NAMES["mixed/train"]) as tar:
+        assert not [name for name in tar.getnames() if name.endswith(extension)]
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    read = datasets.load_dataset(
+        "webdataset", data_files=[str(folder / name)], split="train", cache_dir=str(tmp_path)
+    )
+    assert read[-1][extension].size == (8, 8)
+
+
+def test_a_sample_of_576_codes_and_a_caption_of_20_words_takes_3072_bytes(tmp_path: Path) -> None:
+    caption = (
+        "a brown dog lies asleep on the worn red sofa in front of a large window with rain on it"
+    )
+    assert len(caption.split()) == 20
+    selected = [Selected(record_id=f"{n:016x}", stream="image", caption=caption) for n in range(3)]
+    inputs = write_part(tmp_path, "part", selected)
+    rows = read_table(inputs["tokens"]).to_pylist()
+    bits = 14
+    (codes,) = pack(np.arange(576, dtype=np.uint16).reshape(1, 24, 24) * 28, bits)
+    grid = {"rows": 24, "columns": 24, "bits": bits, "codes": codes}
+    write_table(inputs["tokens"], [row | grid for row in rows], TOKENS)
+    ShardWorker(ShardSettings(), text_models())(
+        shard_work("part", inputs, tmp_path / "shards", NAMES)
+    )
+    with tarfile.open(tmp_path / "shards" / NAMES["image/train"]) as tar:
+        members = tar.getmembers()
+    assert len(members) == 6
+    assert members[2].offset - members[0].offset == 3072
 
 
 @pytest.mark.parametrize("stream", ["text", "image", "mixed"])
