@@ -5,9 +5,11 @@ driver, one worker, or its raylet, and is started again. Afterwards every table,
 the SHA-256 of the undisturbed run's, `audit` finds no fault, and few records were done twice.
 
     python -m tests.faults.torture --kills 50 --seeds 1 2 3
+    python -m tests.faults.torture --redo tokenize shards --kills 50 --records 600
     python -m tests.faults.torture --store s3 --kills 20 --seeds 4
 
-With a store the corpora lie on an S3 server of our own, which outlives every kill.
+With `--redo` a corpus is filled but for some stages, so that all kills fall on these. With a store
+the corpora lie on an S3 server of our own, which outlives every kill.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -154,13 +157,13 @@ def start(recipe: Path, corpus: Path, *more: str) -> subprocess.Popen[str]:
         )  # fmt: skip
 
 
-def undisturbed(recipe: Path, corpus: Path) -> Undisturbed:
-    """Run to the end without a kill."""
+def undisturbed(recipe: Path, corpus: Path, first: str = "records") -> Undisturbed:
+    """Run to the end without a kill; `first` is the table whose first part ends the start."""
     began = time.monotonic()
     started = 0.0
     run = start(recipe, corpus)
     while (code := _wait(run, 0.2)) is None:
-        if not started and any(corpus.glob("tables/records/*/*.parquet")):
+        if not started and any(corpus.glob(f"tables/{first}/*/*.parquet")):
             started = time.monotonic()
     if code != 0:
         raise TortureError(f"undisturbed run: exit code {code}\n{_tail(log_of(recipe, corpus))}")
@@ -171,7 +174,25 @@ def undisturbed(recipe: Path, corpus: Path) -> Undisturbed:
     )
 
 
-def torture(recipe: Path, corpus: Path, calm: Undisturbed, *, seed: int, num_kills: int) -> Outcome:
+def without(filled: Path, corpus: Path, tables: Mapping[str, str]) -> None:
+    """Copy a filled corpus but for what some stages have made: `tables` by stage."""
+    shutil.copytree(filled, corpus)
+    for stage, table in tables.items():
+        for folder in (table, f"rejects-{stage}"):
+            shutil.rmtree(corpus / "tables" / folder)
+    if "shards" in tables:
+        shutil.rmtree(corpus / "shards")
+
+
+def torture(
+    recipe: Path,
+    corpus: Path,
+    calm: Undisturbed,
+    *,
+    seed: int,
+    num_kills: int,
+    tables: Mapping[str, str],
+) -> Outcome:
     """Run until a run ends well, with up to `num_kills` kills on the way, and compare.
 
     Raises:
@@ -180,7 +201,7 @@ def torture(recipe: Path, corpus: Path, calm: Undisturbed, *, seed: int, num_kil
     """
     chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
     victims = cycle(chance.sample(VICTIMS, len(VICTIMS)))
-    load = _Work.of(recipe, corpus)
+    load = _Work.of(recipe, corpus, tables)
     outcome = Outcome(seed=seed, work=load.all)
     log, patience_s = log_of(recipe, corpus), HANGS_AFTER_S + 2 * calm.working_s
     while True:
@@ -229,13 +250,10 @@ class _Work:
     tables: Mapping[str, str]
 
     @classmethod
-    def of(cls, recipe: Path, corpus: Path) -> _Work:
-        loaded = load_recipe(recipe)
-        return cls(
-            corpus=corpus,
-            records={part.name: part.num_records for part in list_parts(loaded, {})},
-            tables={s.name: s.writes for s in steps(loaded) if isinstance(s, StageSpec)},
-        )
+    def of(cls, recipe: Path, corpus: Path, tables: Mapping[str, str]) -> _Work:
+        parts = list_parts(load_recipe(recipe), {})
+        records = {part.name: part.num_records for part in parts}
+        return cls(corpus=corpus, records=records, tables=tables)
 
     @property
     def all(self) -> int:
@@ -338,7 +356,7 @@ def _tail(log: Path) -> str:
 
 
 def campaign(
-    recipe: Path, folder: Path, *, num_kills: int, seeds: Sequence[int]
+    recipe: Path, folder: Path, *, num_kills: int, seeds: Sequence[int], redo: Sequence[str] = ()
 ) -> Iterator[Outcome]:
     """Corpora that are killed, seed after seed, until there have been `num_kills` kills.
 
@@ -349,8 +367,14 @@ def campaign(
         folder: where they lie, on this machine or on a store.
         num_kills: how many kills there are in all.
         seeds: what chooses the instants and the victims.
+        redo: the stages that are killed, in the order of the flow; none is all. Local only.
     """
+    flow = [step for step in steps(load_recipe(recipe)) if isinstance(step, StageSpec)]
+    tables = {step.name: step.writes for step in flow if not redo or step.name in redo}
     calm = undisturbed(recipe, folder / "calm")
+    if redo:
+        without(folder / "calm", folder / "again", tables)
+        calm = undisturbed(recipe, folder / "again", first=tables[redo[0]])
     share = -(-num_kills // len(seeds))
     for seed in cycle(seeds):
         if num_kills <= 0:
@@ -358,7 +382,10 @@ def campaign(
         # Another seed each time round the list.
         own = seed * 1000 + num_kills
         most = min(share, num_kills)
-        outcome = torture(recipe, folder / f"killed-{own}", calm, seed=own, num_kills=most)
+        corpus = folder / f"killed-{own}"
+        if redo:
+            without(folder / "calm", corpus, tables)
+        outcome = torture(recipe, corpus, calm, seed=own, num_kills=most, tables=tables)
         num_kills -= len(outcome.kills)
         yield outcome
 
@@ -369,6 +396,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--records", type=int, default=2000)
+    parser.add_argument("--redo", nargs="+", default=[], help="kill while these stages work")
     parser.add_argument("--store", choices=["s3"], help="put the corpora on a store")
     chosen = parser.parse_args()
     with ExitStack() as stack:
@@ -378,7 +406,9 @@ def main() -> None:
             folder = stack.enter_context(serving()).path("torture")
             os.environ["ANYMIX_CACHE"] = str(own / "cache")
         recipe = write_recipe(own, chosen.records)
-        for outcome in campaign(recipe, folder, num_kills=chosen.kills, seeds=chosen.seeds):
+        for outcome in campaign(
+            recipe, folder, num_kills=chosen.kills, seeds=chosen.seeds, redo=chosen.redo
+        ):
             victims = ", ".join(f"{kill.victim} {kill.after_s:.1f} s" for kill in outcome.kills)
             print(  # noqa: T201
                 f"seed {outcome.seed}: {len(outcome.kills)} kills ({victims}), exit codes "
