@@ -36,7 +36,7 @@ from pipeline.synthesis.requests import read_requests
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import resolve_model
 from tests.benchmarks.critics import records
-from tests.benchmarks.foreign_load import CpuTimes, cpu_times, foreign_percent
+from tests.benchmarks.foreign_load import CpuMeter, CpuTimes, foreign_percent
 from tests.benchmarks.gated_runner import GatedRunner
 from tests.benchmarks.raw_vllm import MARK
 
@@ -112,23 +112,23 @@ def our_pass(
     gate = folder / "gate"
     runner = GatedRunner(num_workers=1, context=context, gate=gate)
     stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
+    with CpuMeter() as meter, ThreadPoolExecutor(1) as pool:
         # Not by what the chain yields: Ray Data keeps a block back until the next one is there.
-        opened = pool.submit(_open_gate, ask.tasks[parts[0].name], warm, gate, stop)
+        opened = pool.submit(_open_gate, meter, ask.tasks[parts[0].name], warm, gate, stop)
         try:
             for done in runner.run_chain([ask], corpus.models):
                 assert not (isinstance(done, PartDone) and done.error), done
         finally:
             stop.set()
-    end = cpu_times()
+        end = meter.read()
     ray.shutdown()  # none of its processes may stand beside the rival
     begin, num_before = opened.result()
-    num_tokens, _ = _written(outputs)
+    (num_first, _), (num_others, texts) = _written(outputs[:1]), _written(outputs[1:])
     return Pass(
         seconds=max(path.stat().st_mtime for path in outputs) - begin.at,
-        num_tokens=num_tokens - num_before,
+        num_tokens=num_first + num_others - num_before,
         foreign=foreign_percent(begin, end),
-        texts=_written(outputs[1:])[1],
+        texts=texts,
     )
 
 
@@ -140,14 +140,14 @@ def _written(outputs: Sequence[Path]) -> tuple[int, tuple[str, ...]]:
 
 
 def _open_gate(
-    first: Task, num_answers: int, gate: Path, stop: threading.Event
+    meter: CpuMeter, first: Task, num_answers: int, gate: Path, stop: threading.Event
 ) -> tuple[CpuTimes, int]:
     """Lets the parts through when the first one has so many answers; the time, and their tokens."""
     kept: list[Mapping[str, Any]] = []
     while len(kept) < num_answers and not first.output.exists() and not stop.wait(0.1):
         with suppress(FileNotFoundError):  # the part is being committed
             kept = [answer for answers in answers_kept(first).values() for answer in answers]
-    now = cpu_times()
+    now = meter.read()
     gate.touch()
     if first.output.exists():
         return now, _written([first.output])[0]
@@ -196,25 +196,28 @@ def raw_passes(
         "warm_up": warm_up,
         "passes": passes,
     }
-    with subprocess.Popen(
-        [str(settings.python or sys.executable), str(RAW)],
-        env={**os.environ, **runtime_env(settings)["env_vars"], **variables},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with (
+        CpuMeter() as meter,
+        subprocess.Popen(
+            [str(settings.python or sys.executable), str(RAW)],
+            env={**os.environ, **runtime_env(settings)["env_vars"], **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
         assert process.stdin is not None
         assert process.stdout is not None
         json.dump(task, process.stdin)
         process.stdin.close()
-        before = cpu_times()
+        before = meter.read()
         for line in process.stdout:
             if line.startswith(MARK):
                 found = json.loads(line.removeprefix(MARK))
                 if found:
-                    foreign = foreign_percent(before, cpu_times())
+                    foreign = foreign_percent(before, meter.read())
                     yield Pass(**found | {"foreign": foreign, "texts": tuple(found["texts"])})
-                before = cpu_times()
+                before = meter.read()
 
 
 def _chain(settings: SynthesisSettings, parts: Sequence[Part], folder: Path) -> tuple[Link, Corpus]:
