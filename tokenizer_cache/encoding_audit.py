@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _NUM_IMAGES = 64
 _NUM_EXAMPLES = 5
+_REMEDY = (
+    "Let `anymix gc` remove what is left over, remove PART.parquet of that part under "
+    "`tables/tokens` and `tables/samples`, and run the recipe again."
+)
 
 
 def audit_codes(corpus: Corpus) -> Finding:
@@ -42,13 +46,12 @@ def audit_codes(corpus: Corpus) -> Finding:
             assert tokenizer is not None, "there are images"  # noqa: S101
             if fault := _fault(row, records.get(image_id), tokenizer):
                 faults.append(f"image {image_id} of part {path.stem}: {fault}")
-    remedy = "Remove the file of `tables/tokens` with that part, and run the recipe again."
     return Finding(
         check="images that are encoded again have the codes that were committed",
         checked=len(chosen),
         faults=len(faults),
         examples=tuple(faults[:_NUM_EXAMPLES]),
-        remedy=remedy if faults else "",
+        remedy=_REMEDY if faults else "",
     )
 
 

@@ -1,6 +1,7 @@
 from jobs.run import open_corpus
 from pipeline.engine.schemas import RECORDS, TOKENS
 from pipeline.engine.tables import read_table, write_table
+from tests.jobs.corpora import run
 from tokenizer_cache.encoding_audit import audit_codes
 
 
@@ -9,7 +10,7 @@ def test_64_images_have_the_codes_that_were_committed(made):
     assert (found.checked, found.faults) == (64, 0)
 
 
-def test_other_codes_are_a_fault_that_names_image_and_part(corpus):
+def test_other_codes_are_a_fault_that_names_image_and_part(corpus, load, fault):
     _, opened = open_corpus(corpus)
     (path, *_) = opened.files("tokens")
     rows = sorted(read_table(path).to_pylist(), key=lambda row: row["image_id"])
@@ -19,6 +20,15 @@ def test_other_codes_are_a_fault_that_names_image_and_part(corpus):
     assert found.faults == 1
     assert found.examples[0].startswith(f"image {rows[0]['image_id']} of part {path.stem}: ")
     assert found.examples[0].endswith(" of 64 codes are others")
+    for table in ("tokens", "samples"):
+        for wrong in (corpus / "tables" / table).rglob(path.name):
+            wrong.unlink()
+    run(load(), corpus)
+    assert not audit_codes(open_corpus(corpus)[1]).faults
+    fault(
+        "committed codes are not those that the tokenizer gives",
+        "`anymix audit`, which encodes 64 images again: exit code 1, the image and its part",
+    )
 
 
 def test_an_image_that_cannot_be_had_is_a_fault(corpus):

@@ -128,6 +128,9 @@ def test_manifest_names_what_lies_in_the_folder_and_the_rest_is_removed(tmp_path
         "text-000000.tar",
         "manifest.json",
         "vocabulary.json",
+        "wids-image-validation.json",
+        "wids-image.json",
+        "wids-text.json",
     }
 
 
