@@ -117,14 +117,9 @@ def status(corpus: CorpusPath, as_json: AsJson = False) -> None:
 def audit(corpus: CorpusPath, as_json: AsJson = False) -> None:
     """Prove that every record is in the shards or in the rejects, once; exit 1 if not."""
     from jobs.display import print_findings
-    from jobs.run import open_corpus
-    from pipeline.ledger.audit import audit as check
-    from tokenizer_cache.encoding_audit import audit_codes
+    from jobs.upkeep import audit as check
 
-    opened = open_corpus(corpus)[1]
-    findings = check(opened)
-    if not any(finding.faults for finding in findings):
-        findings.append(audit_codes(opened))
+    findings = check(corpus)
     sound = not any(finding.faults for finding in findings)
     if as_json:
         rows = [{name: getattr(f, name) for name in f.__slots__} for f in findings]

@@ -73,6 +73,9 @@ def print_status(state: Row) -> None:
     print_table(
         ("model", "since it was fitted"), [(d["model"], d["advice"]) for d in state["drift"]]
     )
+    if audited := state["audit"]:
+        outcome = "; ".join(audited["faults"]) or f"{audited['checks']} checks without a fault"
+        typer.echo(f"audited {audited['time'][:16]}: {outcome}")
     if state["calibration"]:
         typer.echo(describe(state["calibration"]))
     for warning in state["warnings"]:

@@ -1,4 +1,4 @@
-"""What a person does to a corpus beside filling it: forget records, remove what is left over."""
+"""What a person does to a corpus beside filling it: prove it, forget records, remove leftovers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from pathlib import Path
 from jobs.forgetting import begin, take_out_unfinished
 from jobs.progress import Reporter
 from jobs.run import fill, open_corpus
+from pipeline.engine.events import EVENTS_FILE, EventLog
 from pipeline.engine.forgotten import Entry
-from pipeline.engine.lock import holding
+from pipeline.engine.lock import holder_of, holding
 from pipeline.engine.parts import read_parts
 from pipeline.errors import UserError
+from pipeline.ledger.audit import Finding
+from pipeline.ledger.audit import audit as check
 from pipeline.ledger.gc import Garbage, find_garbage, remove_garbage
 from pipeline.ledger.live import missing
 
@@ -29,6 +32,26 @@ class Forgot:
 
     num_records: int
     is_complete: bool
+
+
+def audit(root: Path) -> list[Finding]:
+    """Check a corpus, and where all is well so far its codes; the event `audited` says the outcome.
+
+    Raises:
+        UserError: when `root` is no corpus.
+    """
+    from tokenizer_cache.encoding_audit import audit_codes
+
+    _, corpus = open_corpus(root)
+    findings = check(corpus)
+    if not any(finding.faults for finding in findings):
+        findings.append(audit_codes(corpus))
+    if holder_of(corpus.root) is None:  # a run has the log in hand, and on a store all of it
+        faults = [example for finding in findings for example in finding.examples]
+        log = EventLog(corpus.root / EVENTS_FILE, "audit")
+        log.write("audited", checks=len(findings), faults=faults)
+        log.flush()
+    return findings
 
 
 def forget(root: Path, entries: Sequence[Entry], *, reporter: Reporter) -> Forgot:

@@ -28,6 +28,7 @@ def status(corpus: Corpus, holder: str | None = None) -> Row:
         -> parts done, of how many, rows), `stages` of the last run (parts, rows, rows per second,
         and while a run goes on the seconds left), `errors` (the last ones), `models` (name ->
         fingerprint), `rejects` (stage, reason, and how many records or texts), `samples`,
+        `audit` since the last run (time, checks, faults; None where there was none),
         `drift`, `calibration` of the CLIP score (its AUC and the suggested cut; None without
         pairs) and `warnings`.
     """
@@ -69,6 +70,7 @@ def status(corpus: Corpus, holder: str | None = None) -> Row:
             {"stream": stream, "split": split, "samples": samples, "records": records}
             for stream, split, samples, records in streams
         ],
+        "audit": next((event for event in events[::-1] if kind_of(event) == "audited"), None),
         "drift": drift(corpus, connection),
         "calibration": _calibration(corpus),
         "warnings": warnings(corpus),

@@ -83,6 +83,8 @@ def test_from_a_recipe_to_samples_by_the_commands_of_the_readme(tiny_recipe, tmp
 
     code, out, _ = anymix("audit", corpus, "--json")
     assert (code, json.loads(out)["sound"]) == (0, True)
+    code, out, _ = anymix("status", corpus)
+    assert (code, "8 checks without a fault" in out) == (0, True)
 
     code, out, _ = anymix("explain", corpus, "shapes/0:32:000000007", "--json")
     story = json.loads(out)
