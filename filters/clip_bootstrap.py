@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.clip import ClipScorer, fold_of, tokenize, weights_name
+from filters.clip import BATCH_SIZE, fold_of, load_trained, normalize, tokenize, weights_name
 from filters.clip_training import ClipTraining
 from filters.settings import ClipSettings
 from pipeline import images
@@ -134,9 +134,12 @@ def _score(settings: ClipSettings, pairs: _Pairs, folder: Path) -> tuple[np.ndar
     chance = np.random.default_rng(settings.seed)
     for fold in np.unique(pairs.folds):
         own = chance.permutation(np.flatnonzero(pairs.folds == fold))
-        scorer = ClipScorer(folder / weights_name(fold), settings)
-        seen = scorer.embed_images(pairs.pixels[own])  # (B, D)
-        spoken = scorer.embed_texts([pairs.captions[index] for index in own])  # (B, D)
+        scorer = load_trained(folder / weights_name(fold), settings)
+        starts = range(0, len(own), BATCH_SIZE)
+        batches = [normalize(pairs.pixels[own[start : start + BATCH_SIZE]]) for start in starts]
+        seen = np.concatenate([scorer.embed_images(list(batch)) for batch in batches])  # (B, D)
+        texts = scorer.embed_texts([pairs.captions[index] for index in own])
+        spoken = np.stack([pieces.mean(axis=0) for pieces in texts])  # (B, D)
         true[own] = (seen * spoken).sum(axis=1)
         other = np.roll(own, 1)
         differs = (pairs.tokens[own] != pairs.tokens[other]).any(dim=1).numpy()

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from filters.settings import ClipSettings
+import numpy as np
+from pydantic import TypeAdapter
+
+from filters.settings import AnyClipSettings, ClipSettings, OpenClipSettings
 from pipeline import images
+from pipeline.ahead import ahead
 from pipeline.engine.corpus import MODEL_FILE
 from pipeline.engine.stage import Work
 from pipeline.engine.storage import local_copy, read_json
@@ -17,7 +21,9 @@ from pipeline.synthesis.engine import EngineDataflow
 from pipeline.synthesis.settings import SynthesisSettings
 
 if TYPE_CHECKING:
-    from filters.clip import CrossFitScorers
+    from torch import Tensor
+
+    from filters.clip import ClipScorers
 
 _COLUMNS = ("record_id", "image_id", "image", "image_ref")
 
@@ -45,34 +51,40 @@ class ClipCritic:
         rows = [
             row for row in work.read("records", _COLUMNS).to_pylist() if row["record_id"] in wanted
         ]
-        size = self._settings.image_size
-        pixels = [images.fit_square(images.decode(content), size) for content in image_bytes(rows)]
+        from filters.clip import BATCH_SIZE
+
+        scorers = self._scorers
         ids = {row["record_id"]: row["image_id"] for row in rows}
-        seen = dict(zip(ids, self._scorers.embed_images(list(ids.values()), pixels), strict=True))
+        prepared = ahead(self._prepare, rows, BATCH_SIZE)
+        features = [scorers.embed_images(*batch) for batch in prepared]
+        seen = dict(zip(ids, np.concatenate(features), strict=True))
         asked = [
             (number, name, record_id, text)
             for number, (record_id, by_name) in enumerate(texts)
             for name, text in by_name.items()
         ]
-        spoken = self._scorers.embed_texts(
+        spoken = scorers.embed_texts(
             [ids[record_id] for _, _, record_id, _ in asked], [text for *_, text in asked]
         )
         scores: list[dict[str, float]] = [{} for _ in texts]
-        for (number, name, record_id, _), text in zip(asked, spoken, strict=True):
-            scores[number][name] = float(seen[record_id] @ text)
+        for (number, name, record_id, _), pieces in zip(asked, spoken, strict=True):
+            scores[number][name] = float((pieces @ seen[record_id]).mean())
         return scores
 
-    @cached_property
-    def _settings(self) -> ClipSettings:
-        return ClipSettings.model_validate(read_json(self._folder / MODEL_FILE)["settings"])
+    def _prepare(self, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Tensor]]:
+        """The ids of the images, and each as CLIP wants it."""
+        pictures = (images.decode(content) for content in image_bytes(rows))
+        return [row["image_id"] for row in rows], [*map(self._scorers.prepare, pictures)]
 
     @cached_property
-    def _scorers(self) -> CrossFitScorers:
-        from filters.clip import CrossFitScorers
+    def _scorers(self) -> ClipScorers:
+        from filters.clip import load_scorers
         from pipeline.device import use_threads
 
         use_threads(1)
-        return CrossFitScorers(local_copy(self._folder), self._settings)
+        settings: TypeAdapter[ClipSettings | OpenClipSettings] = TypeAdapter(AnyClipSettings)
+        found = settings.validate_python(read_json(self._folder / MODEL_FILE)["settings"])
+        return load_scorers(local_copy(self._folder), found)
 
 
 class ScoringDataflow(EngineDataflow):

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filters.perceptual import perceptual_hash, pixel_hash
 from filters.picture import picture_scores
 from filters.settings import MeasureSettings
 from pipeline import images
+from pipeline.ahead import ahead
 from pipeline.engine.schemas import PICTURES
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.references import image_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
+    from torch import Tensor
 
-    from filters.clip import CrossFitScorers
+    from filters.clip import ClipScorers
 
 _RECORD_COLUMNS = ("record_id", "image_id", "image", "image_ref")
 
@@ -38,34 +39,55 @@ class MeasureWorker:
         self._models = models
 
     @cached_property
-    def _scorers(self) -> CrossFitScorers:
+    def _scorers(self) -> ClipScorers:
         """Loaded with the first picture: torch and open_clip take seconds."""
-        from filters.clip import CrossFitScorers
+        from filters.clip import load_scorers
         from pipeline.device import use_threads
 
         use_threads(1)
-        return CrossFitScorers(self._models["clip"], self._settings.clip)
+        return load_scorers(self._models["clip"], self._settings.clip)
 
     def __call__(self, work: Work) -> Output:
-        """Measure one part; its batches are cut inside it, whoever else works."""
+        """Measure one part; its batches are cut inside it, whoever else works.
+
+        An image that several records have is looked at once.
+        """
         records = work.read("records", _RECORD_COLUMNS).to_pylist()
         pictures = [record for record in records if record["image_id"] is not None]
         if not pictures:
             return Output(rows=[])
-        contents = image_bytes(pictures)
-        size = self._settings.clip.image_size
-        rows: list[Row] = []
-        pixels: list[np.ndarray] = []
-        for record, content in zip(work.each(pictures), contents, strict=True):
+        from filters.clip import BATCH_SIZE
+
+        scorers = self._scorers
+        distinct: dict[str, Mapping[str, Any]] = {}
+        for record in pictures:
+            distinct.setdefault(record["image_id"], record)
+        rows: dict[str, Row] = {}
+        for found, prepared in ahead(partial(self._look, work), [*distinct.values()], BATCH_SIZE):
+            features = scorers.embed_images(list(found), prepared)
+            for (image_id, row), feature in zip(found.items(), features, strict=True):
+                rows[image_id] = {**row, "image_feature": feature}
+        return Output(
+            rows=[
+                {**rows[record["image_id"]], "record_id": record["record_id"]}
+                for record in pictures
+            ]
+        )
+
+    def _look(
+        self, work: Work, records: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[str, Row], list[Tensor]]:
+        """What each image says of itself, and all of them as CLIP wants them."""
+        rows: dict[str, Row] = {}
+        prepared = []
+        for record, content in zip(work.each(records), image_bytes(records), strict=True):
             image = images.decode(content)
-            ids = {"record_id": record["record_id"], "image_id": record["image_id"]}
-            rows.append({**dict.fromkeys(PICTURES.names), **ids, **_measure(image)})
-            pixels.append(images.fit_square(image, size))
-        work.at(tuple(record["record_id"] for record in pictures))
-        features = self._scorers.embed_images([record["image_id"] for record in pictures], pixels)
-        for row, feature in zip(rows, features, strict=True):
-            row["image_feature"] = feature
-        return Output(rows=rows)
+            image_id = record["image_id"]
+            rows[image_id] = {
+                **dict.fromkeys(PICTURES.names), "image_id": image_id, **_measure(image)
+            }  # fmt: skip
+            prepared.append(self._scorers.prepare(image))
+        return rows, prepared
 
 
 def _measure(image: Image.Image) -> Row:

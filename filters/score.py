@@ -17,10 +17,16 @@ from pipeline.engine.schemas import CAPTION_KINDS, SCORES, original_texts
 from pipeline.engine.stage import Output, Row, Work
 
 if TYPE_CHECKING:
-    from filters.clip import CrossFitScorers
+    import pyarrow as pa
+
+    from filters.clip import ClipScorers
 
 _RECORD_COLUMNS = ("record_id", "image_id", "caption", "more_captions")
 _PICTURE_COLUMNS = ("record_id", "image_id", "image_feature")
+
+_SCORED_KINDS = (*CAPTION_KINDS, "negative")
+"""What CLIP scores: texts that say what the picture shows, and negatives, which calibration needs.
+A negative is a pair of no kind: it has no shuffled score, and no limit on CLIP's score is on it."""
 
 _Key = tuple[str, str]
 """Record id and variant id of a text."""
@@ -32,7 +38,10 @@ class ScoreWorker:
     A record whose picture could not be measured has no scores: `measure` has rejected it.
 
     Reads: `records` without pixels, `variants`, `pictures`.
-    Writes: `scores`, one row a text. `clip_score` only for texts that say what the picture shows.
+    Writes: `scores`, one row a text. `clip_score` only for texts that say what the picture shows,
+        and for negatives. Of a text that is longer than the model's context it is the mean over its
+        sentences. It is computed from features in full precision: those of images are kept so, as
+        rounding them to fp16 would move it by up to 3e-5, those of texts only for later use.
     Rejects: nothing; `select` applies the thresholds.
     Source: Hessel et al., CLIPScore, arXiv 2104.08718, section 3, without its factor 2.5.
     """
@@ -43,23 +52,22 @@ class ScoreWorker:
         self._shared = SharedCaptions(models["captions"])
 
     @cached_property
-    def _scorers(self) -> CrossFitScorers:
+    def _scorers(self) -> ClipScorers:
         """Loaded with the first picture: torch and open_clip take seconds, texts need neither."""
-        from filters.clip import CrossFitScorers
+        from filters.clip import load_scorers
         from pipeline.device import use_threads
 
         use_threads(1)
-        return CrossFitScorers(self._models["clip"], self._settings.clip)
+        return load_scorers(self._models["clip"], self._settings.clip)
 
     def __call__(self, work: Work) -> Output:
         """Score one part; batches are cut inside it, so the bytes do not depend on the workers."""
-        pictures = {
-            row["record_id"]: row for row in work.read("pictures", _PICTURE_COLUMNS).to_pylist()
-        }
+        pictures = work.read("pictures", _PICTURE_COLUMNS)
+        measured = set(pictures["record_id"].to_pylist())
         records = [
             record
             for record in work.read("records", _RECORD_COLUMNS).to_pylist()
-            if record["image_id"] is None or record["record_id"] in pictures
+            if record["image_id"] is None or record["record_id"] in measured
         ]
         texts = _texts_by_record(records, work.read("variants").to_pylist())
         clip = self._clip_scores(pictures, texts)
@@ -80,34 +88,41 @@ class ScoreWorker:
         )
 
     def _clip_scores(
-        self,
-        pictures: Mapping[str, Mapping[str, Any]],
-        texts: Mapping[str, Sequence[Mapping[str, Any]]],
+        self, pictures: pa.Table, texts: Mapping[str, Sequence[Mapping[str, Any]]]
     ) -> dict[_Key, Row]:
-        """The CLIP columns of each text that describes a picture."""
-        described = {
-            (record_id, text["variant_id"]): text["text"]
-            for record_id in pictures
+        """The CLIP columns of each text that describes a picture, rightly or wrongly."""
+        found = [
+            (place, (record_id, text["variant_id"]), text)
+            for place, record_id in enumerate(pictures["record_id"].to_pylist())
             for text in texts.get(record_id, ())
-            if text["kind"] in CAPTION_KINDS
-        }
-        if not described:
+            if text["kind"] in _SCORED_KINDS
+        ]
+        if not found:
             return {}
-        keys, words = list(described), list(described.values())
-        beside = [pictures[record_id]["image_id"] for record_id, _ in keys]
-        seen = np.asarray(
-            [pictures[record_id]["image_feature"] for record_id, _ in keys], dtype=np.float32
-        )  # (texts, D)
-        spoken = self._scorers.embed_texts(beside, words)  # (texts, D)
-        partners = _wrong_partners(keys, words, [self._scorers.fold(image) for image in beside])
-        own = (seen * spoken).sum(axis=1)
-        other = (seen * spoken[partners]).sum(axis=1)
+        from filters.clip import mean_feature
+
+        places, keys, chosen = map(list, zip(*found, strict=True))
+        words = [text["text"] for text in chosen]
+        beside = pictures["image_id"].take(places).to_pylist()
+        spoken = self._scorers.embed_texts(beside, words)  # (P, D) for each text
+        features = pictures["image_feature"].combine_chunks()
+        seen = features.flatten().to_numpy().reshape(len(features), -1)[places]  # (texts, D)
+        cosines = [pieces @ feature for pieces, feature in zip(spoken, seen, strict=True)]
+        captions = [row for row, text in enumerate(chosen) if text["kind"] in CAPTION_KINDS]
+        partners = _wrong_partners(
+            captions, keys, words, [self._scorers.fold(image) for image in beside]
+        )
         return {
             key: {
-                "clip_score": float(own[row]),
-                "clip_score_shuffled": float(other[row]) if partners[row] != row else None,
+                "clip_score": float(cosines[row].mean()),
+                "clip_score_min": float(cosines[row].min()),
+                "clip_is_long": len(pieces) > 1,
+                "clip_score_shuffled": float((spoken[partners[row]] @ seen[row]).mean())
+                if row in partners
+                else None,
+                "text_feature": mean_feature(pieces).astype(np.float16),
             }
-            for row, key in enumerate(keys)
+            for row, (key, pieces) in enumerate(zip(keys, spoken, strict=True))
         }
 
 
@@ -130,14 +145,16 @@ def _texts_by_record(
     return texts
 
 
-def _wrong_partners(keys: Sequence[_Key], texts: Sequence[str], groups: Sequence[int]) -> list[int]:
-    """For each pair, one of its group with another record and another text; itself if none.
+def _wrong_partners(
+    captions: Sequence[int], keys: Sequence[_Key], texts: Sequence[str], groups: Sequence[int]
+) -> dict[int, int]:
+    """For each caption, one of its group with another record and another text, if there is one.
 
-    Pairs are laid in the order of a hash and each takes the next that differs, so that the choice
-    is random over the part and the same in every run.
+    Captions are laid in the order of a hash and each takes the next that differs, so that the
+    choice is random over the part and the same in every run.
     """
-    order = sorted(range(len(keys)), key=lambda row: unit_interval("shuffled", *keys[row]))
-    partners = list(range(len(keys)))
+    order = sorted(captions, key=lambda row: unit_interval("shuffled", *keys[row]))
+    partners: dict[int, int] = {}
     for group in set(groups):
         ring = [row for row in order if groups[row] == group]
         for place, row in enumerate(ring):

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.settings import RecipePath, Settings
+
+_FOLDER = "local-dir:"
 
 
 class ClipSettings(Settings):
     """The small CLIP that is trained on the corpus itself, fold by fold."""
 
+    kind: Literal["trained"] = "trained"
+    """Trained on the corpus, beside the kind of published models."""
     folds: int = Field(default=2, ge=2)
     """Each pair is scored by the model that was trained without its fold."""
     image_size: int = Field(default=64, ge=32, multiple_of=32)
@@ -25,7 +38,8 @@ class ClipSettings(Settings):
     text_layers: int = 1
     """Layers of the text tower."""
     context_length: int = 24
-    """Tokens of a caption that the model sees; the rest is cut."""
+    """Tokens that the model sees: of a longer caption the first in training, and sentence by
+    sentence all of them where it is scored."""
     steps: int = 80
     """Training steps of each fold."""
     rounds: int = Field(default=2, ge=1)
@@ -46,17 +60,79 @@ class ClipSettings(Settings):
     """Seed of the weights and the order."""
 
 
+def _place(value: str, info: ValidationInfo) -> str:
+    """A file or folder, relative to the recipe, as an absolute path; another text as it is."""
+    path = (info.context or {}).get("recipe_folder", Path()) / Path(value).expanduser()
+    return str(path.absolute()) if path.exists() else value
+
+
+class OpenClipSettings(Settings):
+    """A CLIP that somebody has published, in the format of open_clip."""
+
+    kind: Literal["open_clip"]
+    """Of any of open_clip's networks."""
+    model: str = Field(min_length=1)
+    """A name that open_clip has (`ViT-B-32`), `hf-hub:OWNER/NAME`, or a folder with
+    `open_clip_config.json` and weights as open_clip's `local-dir:` has it. It is copied into the
+    corpus once: later changes at that place do not move a score."""
+    pretrained: Annotated[str, AfterValidator(_place)] | None = None
+    """For a name: open_clip's tag of the weights (`laion2b_s34b_b79k`), or their file
+    (safetensors, or another that holds tensors alone)."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of the model's arithmetic. The last two are for GPUs: they are slower on most CPUs, and move
+    scores by some thousandths."""
+
+    @field_validator("model")
+    @classmethod
+    def _is_known_place(cls, model: str, info: ValidationInfo) -> str:
+        place = _place(model.removeprefix(_FOLDER), info)
+        return _FOLDER + place if Path(place).is_absolute() or model.startswith(_FOLDER) else model
+
+    @model_validator(mode="after")
+    def _has_weights_once(self) -> Self:
+        if (":" in self.model) is (self.pretrained is not None):
+            message = (
+                "pretrained says which weights a name of open_clip's gets: a tag, or a file that "
+                "is there; hf-hub:OWNER/NAME and a folder have their own"
+            )
+            raise ValueError(message)
+        return self
+
+
+CLIP_KINDS: dict[str, type[Settings]] = {
+    "trained_clip": ClipSettings,
+    "open_clip": OpenClipSettings,
+}
+"""The members of the union below, by the names that pydantic's errors have for them."""
+
+
+def _member(value: Any) -> str | None:  # noqa: ANN401 - unchecked input
+    kind = value.get("kind", "trained") if isinstance(value, dict) else getattr(value, "kind", None)
+    return {"trained": "trained_clip", "open_clip": "open_clip"}.get(str(kind))
+
+
+AnyClipSettings = Annotated[
+    Annotated[ClipSettings, Tag("trained_clip")] | Annotated[OpenClipSettings, Tag("open_clip")],
+    Discriminator(
+        _member,
+        custom_error_type="clip_kind",
+        custom_error_message="kind is trained (on the corpus) or open_clip (a published model)",
+    ),
+]
+"""`kind` says whose CLIP it is; without one it is trained on the corpus."""
+
+
 class MeasureSettings(Settings):
     """Everything that decides the columns of the pictures table, beside the model's weights."""
 
-    clip: ClipSettings
+    clip: AnyClipSettings
     """The model behind `image_feature`."""
 
 
 class ScoreSettings(Settings):
     """Everything that decides the columns of the scores table."""
 
-    clip: ClipSettings = ClipSettings()
+    clip: AnyClipSettings = ClipSettings()
     """The model behind `clip_score`."""
     min_caption_characters: int = 3
     """A shorter caption fails `caption_quality`."""

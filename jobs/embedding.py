@@ -7,16 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filters.settings import ClipSettings
+import numpy as np
+
+from filters.settings import ClipSettings, OpenClipSettings, ScoreSettings
 from pipeline.device import use_threads
 from pipeline.engine.corpus import MODEL_FILE, Corpus
 from pipeline.engine.storage import local_copy
 from pipeline.synthesis.diversity import Embed
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from filters.clip import ClipScorer
+    from filters.clip import ClipScorers
 
 
 def text_encoder(corpus: Corpus) -> Embed | None:
@@ -24,18 +24,22 @@ def text_encoder(corpus: Corpus) -> Embed | None:
     folder = corpus.models.get("clip")
     if folder is None or not (folder / MODEL_FILE).exists():
         return None
-    settings = ClipSettings.model_validate(corpus.recipe["score"]["clip"])
+    settings = ScoreSettings.model_validate(corpus.recipe["score"]).clip
 
     def embed(texts: Sequence[str]) -> np.ndarray:
-        return _scorer(folder, settings).embed_texts(texts)
+        from filters.clip import mean_feature
+
+        no_image = ["0" * 8] * len(texts)  # of the first fold
+        pieces = _scorers(folder, settings).embed_texts(no_image, texts)
+        return np.stack([mean_feature(each) for each in pieces])
 
     return embed
 
 
 @cache
-def _scorer(folder: Path, settings: ClipSettings) -> ClipScorer:
+def _scorers(folder: Path, settings: ClipSettings | OpenClipSettings) -> ClipScorers:
     """Loaded with the first text: torch and open_clip take seconds."""
-    from filters.clip import ClipScorer, weights_name
+    from filters.clip import load_scorers
 
     use_threads(1)  # the same bytes on every machine; beside other work also far faster
-    return ClipScorer(local_copy(folder) / weights_name(0), settings)
+    return load_scorers(local_copy(folder), settings)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from filters.duplicates.settings import DuplicateSettings
-from filters.settings import RightsSettings, ScoreSettings
+from filters.settings import CLIP_KINDS, RightsSettings, ScoreSettings
 from pipeline.errors import UserError
 from pipeline.ingest import IngestSettings
 from pipeline.selection.settings import SelectSettings
@@ -66,11 +66,14 @@ class Recipe(Settings):
 
     @field_validator("duplicates")
     @classmethod
-    def _features_are_of_one_model(cls, duplicates: DuplicateSettings) -> DuplicateSettings:
-        if duplicates.semantic is not None:
+    def _features_are_of_one_model(
+        cls, duplicates: DuplicateSettings, info: ValidationInfo
+    ) -> DuplicateSettings:
+        score = info.data.get("score")
+        if duplicates.semantic is not None and score and score.clip.kind == "trained":
             message = (
                 "semantic compares CLIP's features, and those of a CLIP that is trained on the "
-                "corpus are of another model in each fold: take perceptual"
+                "corpus are of another model in each fold: take perceptual, or another score.clip"
             )
             raise ValueError(message)
         return duplicates
@@ -151,7 +154,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a recipe holds
     return value if isinstance(value, str | int | float | None) else str(value)  # a path
 
 
-_UNION_MEMBERS = {**SOURCE_KINDS, **IMAGE_TOKENIZER_KINDS}
+_UNION_MEMBERS = {**SOURCE_KINDS, **IMAGE_TOKENIZER_KINDS, **CLIP_KINDS}
 
 _MAY_BE_SECRET = {"api_key_env", "base_url"}
 """Where a person may have written the key itself: an error does not show what it found there."""
@@ -207,7 +210,11 @@ def _find(node: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, l
     line, way = 1, list[str | int]()
     for name in location:
         is_source = name in SOURCE_KINDS and way[:1] == ["sources"] and len(way) == 2
-        if is_source or (name in IMAGE_TOKENIZER_KINDS and way == ["image_tokenizer"]):
+        if (
+            is_source
+            or (name in IMAGE_TOKENIZER_KINDS and way == ["image_tokenizer"])
+            or (name in CLIP_KINDS and way == ["score", "clip"])
+        ):
             continue  # pydantic names the member of the union here; the file has no such key
         if name == "[key]":
             continue  # pydantic's word for "the key itself is wrong"

@@ -47,12 +47,13 @@ FIT = Resources(num_cpus=2)
 
 def steps(recipe: Recipe) -> list[Step]:
     """All steps of a recipe; each reads only what steps before it have written."""
+    is_trained = recipe.score.clip.kind == "trained"
     clip = FitSpec(
         name="clip",
         version=2,
-        reads=("records",),
+        reads=("records",) if is_trained else (),
         settings=recipe.score.clip,
-        fit="filters.clip_bootstrap:fit",
+        fit=f"filters.{'clip_bootstrap' if is_trained else 'clip_adopt'}:fit",
         resources=FIT,
     )
     asks_clip = _dataflow(recipe) == _LLM_WITH_CLIP
@@ -106,7 +107,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="measure",
-            version=2,
+            version=3,
             reads=("records",),
             writes="pictures",
             schema=schemas.PICTURES,
@@ -123,7 +124,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="score",
-            version=4,
+            version=5,
             reads=("records", "variants", "pictures"),
             writes="scores",
             schema=schemas.SCORES,

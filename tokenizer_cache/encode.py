@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.ahead import ahead
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.stage import Output, Work
 from pipeline.engine.storage import to_path
@@ -92,19 +92,13 @@ class EncodeWorker:
 
     def _batches(self, work: Work, records: Sequence[Mapping[str, Any]]) -> Iterator[np.ndarray]:
         """Prepared batches (B, …); the next one is prepared while this one is used."""
+        if not records:
+            return iter(())  # nothing is loaded
         size = max(1, min(_MAX_BATCH_SIZE, _BATCH_PIXELS // self._tokenizer.num_pixels))
-        starts = range(0, len(records), size)
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pending = None
-            for start in starts:
-                following = pool.submit(self._decode, work, records[start : start + size])
-                if pending is not None:
-                    yield pending.result()
-                pending = following
-            if pending is not None:
-                yield pending.result()
+        return ahead(partial(self._decode, work), records, size)
 
     def _decode(self, work: Work, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Prepared images: (B, …)."""
         contents = zip(work.each(records), image_bytes(records), strict=True)
         return np.stack([self._tokenizer.prepare(decode(content)) for _, content in contents])
 

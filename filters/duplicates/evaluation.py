@@ -7,7 +7,9 @@ its evaluation sets every night.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,6 @@ from PIL import Image
 
 from filters.duplicates.settings import EvaluationSettings
 from filters.perceptual import perceptual_hash, pixel_hash
-from filters.settings import ClipSettings
 from pipeline import images
 from pipeline.engine.parts import SourceRecord, UnreadableRecord
 from pipeline.engine.stage import FitInputs, Progress, Row
@@ -23,11 +24,16 @@ from pipeline.engine.tables import write_table
 from pipeline.errors import RejectError, UserError
 from pipeline.sources import open_source
 
+if TYPE_CHECKING:
+    from filters.clip import ClipScorers
+
 EVALUATION = "evaluation"
 """Name of the model that holds them."""
 PICTURES_FILE = "pictures.parquet"
 
 _ROWS_PER_PART = 1000
+_BATCH_SIZE = 64
+"""Decoded pictures that are in memory at once."""
 
 _PICTURES = pa.schema(
     [
@@ -41,21 +47,22 @@ _PICTURES = pa.schema(
 
 def fit(settings: EvaluationSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
     """Write `pictures.parquet`: a row for each picture of the sets that can be read."""
+    scorers = None
+    if settings.clip is not None:
+        from filters.clip import load_scorers
+
+        scorers = load_scorers(inputs.models["clip"], settings.clip)
     rows: list[Row] = []
-    unreadable = 0
+    unreadable: list[str] = []
     for named in settings.against:
         source = open_source(named)
         parts = list(source.parts(_ROWS_PER_PART, {}))
         before = len(rows)
         for done, part in enumerate(parts, start=1):
-            pictures: list[tuple[str, Image.Image]] = []
-            for record in source.read(part):
-                try:
-                    pictures += _picture(named.name, record)
-                except RejectError:
-                    unreadable += 1
-            rows += _describe(pictures, settings.clip, inputs)
-            figures = {"pictures": len(rows), "unreadable": unreadable}
+            pictures = _pictures(named.name, source.read(part), unreadable)
+            while batch := list(islice(pictures, _BATCH_SIZE)):
+                rows += _describe(batch, scorers)
+            figures = {"pictures": len(rows), "unreadable": len(unreadable)}
             yield Progress(done=done, total=len(parts), figures=figures)
         if len(rows) == before:
             message = f"duplicates.against: no picture of {named.name!r} can be read"
@@ -65,30 +72,28 @@ def fit(settings: EvaluationSettings, inputs: FitInputs, folder: Path) -> Iterat
     write_table(folder / PICTURES_FILE, rows, _PICTURES)
 
 
-def _picture(name: str, record: SourceRecord | UnreadableRecord) -> list[tuple[str, Image.Image]]:
-    """The record's name and picture; nothing for a text.
-
-    Raises:
-        RejectError: when it cannot be read.
-    """
-    if isinstance(record, UnreadableRecord):
-        raise images.ImageError(record.reason, record.detail)
-    if record.image is None:
-        return []
-    return [(f"{name}/{record.key}", images.decode(record.image))]
+def _pictures(
+    name: str, records: Iterable[SourceRecord | UnreadableRecord], unreadable: list[str]
+) -> Iterator[tuple[str, Image.Image]]:
+    """The name and picture of each record that has one; those that cannot be read are noted."""
+    for record in records:
+        if isinstance(record, UnreadableRecord):
+            unreadable.append(record.key)
+        elif record.image is not None:
+            try:
+                yield f"{name}/{record.key}", images.decode(record.image)
+            except RejectError:
+                unreadable.append(record.key)
 
 
 def _describe(
-    pictures: Sequence[tuple[str, Image.Image]], clip: ClipSettings | None, inputs: FitInputs
+    pictures: Sequence[tuple[str, Image.Image]], scorers: ClipScorers | None
 ) -> list[Row]:
     """The rows of some pictures."""
     hashes = [pixel_hash(image) for _, image in pictures]
     features: Iterable[np.ndarray | None] = [None] * len(pictures)
-    if clip is not None and pictures:
-        from filters.clip import CrossFitScorers
-
-        squares = [images.fit_square(image, clip.image_size) for _, image in pictures]
-        features = CrossFitScorers(inputs.models["clip"], clip).embed_images(hashes, squares)
+    if scorers is not None:
+        features = scorers.embed_images(hashes, [scorers.prepare(image) for _, image in pictures])
     return [
         {
             "item": item,

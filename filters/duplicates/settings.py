@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from filters.settings import ClipSettings
+from filters.settings import AnyClipSettings
 from pipeline.settings import Settings
 from pipeline.sources import SourceSettings
 
@@ -24,7 +24,7 @@ class DuplicateSettings(Settings):
     photographs. Null, since drawings of one style look alike and are no copies."""
     semantic: float | None = Field(default=None, gt=0, lt=0.5)
     """Pictures whose CLIP features differ by up to this distance (one minus the cosine) are copies.
-    Null, since how near copies are depends on the model."""
+    Null, since how near copies are depends on the model, which has to be a published one."""
     prefer_licences: tuple[str, ...] = ()
     """Of copies, the one with the licence that stands first here stays; then the one with more
     pixels, with the higher `clip_score` of its own caption, with the smaller id."""
@@ -47,5 +47,5 @@ class EvaluationSettings(Settings):
 
     against: tuple[SourceSettings, ...]
     """The sets."""
-    clip: ClipSettings | None
+    clip: AnyClipSettings | None
     """The model behind their features; null where no features are compared."""

@@ -204,7 +204,8 @@ SCORES = pa.schema(
         _column(
             "text_feature",
             pa.list_(pa.float16()),
-            "CLIP's embedding of the text, a unit vector",
+            "CLIP's embedding of the text, a unit vector; of a text that is longer than CLIP's "
+            "context the direction of the mean of its sentences'",
             nullable=True,
         ),
     ]

@@ -68,10 +68,17 @@ class Work:
         return kept.select(columns or kept.column_names)
 
     def each(self, records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """The given rows one by one, each announced as the record in hand."""
+        """The given rows one by one, each announced as the record in hand, and at last all of them.
+
+        What fails while nothing is looked at (a model, on what has been) is so blamed on no single
+        one.
+        """
+        seen = []
         for record in records:
+            seen.append(record["record_id"])
             self.at((record["record_id"],))
             yield record
+        self.at(tuple(seen))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

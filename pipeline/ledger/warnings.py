@@ -15,17 +15,19 @@ def warnings(corpus: Corpus) -> list[str]:
     found = read_calibration(corpus)
     if found is None or not found["is_weak"]:
         return []
-    return [_weak(found, SelectSettings.model_validate(corpus.recipe["select"]))]
+    select = SelectSettings.model_validate(corpus.recipe["select"])
+    return [_weak(found, select, corpus.recipe["score"]["clip"]["kind"])]
 
 
-def _weak(found: Mapping[str, Any], select: SelectSettings) -> str:
+def _weak(found: Mapping[str, Any], select: SelectSettings, kind: str) -> str:
     told = (
         f"clip_score is too weak to filter by: it {describe_auc(found)}, and the interval should"
         f" lie above {WEAK_AUC}."
     )
     if "clip_score" not in select.scores():
         return told
+    better = "train longer (score.clip.steps)" if kind == "trained" else "take another score.clip"
     return (
-        f"{told} What is selected by it leaves out good pairs and keeps wrong ones: train longer"
-        " (score.clip.steps), or take it out of select."
+        f"{told} What is selected by it leaves out good pairs and keeps wrong ones: {better}, or"
+        " take it out of select."
     )

@@ -7,7 +7,7 @@ from open_clip import CLIP
 from safetensors.torch import load_file
 
 from filters import shared_captions
-from filters.clip import ClipScorer, create_model, fold_of, tokenize, weights_name
+from filters.clip import create_model, fold_of, load_scorers, tokenize, weights_name
 from filters.clip_bootstrap import fit
 from filters.clip_critic import ClipCritic
 from filters.measure import MeasureWorker
@@ -27,6 +27,10 @@ CLIP_SETTINGS = ClipSettings(
     image_size=32, width=32, vision_layers=1, text_layers=1, steps=12, batch_size=32
 )
 SETTINGS = ScoreSettings(clip=CLIP_SETTINGS)
+SENTENCES = [
+    "A red circle is on the left of it.", "It is large!", "Nothing else can be seen, you know.",
+]  # fmt: skip
+LONG = " ".join(SENTENCES)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,9 @@ def corpus(tmp_path_factory):
         variant | {"record_id": "r003", "variant_id": "v1", "kind": "caption", "text": "a shape"},
         variant
         | {"record_id": "r003", "variant_id": "v2", "kind": "style", "text": "an oil shape"},
+        variant
+        | {"record_id": "r003", "variant_id": "v3", "kind": "negative", "text": "a wrong shape"},
+        variant | {"record_id": "r005", "variant_id": "v1", "kind": "caption", "text": LONG},
     ]
     write_table(root / "variants.parquet", variants, VARIANTS)
     for model in models_of(root).values():
@@ -113,13 +120,13 @@ def test_a_record_whose_picture_could_not_be_measured_has_no_scores(corpus, pict
     write_table(tmp_path / "pictures.parquet", measured, PICTURES)
     inputs = {**work_on(corpus).inputs, "pictures": tmp_path / "pictures.parquet"}
     output = ScoreWorker(SETTINGS, models_of(corpus))(Work(part="p", inputs=inputs))
-    assert len(output.rows) == 61
+    assert len(output.rows) == 62
     assert "r003" not in {row["record_id"] for row in output.rows}
 
 
 def test_every_text_of_every_record_has_a_row(scores):
-    assert len(scores) == 64
-    assert len({(row["record_id"], row["variant_id"]) for row in scores}) == 64
+    assert len(scores) == 66
+    assert len({(row["record_id"], row["variant_id"]) for row in scores}) == 66
 
 
 def test_a_further_caption_is_scored_as_one_of_the_source(scores):
@@ -133,6 +140,12 @@ def test_a_caption_is_counted_over_the_corpus(scores):
     for row in scores[:4]:
         caption = shape_record(int(row["record_id"][1:]))["caption"]
         assert row["num_same_caption"] == captions.count(caption)
+
+
+def test_a_negative_is_scored_and_is_nobodys_pair(scores):
+    (row,) = [row for row in scores if row["kind"] == "negative"]
+    assert row["clip_score"] is not None
+    assert row["clip_score_shuffled"] is None
 
 
 def test_clip_scores_are_given_only_to_texts_that_describe_a_picture(scores):
@@ -153,21 +166,62 @@ def test_the_score_is_bare_open_clips_of_the_model_that_has_not_seen_the_pair(co
     assert row["clip_score"] == pytest.approx((image @ text.T).item(), abs=1e-5)
 
 
-def test_a_shuffled_score_is_of_a_wrong_text(corpus, scores):
+def test_a_shuffled_score_is_of_another_records_caption(corpus, scores):
     records = {f"r{index:03d}": shape_record(index) for index in range(60)}
-    scorers = [ClipScorer(corpus / "clip" / weights_name(fold), CLIP_SETTINGS) for fold in range(2)]
+    scorers = load_scorers(corpus / "clip", CLIP_SETTINGS)
     for row in scores:
         if row["variant_id"] != "original" or row["clip_score_shuffled"] is None:
             continue
         record = records[row["record_id"]]
-        scorer = scorers[fold_of(record["image_id"], 2)]
         wrong = [
             other["caption"] for other in records.values() if other["caption"] != record["caption"]
         ]
-        wrong += ["a shape", "eine Form"]  # fmt: skip
-        picture = scorer.embed_images(np.asarray(images.decode(record["image"]))[None])
-        possible = scorer.embed_texts(wrong) @ picture[0]
-        assert np.abs(possible - row["clip_score_shuffled"]).min() < 1e-5
+        wrong += ["a shape", "eine Form", LONG]  # but not the negative
+        ids = [record["image_id"]] * len(wrong)
+        picture = scorers.embed_images(ids[:1], [scorers.prepare(images.decode(record["image"]))])
+        possible = [(text @ picture[0]).mean() for text in scorers.embed_texts(ids, wrong)]
+        assert np.abs(np.asarray(possible) - row["clip_score_shuffled"]).min() < 1e-5
+
+
+def test_a_long_caption_is_scored_by_sentence(corpus, scores, pictures):
+    record = shape_record(5)
+    scorers = load_scorers(corpus / "clip", CLIP_SETTINGS)
+    texts = scorers.embed_texts([record["image_id"]] * len(SENTENCES), SENTENCES)
+    cosines = [(text @ np.asarray(pictures[5]["image_feature"])).item() for text in texts]
+    (row,) = [row for row in scores if row["record_id"] == "r005" and row["variant_id"] == "v1"]
+    assert row["clip_is_long"]
+    assert row["clip_score"] == pytest.approx(np.mean(cosines), abs=1e-6)
+    assert row["clip_score_min"] == pytest.approx(min(cosines), abs=1e-6)
+    others = [row for row in scores if row["clip_is_long"] is False]
+    assert len(others) == 63
+    assert all(row["clip_score"] == row["clip_score_min"] for row in others)
+
+
+def test_features_of_texts_are_unit_vectors_that_give_the_score_but_for_their_rounding(
+    scores, pictures
+):
+    seen = {row["record_id"]: np.asarray(row["image_feature"]) for row in pictures}
+    for row in scores:
+        if row["clip_score"] is None:
+            assert row["text_feature"] is None
+            continue
+        text = np.asarray(row["text_feature"], dtype=np.float32)
+        assert np.linalg.norm(text) == pytest.approx(1, abs=1e-3)
+        if not row["clip_is_long"]:
+            assert seen[row["record_id"]] @ text == pytest.approx(row["clip_score"], abs=1e-3)
+
+
+def test_an_image_of_several_records_is_looked_at_once(corpus, pictures, tmp_path):
+    shown: list[tuple[str, ...]] = []
+    twice = [shape_record(index) | {"record_id": f"x{index}"} for index in range(3)]
+    write_table(tmp_path / "records.parquet", [shape_record(1), *twice], RECORDS)
+    work = Work(part="p", inputs={"records": tmp_path / "records.parquet"}, at=shown.append)
+    worker = MeasureWorker(MeasureSettings(clip=CLIP_SETTINGS), {"clip": corpus / "clip"})
+    rows = worker(work).rows
+    assert [row["record_id"] for row in rows] == ["r001", "x0", "x1", "x2"]
+    assert shown == [("r001",), ("x0",), ("x2",), ("r001", "x0", "x2")]
+    np.testing.assert_array_equal(rows[0]["image_feature"], rows[2]["image_feature"])
+    np.testing.assert_allclose(rows[0]["image_feature"], pictures[1]["image_feature"], atol=1e-6)
 
 
 def test_the_scores_do_not_depend_on_what_was_scored_before(corpus, scores):
