@@ -26,6 +26,7 @@ from tokenizer_cache.settings import (
     ImageTokenizerSettings,
     ShardSettings,
     TextSettings,
+    TokenizeSettings,
     VQSettings,
 )
 from trainer.settings import EvaluateSettings, SampleSettings, TrainSettings
@@ -57,6 +58,7 @@ class Recipe(Settings):
     duplicates: DuplicateSettings = DuplicateSettings()
     select: SelectSettings = SelectSettings()
     image_tokenizer: ImageTokenizerSettings = VQSettings()
+    tokenize: TokenizeSettings = TokenizeSettings()
     text_tokenizer: TextSettings = TextSettings()
     shards: ShardSettings = ShardSettings()
     train: TrainSettings = TrainSettings()

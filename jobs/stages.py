@@ -147,7 +147,7 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records",),
             writes="tokens",
             schema=schemas.TOKENS,
-            settings=recipe.image_tokenizer,
+            settings=recipe.tokenize,
             models=("vq",),
             worker="tokenizer_cache.encode:EncodeWorker",
         ),
@@ -232,7 +232,11 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
         case "tokenize":
             # Codes of an image are taken from wherever the same tokenizer has left them.
             common = {
-                "tokenizer": fingerprint(version=spec.version, model=corpus.model_hash("vq")),
+                "tokenizer": fingerprint(
+                    version=spec.version,
+                    settings=spec.settings.model_dump(mode="json"),
+                    model=corpus.model_hash("vq"),
+                ),
                 "corpus": str(corpus.root),
             }
         case "shards":

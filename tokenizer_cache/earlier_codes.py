@@ -11,6 +11,8 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +53,8 @@ class EarlierCodes:
                 else:
                     self._gone.append(path)
 
-    def find(self, part: str, image_ids: Collection[str]) -> dict[str, Row]:
-        """The rows of those images of a part that have codes."""
+    def find(self, part: str, image_ids: Collection[str]) -> dict[str, list[Row]]:
+        """The rows of those images of a part that have codes, by image."""
         found = self._read(self._of_part.get(part, ()), image_ids)
         missing = [image_id for image_id in image_ids if image_id not in found]
         if missing and self._gone:
@@ -69,13 +71,14 @@ class EarlierCodes:
         ids = pa.chunked_array(held, pa.string()).combine_chunks()
         return ids, np.repeat(np.arange(len(held)), [len(each) for each in held])
 
-    def _read(self, paths: Iterable[Path], image_ids: Collection[str]) -> dict[str, Row]:
+    def _read(self, paths: Iterable[Path], image_ids: Collection[str]) -> dict[str, list[Row]]:
         wanted = pa.array(image_ids, pa.string())
-        return {
-            row["image_id"]: row
-            for path in paths
-            for row in self._rows(path).filter(pc.field("image_id").isin(wanted)).to_pylist()
-        }
+        found: dict[str, list[Row]] = {}
+        for path in paths:
+            rows = self._rows(path).filter(pc.field("image_id").isin(wanted)).to_pylist()
+            # The rows of an image follow one another.
+            found |= {name: list(own) for name, own in groupby(rows, itemgetter("image_id"))}
+        return found
 
     def _rows(self, path: Path, columns: Collection[str] = TOKENS.names) -> pa.Table:
         """The rows of a file that are of the tokenizer; none where they cannot be read."""

@@ -18,7 +18,7 @@ from pipeline.images import decode
 from pipeline.references import image_bytes
 from tokenizer_cache.earlier_codes import EarlierCodes
 from tokenizer_cache.packed_codes import bits_per_code, pack
-from tokenizer_cache.settings import PublishedVQSettings, VQSettings
+from tokenizer_cache.settings import TokenizeSettings
 
 if TYPE_CHECKING:
     from tokenizer_cache.vq.tokenizer import VQTokenizer
@@ -29,19 +29,25 @@ _MEASURED = 64
 """Decoding one image in 16 took 4 % of the stage's time, with a small decoder."""
 
 
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels."""
+
+_Batch = tuple[np.ndarray, list[list[Box]]]
+"""Prepared views (B * views, …), those of an image together, and the boxes of each image's."""
+
+
 class EncodeWorker:
     """Encodes the images of one part.
 
     Reads: `records`; the model `vq`; from `work.extra` the fingerprint of the `tokenizer`, and the
         root of the `corpus`, where earlier files of `tokens` hold codes of the same images.
-    Writes: one row of `tokens` per distinct image.
+    Writes: a row of `tokens` per distinct image, and one for each of its crops.
     Rejects: none; ingest has left out what cannot be decoded.
     Source: VQ-VAE (van den Oord et al., arXiv:1711.00937).
     """
 
-    def __init__(
-        self, _settings: VQSettings | PublishedVQSettings, models: Mapping[str, Path]
-    ) -> None:
+    def __init__(self, settings: TokenizeSettings, models: Mapping[str, Path]) -> None:
+        self._num_views = 1 + settings.crops
         self._models = models
         self._earlier: EarlierCodes | None = None
 
@@ -63,22 +69,28 @@ class EncodeWorker:
         rows = self._earlier.find(work.part, named)
         new = _first_with(work, set(named) - rows.keys())
         ids = iter(new)
-        for pixels in self._batches(work, list(new.values())):
-            codes = self._tokenizer.encode_pixels(pixels)  # (B, h, w)
-            batch = list(islice(ids, len(codes)))
-            errors = self._errors(batch, pixels, codes)
+        for pixels, boxes in self._batches(work, list(new.values())):
+            codes = self._tokenizer.encode_pixels(pixels)  # (B * views, h, w)
+            batch = list(islice(ids, len(boxes)))
+            errors = self._errors(batch, pixels[:: self._num_views], codes[:: self._num_views])
             bits = bits_per_code(self._tokenizer.codebook_size)
-            for image_id, packed in zip(batch, pack(codes, bits), strict=True):
-                rows[image_id] = {
-                    "image_id": image_id,
-                    "tokenizer": tokenizer,
-                    "rows": codes.shape[1],
-                    "columns": codes.shape[2],
-                    "bits": bits,
-                    "codes": packed,
-                    "squared_error": errors.get(image_id),
-                }
-        return Output(rows=[rows[image_id] for image_id in named])
+            packed = iter(pack(codes, bits))
+            for image_id, own in zip(batch, boxes, strict=True):
+                rows[image_id] = [
+                    {
+                        "image_id": image_id,
+                        "tokenizer": tokenizer,
+                        "view": view,
+                        "box": box,
+                        "rows": codes.shape[1],
+                        "columns": codes.shape[2],
+                        "bits": bits,
+                        "codes": next(packed),
+                        "squared_error": None if view else errors.get(image_id),
+                    }
+                    for view, box in enumerate(own)
+                ]
+        return Output(rows=[row for image_id in named for row in rows[image_id]])
 
     def _errors(
         self, ids: Sequence[str], pixels: np.ndarray, codes: np.ndarray
@@ -90,17 +102,37 @@ class EncodeWorker:
         errors = self._tokenizer.squared_errors(pixels[chosen], codes[chosen])
         return {ids[n]: float(error) for n, error in zip(chosen, errors, strict=True)}
 
-    def _batches(self, work: Work, records: Sequence[Mapping[str, Any]]) -> Iterator[np.ndarray]:
-        """Prepared batches (B, …); the next one is prepared while this one is used."""
+    def _batches(self, work: Work, records: Sequence[Mapping[str, Any]]) -> Iterator[_Batch]:
+        """Prepared batches; the next one is prepared while this one is used."""
         if not records:
             return iter(())  # nothing is loaded
-        size = max(1, min(_MAX_BATCH_SIZE, _BATCH_PIXELS // self._tokenizer.num_pixels))
-        return ahead(partial(self._decode, work), records, size)
+        num = min(_MAX_BATCH_SIZE, _BATCH_PIXELS // self._tokenizer.num_pixels)
+        return ahead(partial(self._decode, work), records, max(1, num // self._num_views))
 
-    def _decode(self, work: Work, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Prepared images: (B, …)."""
-        contents = zip(work.each(records), image_bytes(records), strict=True)
-        return np.stack([self._tokenizer.prepare(decode(content)) for _, content in contents])
+    def _decode(self, work: Work, records: Sequence[Mapping[str, Any]]) -> _Batch:
+        pixels = []
+        boxes = []
+        for record, content in zip(work.each(records), image_bytes(records), strict=True):
+            image = decode(content)
+            own = squares(record["image_id"], image.size, self._num_views)
+            crops = (image.crop(box) for box in own[1:])
+            pixels += [self._tokenizer.prepare(each) for each in (image, *crops)]
+            boxes.append(own)
+        return np.stack(pixels), boxes
+
+
+def squares(image_id: str, size: tuple[int, int], num: int) -> list[Box]:
+    """The square in the middle of an image of a size (width, height), and others that it draws."""
+    shorter = min(size)
+    boxes = []
+    for view in range(num):
+        names = ("side", "left", "top")
+        draws = [unit_interval("crop", image_id, str(view), name) for name in names]
+        side = shorter if view == 0 else round(shorter * (1 + draws[0]) / 2)
+        at = (0.5, 0.5) if view == 0 else draws[1:]
+        left, top = (int((whole - side + 1) * place) for whole, place in zip(size, at, strict=True))
+        boxes.append((left, top, left + side, top + side))
+    return boxes
 
 
 def _first_with(work: Work, image_ids: Set[str]) -> dict[str, dict[str, Any]]:

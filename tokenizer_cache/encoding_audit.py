@@ -41,11 +41,12 @@ def audit_codes(corpus: Corpus) -> Finding:
     for path in sorted({path for _, path in chosen}):
         wanted = pa.array([image_id for image_id, held in chosen if held == path], pa.string())
         columns = ["image_id", "image", "image_ref"]
-        records = _with_images(corpus.tables["records"][path.stem], wanted, columns)
-        for image_id, row in _with_images(path, wanted).items():
+        own = _with_images(corpus.tables["records"][path.stem], wanted, columns)
+        records = {record["image_id"]: record for record in own}
+        for row in _with_images(path, wanted):
             assert tokenizer is not None, "there are images"  # noqa: S101
-            if fault := _fault(row, records.get(image_id), tokenizer):
-                faults.append(f"image {image_id} of part {path.stem}: {fault}")
+            if fault := _fault(row, records.get(row["image_id"]), tokenizer):
+                faults.append(f"image {row['image_id']} of part {path.stem}: {fault}")
     return Finding(
         check="images that are encoded again have the codes that were committed",
         checked=len(chosen),
@@ -57,16 +58,18 @@ def audit_codes(corpus: Corpus) -> Finding:
 
 def _smallest_ids(files: list[Path]) -> Iterator[tuple[str, Path]]:
     for path in files:
-        ids = read_table(path, ["image_id"])["image_id"].to_pylist()
+        ids = read_table(path, ["image_id"])["image_id"].unique().to_pylist()
         yield from ((image_id, path) for image_id in nsmallest(_NUM_IMAGES, ids))
 
 
 def _with_images(
     path: Path, image_ids: pa.Array, columns: list[str] | None = None
-) -> dict[str, dict[str, Any]]:
-    """The rows of a table's part that have one of these images, by image."""
-    rows = read_table(path, columns).filter(pc.field("image_id").isin(image_ids))
-    return {row["image_id"]: row for row in rows.to_pylist()}
+) -> list[dict[str, Any]]:
+    """The rows of a table's part that have one of these images."""
+    rows: list[dict[str, Any]] = (
+        read_table(path, columns).filter(pc.field("image_id").isin(image_ids)).to_pylist()
+    )
+    return rows
 
 
 def _load(folder: Path) -> VQTokenizer:
@@ -85,7 +88,9 @@ def _fault(
         return "no record has it"
     try:
         (content,) = image_bytes([record])
-        again = tokenizer.encode_images([decode(content)])[0]  # (h, w)
+        image = decode(content)
+        view = image.crop(row["box"]) if row["view"] else image
+        again = tokenizer.encode_images([view])[0]  # (h, w)
     except (UserError, RejectError) as error:
         return str(error)
     codes = unpack(row)

@@ -18,7 +18,7 @@ from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
 
 VOCABULARY = "vocabulary.json"
 
-LAYOUT = 3
+LAYOUT = 4
 """Raised when shards become other files for readers; they then lie in another folder."""
 
 _SHARD_NAME = re.compile(r"(text|image|mixed)(-validation)?-(\d{6,})\.(tar|index)")

@@ -9,9 +9,40 @@ Legend: B batch, h w code grid, b bits of a code.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    """What a part of `tokens` has of an image: itself and its crops.
+
+    Attributes:
+        codes: (V, h, w) uint16, of the image itself first.
+        boxes: of each the square in pixels: left, top, right, bottom.
+    """
+
+    codes: np.ndarray
+    boxes: list[list[int]]
+
+
+VIEW_COLUMNS = ("image_id", "box", "rows", "columns", "bits", "codes")
+"""What `views_by_image` reads of `tokens`."""
+
+
+def views_by_image(tokens: pa.Table) -> dict[str, Views]:
+    """The views of each image of a part; its rows follow one another there."""
+    found = {}
+    for image_id, rows in groupby(tokens.to_pylist(), itemgetter("image_id")):
+        own = list(rows)
+        codes = np.stack([unpack(row) for row in own])  # (V, h, w)
+        found[image_id] = Views(codes=codes, boxes=[row["box"] for row in own])
+    return found
 
 
 def bits_per_code(codebook_size: int) -> int:

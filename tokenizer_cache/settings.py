@@ -177,6 +177,15 @@ ImageTokenizerSettings = Annotated[
 """`kind` says whose the image tokenizer is; without one it is trained on the corpus."""
 
 
+class TokenizeSettings(Settings):
+    """What of an image is turned into codes."""
+
+    crops: int = Field(0, ge=0, le=15)
+    """Further squares of each image, beside the one in its middle that the tokenizer cuts out: at
+    places and of sizes (half to all of the shorter side) that follow from the image's hash. A
+    loader takes one of the squares of a picture at a time."""
+
+
 class TextSettings(Settings):
     """The text tokenizer: byte-level BPE trained on the corpus, or somebody's."""
 

@@ -21,6 +21,7 @@ from pipeline.errors import UserError
 from tokenizer_cache.shard_reading import Caption, ImageSegment, Sample
 from tokenizer_cache.text import TextTokenizer
 
+BYTES_PER_CODE = 2
 NO_PICTURE = -1
 """`at` of a segment that is a text."""
 
@@ -39,6 +40,9 @@ _SEGMENT = pa.struct(
         pa.field("rows", pa.uint16(), nullable=False),
         pa.field("columns", pa.uint16(), nullable=False),
         pa.field("crc32", pa.uint32(), nullable=False),
+        # Checksums of the codes of its crops, which follow its own in the tar.
+        pa.field("crops", pa.list_(pa.field("crc32", pa.uint32(), nullable=False)),
+                 nullable=False),
     ]
 )  # fmt: skip
 _INDEX = pa.schema(
@@ -66,6 +70,8 @@ class ShardIndex:
         rows: (S,) uint16, height of the code grid.
         columns: (S,) uint16, width of it.
         crc32: (S,) uint32, checksum of the codes' bytes.
+        first_crop: (S + 1,) int32; crops lie in the tar one after the other behind their picture.
+        crop_crc32: checksums of their codes' bytes, uint32.
         upto: (C,) float32, where a caption's share of the draws ends; 1 for the last of a text.
         first_id: (C + 1,) int32.
         ids: (I,) uint32.
@@ -79,6 +85,8 @@ class ShardIndex:
     rows: np.ndarray
     columns: np.ndarray
     crc32: np.ndarray
+    first_crop: np.ndarray
+    crop_crc32: np.ndarray
     upto: np.ndarray
     first_id: np.ndarray
     ids: np.ndarray
@@ -107,6 +115,7 @@ class ShardIndex:
         segment = segments.values
         captions = segment.field("captions")
         ids = captions.values.field("ids")
+        crops = segment.field("crops")
         # By DLPack, as `to_numpy` imports pandas: a third of a second of every start.
         return cls(
             tokenizer=batch.schema.metadata[b"tokenizer"].decode(),
@@ -117,6 +126,8 @@ class ShardIndex:
             rows=np.from_dlpack(segment.field("rows")),
             columns=np.from_dlpack(segment.field("columns")),
             crc32=np.from_dlpack(segment.field("crc32")),
+            first_crop=np.from_dlpack(crops.offsets),
+            crop_crc32=np.from_dlpack(crops.values),
             upto=np.from_dlpack(captions.values.field("upto")),
             first_id=np.from_dlpack(ids.offsets),
             ids=np.from_dlpack(ids.values),
@@ -145,15 +156,17 @@ def _segments(sample: Sample, at: int | None, text: TextTokenizer) -> list[dict[
     rows: list[dict[str, Any]] = []
     for segment in sample.segments:
         if not isinstance(segment, ImageSegment):
-            nothing = {"at": NO_PICTURE, "rows": 0, "columns": 0, "crc32": 0}
+            nothing = {"at": NO_PICTURE, "rows": 0, "columns": 0, "crc32": 0, "crops": []}
             rows.append({"captions": _captions(segment.captions, text), **nothing})
             continue
         assert at is not None, "a sample with a picture has codes"  # noqa: S101
         height, width = segment.codes.shape
-        codes = segment.codes.astype("<u2").tobytes()
-        place = {"at": at, "rows": height, "columns": width, "crc32": zlib.crc32(codes)}
+        own, *crops = (
+            zlib.crc32(codes.astype("<u2").tobytes()) for codes in (segment.codes, *segment.crops)
+        )
+        place = {"at": at, "rows": height, "columns": width, "crc32": own, "crops": crops}
         rows.append({"captions": [], **place})
-        at += len(codes)
+        at += (1 + len(crops)) * height * width * BYTES_PER_CODE
     return rows
 
 

@@ -43,9 +43,15 @@ class TextSegment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSegment:
-    """An image as its codes, (h, w) uint16."""
+    """An image as its codes.
+
+    Attributes:
+        codes: (h, w) uint16.
+        crops: (c, h, w) uint16, of squares that are cut out of it; c is mostly 0.
+    """
 
     codes: np.ndarray
+    crops: np.ndarray
 
 
 Segment = TextSegment | ImageSegment
@@ -91,11 +97,13 @@ def to_sample(key: str, files: Mapping[str, bytes]) -> Sample:
     else:
         codes = np.load(io.BytesIO(files["codes.npy"]), allow_pickle=False)
         if captions is not None:
-            stream, parts = "image", [_to_text(captions), ImageSegment(codes=codes)]
+            metadata.pop("boxes", None)
+            views = codes.reshape(-1, *codes.shape[-2:])  # (1 + c, h, w)
+            stream, parts = "image", [_to_text(captions), _to_image(views)]
         else:
             stream = "mixed"
             parts = [
-                ImageSegment(codes=codes[segment["index"]])
+                _to_image(codes[segment["index"]][None])
                 if segment["type"] == "image"
                 else _to_text(segment["captions"])
                 for segment in segments
@@ -107,6 +115,10 @@ def to_sample(key: str, files: Mapping[str, bytes]) -> Sample:
         variants=tuple(json.loads(line) for line in variants.split("\n") if line),
         metadata=metadata,
     )
+
+
+def _to_image(views: np.ndarray) -> ImageSegment:
+    return ImageSegment(codes=views[0], crops=views[1:])
 
 
 def _to_text(captions: list[dict[str, Any]]) -> TextSegment:

@@ -3,7 +3,9 @@
 A shard is a plain tar that stock `webdataset` and `datasets` read. Its samples are
 
 - text:  `KEY.json` `KEY.txt`; a text of an LLM about a record's subject has the key RECORD-VARIANT
-- image: `KEY.codes.npy` (h, w) `KEY.json`, and the picture as `KEY.webp` or `KEY.jpg` if wanted
+- image: `KEY.codes.npy` (h, w) `KEY.json`, and the picture as `KEY.webp` or `KEY.jpg` if wanted;
+  with `tokenize.crops` the codes are (v, h, w), the picture's own before those of its crops, and
+  `boxes` of the JSON says which square each is
 - mixed: `KEY.codes.npy` (n, h, w) `KEY.json`, an interleaved document in which
   each image is followed by its captions: a source's own document, with its texts that have no
   image; a chain of records with a text of an LLM between two; or a few records put together.
@@ -29,7 +31,7 @@ import pyarrow.compute as pc
 from pipeline.engine.schemas import CAPTION_KINDS, original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import local_copy, to_path
-from tokenizer_cache.packed_codes import unpack
+from tokenizer_cache.packed_codes import VIEW_COLUMNS, Views, views_by_image
 from tokenizer_cache.sample_files import shortest, to_json, to_lines, to_npy, to_pictures
 from tokenizer_cache.settings import PictureSettings, ShardSettings
 from tokenizer_cache.shard_writing import write_shard
@@ -56,7 +58,7 @@ class _Record:
         variants: styles and negatives.
         prose: texts about its subject, for the text stream.
         bridge: the text that leads to the record `next_id`; None without one.
-        codes: (h, w) uint16; None without an image.
+        views: the codes of its image; None without one.
         picture: its file by extension, where the image stream has pictures.
     """
 
@@ -67,7 +69,7 @@ class _Record:
     variants: Sequence[Mapping[str, Any]]
     prose: Sequence[Mapping[str, Any]]
     bridge: Mapping[str, Any] | None
-    codes: np.ndarray | None
+    views: Views | None
     picture: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
@@ -75,11 +77,11 @@ class _Record:
         return str(self.row["record_id"])
 
     @property
-    def grid(self) -> np.ndarray:
-        if self.codes is None:
+    def image(self) -> Views:
+        if self.views is None:
             message = f"record {self.id} is selected for {self.stream}; its image has no codes"
             raise ValueError(message)
-        return self.codes
+        return self.views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,13 +164,10 @@ def _selected_records(work: Work) -> Iterator[_Record]:
         (row["record_id"], row["variant_id"]): row["clip_score"]
         for row in work.read("scores", columns).to_pylist()
     }
-    codes = {
-        row["image_id"]: unpack(row)
-        for row in work.read("tokens", ["image_id", "rows", "columns", "bits", "codes"]).to_pylist()
-    }
+    views = views_by_image(work.read("tokens", VIEW_COLUMNS))
     for record_id, chosen in by_record.items():
         row = records.get(record_id)
-        if row is None or (row["image_id"] is not None and row["image_id"] not in codes):
+        if row is None or (row["image_id"] is not None and row["image_id"] not in views):
             continue  # in quarantine, with its reason, here or in `tokenize`
         texts = [
             _text(each, row, written.get((record_id, each["variant_id"])), scores)
@@ -184,7 +183,7 @@ def _selected_records(work: Work) -> Iterator[_Record]:
             variants=[text for text in texts if text["kind"] in _APART],
             prose=[text for text in texts if text["kind"] == "text"],
             bridge=next((text for text in texts if text["kind"] == "interleave"), None),
-            codes=codes.get(row["image_id"]),
+            views=views.get(row["image_id"]),
         )
 
 
@@ -339,16 +338,17 @@ def _text_json(record: _Record, text: Mapping[str, Any]) -> bytes:
 
 
 def _image_files(record: _Record) -> dict[str, bytes]:
+    views = record.image
+    has_crops = len(views.boxes) > 1
+    about = {
+        **_provenance([record]),
+        "captions": record.captions,
+        "variants": to_lines(record.variants),
+    }
     return {
         **record.picture,
-        "codes.npy": to_npy(record.grid),
-        "json": to_json(
-            {
-                **_provenance([record]),
-                "captions": record.captions,
-                "variants": to_lines(record.variants),
-            }
-        ),
+        "codes.npy": to_npy(views.codes if has_crops else views.codes[0]),
+        "json": to_json(about | ({"boxes": views.boxes} if has_crops else {})),
     }
 
 
@@ -358,7 +358,7 @@ def _mixed_files(records: Sequence[_Record]) -> dict[str, bytes]:
     for record in records:
         if record.row["image_id"] is not None:
             segments.append({"type": "image", "index": len(grids)})
-            grids.append(record.grid)
+            grids.append(record.image.codes[0])
         segments.append({"type": "text", "captions": record.captions})
         if record.bridge:
             # The keys of a caption: `datasets` wants the same in all.

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from tokenizer_cache.shard_files import ShardFiles
-from tokenizer_cache.shard_index import ShardIndex
+from tokenizer_cache.shard_index import BYTES_PER_CODE, ShardIndex
 
 Choice = Callable[..., np.ndarray]
 """`order.Draws` or `order.fixed`: (n,) numbers in [0, 1) for (n,) samples and a purpose."""
@@ -114,7 +114,7 @@ def lay_out(
         shards: (n,) number of each sample's shard.
         samples: (n,) number of each sample in its shard.
         positions: (n,) of the samples in the stream.
-        choose: decides captions, directions, and which conditions are dropped.
+        choose: decides captions, crops, directions, and which conditions are dropped.
 
     Raises:
         UserError: when a picture has another grid than the vocabulary's, or when a picture and its
@@ -184,6 +184,9 @@ def _segments(
         part["source"][is_image] = index.at[pictures]
         part["crc32"][is_image] = index.crc32[pictures]
         part["size"][is_image] = rules.grid[0] * rules.grid[1]
+        if len(index.crop_crc32):
+            draws = choose("crop", positions[owner], numbers)[is_image]
+            _crop(part, np.flatnonzero(is_image), index, pictures, draws)
         parts.append(part)
     pieces = np.concatenate(parts) if parts else np.zeros(0, PIECE)
     return pieces[np.argsort(pieces["sample"], kind="stable")]
@@ -197,6 +200,22 @@ def _chosen(index: ShardIndex, texts: np.ndarray, draws: np.ndarray) -> np.ndarr
         captions = captions + goes_on
         left = left - goes_on
     return captions
+
+
+def _crop(
+    part: np.ndarray,
+    places: np.ndarray,
+    index: ShardIndex,
+    pictures: np.ndarray,
+    draws: np.ndarray,
+) -> None:
+    """Let the pieces at some places be a crop of their picture, or all of it, as each has drawn."""
+    first = index.first_crop[pictures]
+    views = (draws * (index.first_crop[pictures + 1] - first + 1)).astype(np.int64)
+    is_crop = views > 0
+    cropped = places[is_crop]
+    part["source"][cropped] += views[is_crop] * part["size"][cropped] * BYTES_PER_CODE
+    part["crc32"][cropped] = index.crop_crc32[(first + views - 1)[is_crop]]
 
 
 def _direct(pieces: np.ndarray, rules: Rules, positions: np.ndarray, choose: Choice) -> np.ndarray:

@@ -274,6 +274,12 @@ TOKENS = pa.schema(
             pa.string(),
             "Fingerprint of the image tokenizer with its preprocessing, and of the stage's version",
         ),
+        _column("view", pa.int8(), "0 is the image as its tokenizer cuts it; from 1 on, its crops"),
+        _column(
+            "box",
+            pa.list_(pa.int32(), 4),
+            "The square of the upright image that it is, in pixels: left, top, right, bottom",
+        ),
         _column("rows", pa.int16(), "Height of the code grid"),
         _column("columns", pa.int16(), "Width of the code grid"),
         _column("bits", pa.int8(), "Bits of a code: what the size of the codebook needs"),

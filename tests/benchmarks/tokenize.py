@@ -169,7 +169,8 @@ def _published_size(folder: Path) -> Result:
     shape = (_NUM_PUBLISHED, *_GRID)
     codes = np.random.default_rng(0).integers(0, _CODEBOOK_SIZE, shape, np.uint16)
     bits = bits_per_code(_CODEBOOK_SIZE)
-    same = {"tokenizer": "0123456789abcdef", "rows": _GRID[0], "columns": _GRID[1], "bits": bits}
+    same = {"tokenizer": "0123456789abcdef", "view": 0, "box": [0, 0, 384, 384], "bits": bits}
+    same |= {"rows": _GRID[0], "columns": _GRID[1]}
     rows = [{"image_id": hash_bytes(own), **same, "codes": own} for own in pack(codes, bits)]
     path = folder / "published" / "part.parquet"
     write_table(path, rows, TOKENS)

@@ -1,8 +1,10 @@
 from jobs.run import open_corpus
 from pipeline.engine.schemas import RECORDS, TOKENS
 from pipeline.engine.tables import read_table, write_table
-from tests.jobs.corpora import run
+from tests.jobs.corpora import faults, run
 from tokenizer_cache.encoding_audit import audit_codes
+from tokenizer_cache.manifest import open_manifest
+from tokenizer_cache.shard_reading import read_shard
 
 
 def test_64_images_have_the_codes_that_were_committed(made):
@@ -29,6 +31,21 @@ def test_other_codes_are_a_fault_that_names_image_and_part(corpus, load, fault):
         "committed codes are not those that the tokenizer gives",
         "`anymix audit`, which encodes 64 images again: exit code 1, the image and its part",
     )
+
+
+def test_crops_go_from_the_recipe_to_the_shards_and_refit_no_tokenizer(corpus, load):
+    before = open_corpus(corpus)[1]
+    run(load("tokenize.crops=2"), corpus)
+    _, opened = open_corpus(corpus)
+    assert opened.models == before.models
+    assert opened.query("SELECT count(*) / count(DISTINCT image_id) FROM tokens").fetchall() == [
+        (3,)
+    ]
+    for path in open_manifest(opened.shards).paths("image", "train"):
+        for sample in read_shard(path):
+            assert sample.segments[1].crops.shape == (2, 8, 8)
+    assert not audit_codes(opened).faults
+    assert not faults(corpus)
 
 
 def test_an_image_that_cannot_be_had_is_a_fault(corpus):

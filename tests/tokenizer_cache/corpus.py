@@ -25,7 +25,7 @@ TINY_VQ = VQSettings(
     image_size=16, codebook_size=16, width=16, depth=1, steps=12, batch_size=8, stride=8
 )
 TINY_GRID = (2, 2)
-TINY_BITS = 8
+TINY_BITS = 9
 """Enough for what `write_part` gives as codes."""
 
 
@@ -42,6 +42,7 @@ class Selected:
     document: str | None = None
     position: int | None = None
     has_image: bool = True  # in the image and mixed streams
+    num_crops: int = 0  # crop n has the picture's codes and 100 n more
     next_id: str | None = None  # where its variant of the kind `interleave` leads to
 
 
@@ -79,10 +80,14 @@ def write_part(
             if kind != "original":
                 rows["variants"].append({**ids, **_written(text, kind, record.next_id)})
         if image_id is not None and with_tokens:
+            of_image = {"image_id": image_id, "tokenizer": "vq", "box": [0, 0, 16, 16]}
             grid = {"rows": 2, "columns": 2, "bits": TINY_BITS}
-            (codes,) = pack(np.arange(4, dtype=np.uint16).reshape(1, 2, 2) + number, TINY_BITS)
-            tokens = {"image_id": image_id, "tokenizer": "vq", **grid, "codes": codes}
-            rows["tokens"].append(tokens)
+            codes = np.arange(4, dtype=np.uint16).reshape(1, 2, 2) + number
+            codes = np.concatenate([codes + 100 * view for view in range(1 + record.num_crops)])
+            rows["tokens"] += [
+                {**of_image, **grid, "view": view, "codes": own}
+                for view, own in enumerate(pack(codes, TINY_BITS))
+            ]
     paths = {}
     for name, table in rows.items():
         paths[name] = part_path(root / name, part)

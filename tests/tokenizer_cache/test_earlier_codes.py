@@ -11,6 +11,7 @@ from pipeline.engine.schemas import TOKENS
 from pipeline.engine.tables import write_table
 from tests.tokenizer_cache.corpus import TINY_VQ, Selected, encode_work, fit_inputs, write_part
 from tokenizer_cache.encode import EncodeWorker
+from tokenizer_cache.settings import TokenizeSettings
 from tokenizer_cache.vq.train import fit
 
 RECORDS = [Selected(record_id=f"r{n}", stream="image") for n in range(6)]
@@ -50,7 +51,7 @@ class Corpus:
         seen: list[str] = []
         work = encode_work(self.root, inputs, part, tokenizer)
         work = replace(work, at=seen.extend)
-        rows = list(EncodeWorker(TINY_VQ, {"vq": self._model})(work).rows)
+        rows = list(EncodeWorker(TokenizeSettings(), {"vq": self._model})(work).rows)
         write_table(self.root / "tables" / "tokens" / print_ / f"{part}.parquet", rows, TOKENS)
         return rows, seen
 

@@ -58,7 +58,8 @@ def test_codes_take_hardly_more_on_disk_than_their_bits(
     # of the file is nearly all ids of images, 32 bytes each.
     codes = np.random.default_rng(0).integers(0, codebook_size, (1000, side, side), np.uint16)
     bits = bits_per_code(codebook_size)
-    same = {"tokenizer": "0123456789abcdef", "rows": side, "columns": side, "bits": bits}
+    same = {"tokenizer": "0123456789abcdef", "view": 0, "box": [0, 0, 64, 64], "bits": bits}
+    same |= {"rows": side, "columns": side}
     rows = [{"image_id": hash_bytes(own), **same, "codes": own} for own in pack(codes, bits)]
     path = tmp_path / "part.parquet"
     write_table(path, rows, TOKENS)

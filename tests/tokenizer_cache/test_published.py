@@ -22,7 +22,7 @@ from pipeline.errors import UserError
 from tests.tokenizer_cache.corpus import Selected, encode_work, fit_inputs, write_part
 from tests.tokenizer_cache.published_models import GRID, NUM_CODES, SIZE, janus, saved
 from tokenizer_cache.encode import EncodeWorker
-from tokenizer_cache.settings import PublishedVQSettings
+from tokenizer_cache.settings import PublishedVQSettings, TokenizeSettings
 from tokenizer_cache.vq.adopt import adopt, fit
 from tokenizer_cache.vq.description import describe_vq
 from tokenizer_cache.vq.tokenizer import VQTokenizer, load_vq
@@ -190,7 +190,9 @@ def test_a_fit_pins_the_tokenizer_and_measures_it_on_the_corpus(kind: str, tmp_p
     assert (metrics["num_images"], metrics["split"]) == (9, "validation")
     assert 0 < metrics["codebook_usage"] <= 1 <= metrics["perplexity"] <= NUM_CODES
     assert (metrics["psnr"] is None) == (kind == "chameleon")
-    rows = EncodeWorker(settings, {"vq": tmp_path / "vq"})(encode_work(tmp_path, inputs)).rows
+    rows = EncodeWorker(TokenizeSettings(), {"vq": tmp_path / "vq"})(
+        encode_work(tmp_path, inputs)
+    ).rows
     assert len(rows) == len(many)
     assert {(row["rows"], row["columns"]) for row in rows} == {GRID}
     measured = [row for row in rows if row["squared_error"] is not None]

@@ -1,4 +1,5 @@
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.images import decode
 from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part
 from tokenizer_cache.packed_codes import pack
 from tokenizer_cache.settings import PictureSettings, ShardSettings
+from tokenizer_cache.shard_index import ShardIndex
 from tokenizer_cache.shard_reading import (
     Caption,
     ImageSegment,
@@ -218,6 +220,31 @@ def test_samples_of_the_image_stream_can_carry_their_pictures(
         "webdataset", data_files=[str(folder / name)], split="train", cache_dir=str(tmp_path)
     )
     assert read[-1][extension].size == (8, 8)
+
+
+def test_crops_stand_behind_their_picture_in_the_image_stream(tmp_path: Path) -> None:
+    many = [Selected(record_id=f"{n}", stream="image", num_crops=2) for n in range(2)]
+    image, _ = write_selected(tmp_path / "image", *many)
+    _, segment = image.segments
+    assert isinstance(segment, ImageSegment)
+    assert segment.codes.tolist() == [[0, 1], [2, 3]]
+    assert segment.crops[:, 0, 0].tolist() == [100, 200]
+    path = tmp_path / "image" / "shards" / NAMES["image/train"]
+    _, sample = webdataset.WebDataset(str(path), shardshuffle=False).decode()
+    assert sample["codes.npy"].shape == (3, 2, 2)
+    assert len(sample["json"]["boxes"]) == 3
+    index = ShardIndex.open(path.with_suffix(".index"))
+    content = path.read_bytes()
+    at, picture = int(index.at[3]), 8
+    for number, crc32 in enumerate(index.crop_crc32[index.first_crop[3] :], start=1):
+        start = at + number * picture
+        assert zlib.crc32(content[start : start + picture]) == crc32
+        assert np.frombuffer(content[start : start + picture], "<u2")[0] == 1 + 100 * number
+    (mixed,) = write_selected(
+        tmp_path / "mixed", Selected(record_id="a", stream="mixed", num_crops=2)
+    )
+    assert isinstance(mixed.segments[0], ImageSegment)
+    assert len(mixed.segments[0].crops) == 0
 
 
 def test_a_sample_of_576_codes_and_a_caption_of_20_words_takes_3072_bytes(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipeline.engine.fingerprint import hash_folder
-from pipeline.engine.tables import read_table
+from pipeline.engine.fingerprint import hash_bytes, hash_folder
+from pipeline.engine.schemas import RECORDS
+from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
 from pipeline.images import decode
 from tests.tokenizer_cache.corpus import (
@@ -24,7 +26,7 @@ from tests.tokenizer_cache.corpus import (
 )
 from tokenizer_cache.encode import EncodeWorker
 from tokenizer_cache.packed_codes import unpack
-from tokenizer_cache.settings import ShardSettings, TextSettings, VQSettings
+from tokenizer_cache.settings import ShardSettings, TextSettings, TokenizeSettings, VQSettings
 from tokenizer_cache.shard_reading import ImageSegment, read_shard
 from tokenizer_cache.shards import ShardWorker
 from tokenizer_cache.text import describe_text
@@ -125,7 +127,7 @@ def test_a_stride_that_does_not_divide_the_image_is_refused() -> None:
 
 def test_each_distinct_image_is_encoded_once(tmp_path: Path, model: Path) -> None:
     inputs = write_part(tmp_path, "part", [*SELECTED, Selected(record_id="t", stream="text")])
-    worker = EncodeWorker(TINY_VQ, {"vq": model})
+    worker = EncodeWorker(TokenizeSettings(), {"vq": model})
     rows = list(worker(encode_work(tmp_path, inputs)).rows)
     records = read_table(inputs["records"], ["image_id"]).column(0).drop_null().unique()
     assert [row["image_id"] for row in rows] == records.to_pylist()
@@ -135,7 +137,7 @@ def test_each_distinct_image_is_encoded_once(tmp_path: Path, model: Path) -> Non
 def test_one_picture_in_64_says_how_well_it_is_rendered(tmp_path: Path, model: Path) -> None:
     many = [Selected(record_id=f"r{n}", stream="image") for n in range(150)]
     inputs = write_part(tmp_path, "part", many, with_tokens=False)
-    rows = EncodeWorker(TINY_VQ, {"vq": model})(encode_work(tmp_path, inputs)).rows
+    rows = EncodeWorker(TokenizeSettings(), {"vq": model})(encode_work(tmp_path, inputs)).rows
     measured = [row for row in rows if row["squared_error"] is not None]
     assert 0 < len(measured) < len(rows) / 20
     records = read_table(inputs["records"], ["image_id", "image"]).to_pylist()
@@ -148,12 +150,39 @@ def test_one_picture_in_64_says_how_well_it_is_rendered(tmp_path: Path, model: P
         assert row["squared_error"] == pytest.approx(float(error), rel=1e-4)
 
 
+def test_crops_are_squares_of_the_image_and_follow_from_its_hash(
+    tmp_path: Path, model: Path
+) -> None:
+    wide = np.random.default_rng(0).integers(0, 256, (20, 44, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(wide).save(stream, "PNG")
+    inputs = write_part(tmp_path, "part", SELECTED[:1], with_tokens=False)
+    records = read_table(inputs["records"]).to_pylist()
+    image_id = hash_bytes(stream.getvalue())
+    changed = [row | {"image": stream.getvalue(), "image_id": image_id} for row in records]
+    write_table(inputs["records"], changed, RECORDS)
+    rows = EncodeWorker(TokenizeSettings(crops=3), {"vq": model})(
+        encode_work(tmp_path, inputs)
+    ).rows
+    assert [row["view"] for row in rows] == [0, 1, 2, 3]
+    assert rows[0]["box"] == (12, 0, 32, 20)
+    tokenizer = load_vq(model)
+    for row in rows:
+        left, top, right, bottom = row["box"]
+        assert 10 <= right - left == bottom - top <= 20
+        assert 0 <= left < right <= 44
+        assert 0 <= top < bottom <= 20
+        whole = Image.fromarray(wide)
+        cut = whole.crop(row["box"]) if row["view"] else whole
+        assert np.array_equal(unpack(row), tokenizer.encode_images([cut])[0])
+
+
 def test_from_pictures_to_samples_and_back_to_pictures(tmp_path: Path, model: Path) -> None:
     from pipeline.engine import schemas
     from pipeline.engine.tables import write_table
 
     inputs = write_part(tmp_path, "part", SELECTED, with_tokens=False)
-    rows = EncodeWorker(TINY_VQ, {"vq": model})(encode_work(tmp_path, inputs)).rows
+    rows = EncodeWorker(TokenizeSettings(), {"vq": model})(encode_work(tmp_path, inputs)).rows
     write_table(inputs["tokens"], rows, schemas.TOKENS)
     text = tmp_path / "text"
     text.mkdir()

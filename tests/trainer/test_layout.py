@@ -92,8 +92,16 @@ class Written:
 
 
 def sample_files(*segments: Sequence[Mapping] | np.ndarray) -> dict[str, bytes]:
-    """A sample of the mixed stream; a list of captions is a text, an array is a picture."""
+    """A sample of the mixed stream; a list of captions is a text, an array is a picture.
+
+    With a picture and its crops, (v, h, w), it is one of the image stream.
+    """
     pictures = [each for each in segments if isinstance(each, np.ndarray)]
+    stream = io.BytesIO()
+    if pictures and pictures[0].ndim == 3:
+        np.save(stream, pictures[0])
+        about = {"captions": segments[0], "boxes": []}
+        return {"json": json.dumps(about).encode(), "codes.npy": stream.getvalue()}
     numbers = iter(range(len(pictures)))
     shown = [
         {"type": "image", "index": next(numbers)}
@@ -102,7 +110,6 @@ def sample_files(*segments: Sequence[Mapping] | np.ndarray) -> dict[str, bytes]:
         for each in segments
     ]
     files = {"json": json.dumps({"segments": shown}).encode()}
-    stream = io.BytesIO()
     np.save(stream, np.stack(pictures) if pictures else np.zeros((0, *GRID), np.uint16))
     return files | {"codes.npy": stream.getvalue()}
 
@@ -201,6 +208,21 @@ def test_every_caption_has_its_turn_and_the_choice_is_repeatable(
     chosen = [written.documents(RULES, Draws(0, "image"), n)[0][1] for n in range(20)]
     assert set(chosen) == {"one", "two"}
     assert written.documents(RULES, Draws(0, "image"), 3)[0][1] == chosen[3]
+
+
+def test_a_picture_and_its_crops_have_their_turn_and_the_choice_is_repeatable(
+    squares: Squares, tmp_path: Path
+) -> None:
+    views = np.stack([np.full(GRID, view, np.uint16) for view in (1, 2, 3)])
+    written = Written(tmp_path, squares, *[[texts(TEXT), views]] * 300)
+    shown = written.documents(RULES, Draws(0, "image"))
+    assert all(document[:4] == ["<txt>", TEXT, "</txt>", "<img>"] for document in shown)
+    assert all(document[4:20] == document[4:5] * 16 for document in shown)
+    counts = Counter(document[4] for document in shown)
+    assert set(counts) == {1, 2, 3}
+    assert min(counts.values()) > 60
+    assert written.documents(RULES, Draws(0, "image")) == shown
+    assert {document[4] for document in written.documents(RULES)} == {1}
 
 
 def test_captions_have_their_turn_by_weight(squares: Squares, tmp_path: Path) -> None:
