@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.settings import Settings
+from pipeline.settings import RecipePath, Settings
 
 
 def _folder_or_name(value: str, info: ValidationInfo) -> str:
@@ -27,6 +27,18 @@ def _folder_or_name(value: str, info: ValidationInfo) -> str:
         return value
     message = "there is no such file or folder, and it is no OWNER/NAME on the Hugging Face hub"
     raise ValueError(message)
+
+
+def _is_file(path: Path, info: ValidationInfo) -> Path:
+    """A file that is there, where a recipe names it; a corpus outlives the files of its recipe."""
+    if info.context is not None and not path.is_file():
+        raise ValueError("there is no such file")
+    return path
+
+
+def _is_none(value: object) -> bool:
+    """What is not there stays out of fingerprints: those of before the setting hold."""
+    return value is None
 
 
 VQ_PRESETS: dict[str, dict[str, Any]] = {
@@ -43,6 +55,30 @@ VQ_PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Shapes and lengths of training by the size of the images."""
+
+
+class PerceptualSettings(Settings):
+    """Reconstructions are held to what a frozen VGG16 sees of their images, too."""
+
+    network: Annotated[RecipePath, AfterValidator(_is_file)]
+    """The state dict of torchvision's `vgg16`, as its `.pth` or as safetensors: nothing of it is
+    packaged here. Loaded without running what a pickle may hold."""
+    weight: float = Field(1.0, gt=0)
+    """Weight of the distance beside L1 and MSE; VQGAN's."""
+
+
+class AdversarialSettings(Settings):
+    """Reconstructions are held to fool a discriminator that is trained beside them."""
+
+    weight: float = Field(0.8, gt=0)
+    """What the adaptive weight is multiplied by (VQGAN, arXiv:2012.09841, equation 6); of its
+    authors' configurations."""
+    start_share: float = Field(0.5, ge=0, lt=1)
+    """Share of the steps that come before: first reconstructions must be good without it."""
+    width: int = Field(64, ge=1)
+    """Channels of the discriminator's first layer (PatchGAN, arXiv:1611.07004)."""
+    layers: int = Field(3, ge=1)
+    """Halvings of the image: with 3 a judgement is of 70 pixels a side, with 2 of 34."""
 
 
 class VQSettings(Settings):
@@ -84,6 +120,10 @@ class VQSettings(Settings):
     """
     dead_code_share: float = Field(0.1, ge=0, lt=1)
     """A code that is used less than this share of the average is given a new place."""
+    perceptual: PerceptualSettings | None = Field(None, exclude_if=_is_none)
+    """A distance of deep features in the loss; null leaves it out, as a CPU wants it."""
+    adversarial: AdversarialSettings | None = Field(None, exclude_if=_is_none)
+    """An adversarial term in the loss; null leaves it out, as a CPU wants it."""
     width: int = Field(96, ge=8, multiple_of=8)
     """Channels at the grid's resolution; half as many at each doubling of it."""
     depth: int = Field(2, ge=1)
@@ -105,6 +145,16 @@ class VQSettings(Settings):
     def _grid_is_whole(self) -> Self:
         if self.stride & (self.stride - 1) or self.image_size % self.stride:
             message = f"{self.stride} must be a power of two that divides {self.image_size}"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _discriminator_fits(self) -> Self:
+        if self.adversarial and self.image_size >> self.adversarial.layers < 3:
+            message = (
+                f"adversarial.layers {self.adversarial.layers} leave nothing of an image of "
+                f"{self.image_size} pixels: each halves it, and 3 pixels must be left"
+            )
             raise ValueError(message)
         return self
 

@@ -7,6 +7,7 @@ machine's cache, named by what decides the training, until the training is done.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,13 +32,17 @@ class Checkpoints:
 
     def save(
         self,
-        model: nn.Module,
+        networks: Mapping[str, nn.Module],
         optimizer: Optimizer,
         schedule: LRScheduler,
         progress: dict[str, Any],
     ) -> None:
         """Commit weights, moments, schedule and the generator's state, with JSON of the caller."""
-        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        tensors = {
+            f"{network}.{name}": value
+            for network, module in networks.items()
+            for name, value in module.state_dict().items()
+        }
         for number, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
         tensors[_RANDOM] = torch.get_rng_state()
@@ -47,18 +52,21 @@ class Checkpoints:
             commit_json(temporary / _STATE, state)
 
     def restore(
-        self, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler
+        self, networks: Mapping[str, nn.Module], optimizer: Optimizer, schedule: LRScheduler
     ) -> dict[str, Any] | None:
         """Put a training where the checkpoint left it; what its caller gave, None without one."""
         if not (self._folder / _STATE).exists():
             return None
         tensors = load_file(self._folder / _TENSORS)
         state = read_json(self._folder / _STATE)
-        model.load_state_dict(_under("model.", tensors))
+        for network, module in networks.items():
+            module.load_state_dict(_under(f"{network}.", tensors))
         schedule.load_state_dict(state["schedule"])
-        (group,) = optimizer.param_groups
-        (group["lr"],) = schedule.get_last_lr()
-        for number, parameter in enumerate(group["params"]):
+        parameters: list[nn.Parameter] = []
+        for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
+            parameters += group["params"]
+        for number, parameter in enumerate(parameters):
             moments = _under(f"optimizer.{number}.", tensors)
             optimizer.state[parameter] = {
                 # In the parameter's own memory format, as the optimizer made them.

@@ -79,6 +79,11 @@ class VQModel(nn.Module):
         """Past the codebook and back: what the warm-up trains, (B, 3, H, W)."""
         return self.decoder(F.normalize(self.encoder(images), dim=1))
 
+    @property
+    def last_weight(self) -> nn.Parameter:
+        """The weight of the decoder's last convolution."""
+        return self.decoder[-2].get_parameter("weight")
+
     def encode(self, images: Tensor) -> Tensor:
         """The codes of images (B, 3, H, W) float32 in [-1, 1], as (B, h, w) int64."""
         codes: Tensor = self.quantizer(self.encoder(images))[1]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +20,15 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from pipeline.device import best_device, use_all_cores
-from pipeline.engine.fingerprint import fingerprint, hash_bytes
+from pipeline.engine.fingerprint import fingerprint, hash_bytes, hash_file
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.errors import UserError
 from tokenizer_cache.settings import VQSettings
+from tokenizer_cache.vq.adversarial import Discriminator, adaptive_weight, discriminator_loss
 from tokenizer_cache.vq.checkpoint import Checkpoints
 from tokenizer_cache.vq.model import VQModel, to_pixels, to_tensor
+from tokenizer_cache.vq.perceptual import PerceptualDistance
 from tokenizer_cache.vq.pixels import SquarePixels
 from tokenizer_cache.vq.quality import (
     MAX_HELD_OUT,
@@ -72,12 +75,11 @@ def fit(settings: VQSettings, inputs: FitInputs, folder: Path) -> Iterator[Progr
     model = VQModel(settings).to(device).to(memory_format=torch.channels_last)
     training = _Training(model, images, settings)
     every = max(1, settings.steps // _NUM_EVALUATIONS)
-    for step, loss in training.steps():
-        figures = {"loss": loss}
+    for step, figures in training.steps():
         is_point = step % every == 0
         # Its first use starts the codebook, so measuring waits until training has used it.
         if step > _num_warmup_steps(settings) and (is_point or step == settings.steps):
-            figures |= asdict(measure(model, measured))
+            figures.update(asdict(measure(model, measured)))
             training.add_point(step, figures)
         if is_point:
             training.save(step)
@@ -125,24 +127,35 @@ class _Training:
     def __init__(self, model: VQModel, pixels: Tensor, settings: VQSettings) -> None:
         self._model, self._pixels, self._settings = model, pixels, settings
         self._device = next(model.parameters()).device
-        rate = settings.learning_rate
-        self._optimizer = AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), fused=True)
+        self._networks: dict[str, nn.Module] = {"model": model}
+        groups: list[dict[str, Any]] = [{"params": model.parameters(), "betas": (0.9, 0.95)}]
+        if settings.adversarial:
+            critic = self._critic = Discriminator(settings.adversarial).to(self._device)
+            self._networks["critic"] = critic
+            groups.append({"params": critic.parameters(), "betas": (0.5, 0.9)})  # VQGAN's
+        rate, network = settings.learning_rate, None
+        if settings.perceptual:
+            network = settings.perceptual.network
+            self._perceptual = PerceptualDistance(network).to(self._device)
+        self._optimizer = AdamW(groups, lr=rate, fused=True)
         self._schedule = OneCycleLR(
             self._optimizer, rate, total_steps=settings.steps, pct_start=0.05, cycle_momentum=False
         )
         key = fingerprint(
-            settings=settings.model_dump(mode="json"), images=hash_bytes(pixels.numpy().tobytes())
+            settings=settings.model_dump(mode="json"),
+            images=hash_bytes(pixels.numpy().tobytes()),
+            network=network and hash_file(network),
         )
         self._checkpoints = Checkpoints(key)
         self._done = 0
         self._used = torch.zeros(settings.codebook_size, dtype=torch.bool)  # (K,)
         self.curve: list[dict[str, float]] = []
-        if progress := self._checkpoints.restore(model, self._optimizer, self._schedule):
+        if progress := self._checkpoints.restore(self._networks, self._optimizer, self._schedule):
             self._done, self.curve = progress["step"], progress["curve"]
             self._used[progress["used"]] = True
 
-    def steps(self) -> Iterator[tuple[int, float]]:
-        """Take the steps that are left; yield the number of each, and its loss."""
+    def steps(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Take the steps that are left; yield the number of each, and its losses."""
         self._model.train()
         choices = islice(_choices(len(self._pixels), self._settings), self._done, None)
         for step, (chosen, flipped) in enumerate(choices, start=self._done):
@@ -160,14 +173,14 @@ class _Training:
         """Commit a checkpoint after so many steps."""
         used = self._used.nonzero().flatten().tolist()
         progress = {"step": step, "curve": self.curve, "used": used}
-        self._checkpoints.save(self._model, self._optimizer, self._schedule, progress)
+        self._checkpoints.save(self._networks, self._optimizer, self._schedule, progress)
 
     def remove_checkpoint(self) -> None:
         """The training is done."""
         self._checkpoints.remove()
 
-    def _take(self, step: int, batch: Tensor) -> float:
-        """One step on a batch (B, H, W, 3) uint8; its loss."""
+    def _take(self, step: int, batch: Tensor) -> dict[str, float]:
+        """One step on a batch (B, H, W, 3) uint8; its losses."""
         model, settings = self._model, self._settings
         images = to_tensor(batch.to(self._device)).contiguous(memory_format=torch.channels_last)
         if settings.quantizer == "vq" and step == _num_warmup_steps(settings):
@@ -178,12 +191,33 @@ class _Training:
             reconstructions, codes, commitment = model(images)
             self._used[codes.flatten().cpu()] = True
         # Squared error is what PSNR measures; the absolute one keeps thin lines sharp.
-        loss = F.mse_loss(reconstructions, images) + F.l1_loss(reconstructions, images) + commitment
+        loss = F.mse_loss(reconstructions, images) + F.l1_loss(reconstructions, images)
+        if settings.perceptual:
+            distance = self._perceptual(reconstructions, images)
+            loss = loss + settings.perceptual.weight * distance
+        adversarial = settings.adversarial
+        if adversarial and step < adversarial.start_share * settings.steps:
+            adversarial = None
+        if adversarial:
+            fooled = -self._critic(reconstructions).mean()
+            weight = adversarial.weight * adaptive_weight(loss, fooled, model.last_weight)
+            loss = loss + weight * fooled
+        loss = loss + commitment
         self._optimizer.zero_grad()
         loss.backward()
+        figures = {"loss": loss.item()}
+        if adversarial:
+            figures["discriminator_loss"] = self._judge(images, reconstructions.detach())
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         self._optimizer.step()
         self._schedule.step()
+        return figures
+
+    def _judge(self, images: Tensor, reconstructions: Tensor) -> float:
+        """Give the discriminator the gradients of its own loss alone; that loss."""
+        self._critic.zero_grad()
+        loss = discriminator_loss(self._critic(images), self._critic(reconstructions))
+        loss.backward()
         return loss.item()
 
 
