@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filters.heads import read_head
 from filters.perceptual import perceptual_hash, pixel_hash
 from filters.picture import picture_scores
 from filters.settings import MeasureSettings
@@ -37,6 +38,7 @@ class MeasureWorker:
     def __init__(self, settings: MeasureSettings, models: Mapping[str, Path]) -> None:
         self._settings = settings
         self._models = models
+        self._heads = {name: read_head(path) for name, path in settings.heads.items()}
 
     @cached_property
     def _scorers(self) -> ClipScorers:
@@ -65,8 +67,10 @@ class MeasureWorker:
         rows: dict[str, Row] = {}
         for found, prepared in ahead(partial(self._look, work), [*distinct.values()], BATCH_SIZE):
             features = scorers.embed_images(list(found), prepared)
-            for (image_id, row), feature in zip(found.items(), features, strict=True):
-                rows[image_id] = {**row, "image_feature": feature}
+            judged = {name: head(features) for name, head in self._heads.items()}
+            for place, (image_id, row) in enumerate(found.items()):
+                scores = {name: values[place] for name, values in judged.items()}
+                rows[image_id] = {**row, **scores, "image_feature": features[place]}
         return Output(
             rows=[
                 {**rows[record["image_id"]], "record_id": record["record_id"]}

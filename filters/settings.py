@@ -122,11 +122,29 @@ AnyClipSettings = Annotated[
 """`kind` says whose CLIP it is; without one it is trained on the corpus."""
 
 
+HEADS = ("aesthetic", "nsfw")
+"""The columns of the pictures table that heads can fill."""
+
+
+def _is_column(name: str) -> str:
+    if name not in HEADS:
+        message = f"there is no head {name!r}; allowed are {', '.join(HEADS)}"
+        raise ValueError(message)
+    return name
+
+
+Heads = dict[Annotated[str, AfterValidator(_is_column)], RecipePath]
+"""Files of heads (`filters/heads.py`) by the column that they fill."""
+
+
 class MeasureSettings(Settings):
     """Everything that decides the columns of the pictures table, beside the model's weights."""
 
     clip: AnyClipSettings
     """The model behind `image_feature`."""
+    heads: Heads = Field(default={}, exclude=True)
+    """The networks on it behind `aesthetic` and `nsfw`. Their content, not their path, is part of
+    the fingerprint."""
 
 
 class ScoreSettings(Settings):
@@ -134,12 +152,27 @@ class ScoreSettings(Settings):
 
     clip: AnyClipSettings = ClipSettings()
     """The model behind `clip_score`."""
+    heads: Heads = Field(default={}, exclude=True)
+    """Files of small networks on a published model's image features (`filters/heads.py`), which
+    give the scores `aesthetic` and `nsfw`. A new one measures the pictures again."""
     min_caption_characters: int = 3
     """A shorter caption fails `caption_quality`."""
     max_caption_words: int = 400
     """A longer caption fails `caption_quality`."""
     max_repeated_share: float = 0.5
     """Largest share of a caption that one repeated word may take (from the fourth word on)."""
+
+    @field_validator("heads")
+    @classmethod
+    def _features_are_of_one_model(cls, heads: Heads, info: ValidationInfo) -> Heads:
+        clip = info.data.get("clip")
+        if heads and clip and clip.kind == "trained":
+            message = (
+                "heads need the features of one published model: a CLIP that is trained on the "
+                "corpus has other ones in each fold (score.clip.kind: open_clip)"
+            )
+            raise ValueError(message)
+        return heads
 
 
 class RightsSettings(Settings):

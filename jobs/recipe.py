@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from filters.duplicates.settings import DuplicateSettings
-from filters.settings import CLIP_KINDS, RightsSettings, ScoreSettings
+from filters.settings import CLIP_KINDS, HEADS, RightsSettings, ScoreSettings
 from pipeline.errors import UserError
 from pipeline.ingest import IngestSettings
 from pipeline.selection.settings import SelectSettings
@@ -79,6 +79,16 @@ class Recipe(Settings):
             )
             raise ValueError(message)
         return duplicates
+
+    @field_validator("select")
+    @classmethod
+    def _heads_are_there(cls, select: SelectSettings, info: ValidationInfo) -> SelectSettings:
+        score = info.data.get("score")
+        needed = select.scores() & set(HEADS)
+        if score and not needed <= score.heads.keys():
+            message = f"{', '.join(sorted(needed))}: there is no such head in score.heads"
+            raise ValueError(message)
+        return select
 
     @field_validator("sources")
     @classmethod

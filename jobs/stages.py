@@ -14,6 +14,7 @@ from typing import Any
 
 from filters.blocklists import lists_fingerprint
 from filters.duplicates.settings import EvaluationSettings
+from filters.heads import heads_fingerprint
 from filters.settings import MeasureSettings
 from jobs.recipe import Recipe
 from pipeline.engine import schemas, synthesis_schemas
@@ -111,7 +112,7 @@ def steps(recipe: Recipe) -> list[Step]:
             reads=("records",),
             writes="pictures",
             schema=schemas.PICTURES,
-            settings=MeasureSettings(clip=recipe.score.clip),
+            settings=MeasureSettings(clip=recipe.score.clip, heads=recipe.score.heads),
             models=("clip",),
             worker="filters.measure:MeasureWorker",
         ),
@@ -227,6 +228,8 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
         case "synthesize":
             critics = recipe.synthesis.critics
             common = {"critics": critics.model_dump(mode="json") if critics else None}
+        case "measure":
+            common = {"heads": heads_fingerprint(recipe.score.heads)}
         case "refuse":
             common = {"lists": lists_fingerprint(recipe.rights)}
         case "tokenize":

@@ -1,6 +1,8 @@
 """Corpora whose CLIP model somebody else has published."""
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from jobs.embedding import text_encoder
 from jobs.recipe import load_recipe
@@ -31,6 +33,28 @@ def test_a_published_clip_scores_a_corpus_which_keeps_it(corpus, load, tmp_path)
     assert files_of(corpus) == before
 
 
+def test_a_limit_on_a_heads_score_leaves_pictures_out_and_a_new_head_decides_anew(
+    corpus, load, tmp_path
+):
+    head = tmp_path / "head.safetensors"
+    theirs = saved(tmp_path / "theirs")
+
+    def lost(bias):
+        save_file({"weight": torch.zeros(1, 32), "bias": torch.tensor([bias])}, head)
+        recipe = load(
+            f"score={{clip: {{kind: open_clip, model: {theirs}}}, heads: {{aesthetic: {head}}}}}",
+            "select.rules={aesthetic: {min: 5}}",
+        )
+        run(recipe, corpus, until="select")
+        return open_corpus(corpus)[1].query(
+            "SELECT reason, score, count(*) FROM rejects WHERE stage = 'select' GROUP BY ALL"
+        ).fetchall()  # fmt: skip
+
+    before = lost(6.0)
+    assert ("aesthetic-below-threshold", 4.0) in {row[:2] for row in lost(4.0)}
+    assert "aesthetic-below-threshold" not in {row[0] for row in before}
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
@@ -46,6 +70,24 @@ def test_a_published_clip_scores_a_corpus_which_keeps_it(corpus, load, tmp_path)
 def test_a_wrong_clip_is_named(tmp_path, text, parts):
     path = tmp_path / "recipe.yaml"
     path.write_text(f"name: a\nsources:\n  - kind: shapes\nscore: {{clip: {text}}}\n")
+    with pytest.raises(UserError) as error:
+        load_recipe(path)
+    for part in parts:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("score: {heads: {aesthetic: a.safetensors}}", [":4: score.heads", "one published model"]),
+        ("score: {clip: {kind: open_clip, model: hf-hub:a/b}, heads: {ugly: a}}",
+         [":4: score.heads.ugly", "allowed are aesthetic, nsfw"]),
+        ("select: {rules: {nsfw: {max: 0.5}}}", [":4: select", "no such head in score.heads"]),
+    ],
+)  # fmt: skip
+def test_a_head_that_cannot_score_is_named(tmp_path, text, parts):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"name: a\nsources:\n  - kind: shapes\n{text}\n")
     with pytest.raises(UserError) as error:
         load_recipe(path)
     for part in parts:

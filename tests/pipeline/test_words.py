@@ -38,7 +38,10 @@ def test_a_reject_is_told_by_its_code_and_then_in_words(columns, words):
     ("reason", "words"),
     [
         ("entropy-below-threshold", "the image is blank, or nearly so"),
-        ("aesthetic-below-threshold", "its aesthetic is below the least that the recipe keeps"),
+        (
+            "language-score-below-threshold",
+            "its language_score is below the least that the recipe keeps",
+        ),
         ("clip-score-below-top", "its clip_score is not among the best that the recipe keeps"),
         ("not-known", ""),
     ],
