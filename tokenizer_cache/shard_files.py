@@ -54,6 +54,7 @@ class ShardFiles:
         self._tokenizer = manifest.vocabulary.text.tokenizer
         self._cache_bytes = cache_bytes
         self._indexes: dict[int, ShardIndex] = {}
+        self._damaged: set[str] = set()  # on the store, so that fetching again is of no use
         self._open = lru_cache(_NUM_OPEN)(self._open_tar)
 
     def index(self, shard: int) -> ShardIndex:
@@ -93,13 +94,15 @@ class ShardFiles:
         return content
 
     def read_ahead(self, places: Iterable[tuple[int, int, int]]) -> None:
-        """Ask the disk for what is read next, all at once.
+        """Ask the disk for what is read next, all at once; a store's shards were just written.
 
         Where nothing is cached, 4,000 pictures came in 0.06 s instead of 0.5 s one by one.
 
         Args:
             places: shard, first byte and size of each.
         """
+        if not is_local(self._folder):
+            return
         for shard, start, size in places:
             try:
                 tar = self._open(shard)
@@ -133,7 +136,10 @@ class ShardFiles:
         try:
             os.utime(path)  # used now
         except FileNotFoundError:
-            _fetch(self._folder / name, path, sha256)
+            if name in self._damaged or not _fetch(self._folder / name, path, sha256):
+                self._damaged.add(name)
+                why = "its SHA-256 is not the manifest's"
+                raise BadShardError(str(self._folder / name), why) from None
             _trim(path.parent, self._cache_bytes, keep=path)
         return path
 
@@ -152,24 +158,33 @@ class _Tar:
             os.close(self.descriptor)
 
 
-def _fetch(source: Path, path: Path, sha256: str) -> None:
-    """Bring a file from a store; it appears under its name when it is whole and right."""
+def _fetch(source: Path, path: Path, sha256: str) -> bool:
+    """Bring a file from a store; it appears under its name when it is whole and right.
+
+    Returns:
+        Whether it came with that SHA-256.
+
+    Raises:
+        BadShardError: when it did not come.
+    """
     store, key = on_store(source)
     path.parent.mkdir(parents=True, exist_ok=True)
-    why = ""
+    failure: OSError | None = None
     for _ in range(_NUM_TRIES):
         with tempfile.TemporaryDirectory(dir=path.parent, suffix=TEMPORARY_SUFFIX) as folder:
             fetched = Path(folder) / path.name
             try:
                 store.get_file(key, str(fetched))
             except OSError as error:
-                why = f"it cannot be fetched: {error}"
+                failure = error
                 continue
+            failure = None
             if _hash(fetched) == sha256:
                 fetched.replace(path)
-                return
-            why = "its SHA-256 is not the manifest's"
-    raise BadShardError(str(source), why)
+                return True
+    if failure:
+        raise BadShardError(str(source), f"it cannot be fetched: {failure}") from failure
+    return False
 
 
 def _trim(folder: Path, max_bytes: int, *, keep: Path) -> None:

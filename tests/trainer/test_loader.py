@@ -13,7 +13,7 @@ from tests.trainer.conftest import Squares
 from tokenizer_cache.manifest import Manifest
 from trainer.held_out import held_out_rows
 from trainer.loader import Loader
-from trainer.packing import NO_TARGET, Row, unpack
+from trainer.packing import NO_TARGET, Row, build_row, unpack
 from trainer.settings import LoaderSettings, LossSettings, MixSettings, TrainSettings
 
 SETTINGS = TrainSettings(seq_len=96, caption_max_tokens=16)
@@ -117,6 +117,19 @@ def test_the_mix_is_kept_in_every_stretch_of_10_000_samples(squares: Squares, un
         if end < len(totals):
             given = totals[end][unit] - totals[start][unit]
             assert np.abs(given / given.sum() - wanted).max() < 0.005
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 2**31), st.integers(64, 200), st.floats(0, 1))
+def test_a_row_numbers_its_documents_as_if_each_stood_alone(
+    squares: Squares, seed: int, seq_len: int, image_to_text: float
+) -> None:
+    loaded = loader(squares, seed=seed, seq_len=seq_len, image_to_text=image_to_text)
+    pad = squares.manifest.vocabulary.special("<pad>")
+    for row in loaded.next_rows(16):
+        rebuilt = build_row(unpack(row), seq_len=seq_len, pad=pad)
+        for column in ("tokens", "targets", "documents", "positions", "weights"):
+            np.testing.assert_array_equal(getattr(row, column), getattr(rebuilt, column))
 
 
 def test_a_share_of_the_image_documents_loses_its_text(squares: Squares) -> None:

@@ -1,4 +1,4 @@
-"""The loader on a store, which here is fsspec's in the memory of this process."""
+"""The loader on a store: fsspec's in the memory of this process, and a server that speaks S3."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.storage import to_path
+from pipeline.engine.storage import on_store, to_path
 from pipeline.errors import UserError
+from tests.stores.bucket import Store, serving
 from tests.trainer.conftest import Squares
 from tokenizer_cache.manifest import Manifest
 from tokenizer_cache.shard_files import ShardFiles
@@ -17,16 +18,29 @@ from trainer.settings import LoaderSettings, TrainSettings
 SETTINGS = TrainSettings(seq_len=96, caption_max_tokens=16)
 
 
-@pytest.fixture
-def stored(squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manifest]:
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Store]:
+    with serving() as store:
+        yield store
+
+
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.e2e)])
+def stored(
+    squares: Squares,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Manifest:
     """The squares on a store, beside an empty cache."""
     monkeypatch.setenv("ANYMIX_CACHE", str(tmp_path / "cache"))
-    folder = to_path(f"memory://{tmp_path.name}")
-    folder.mkdir()
+    if request.param == "s3":
+        folder = request.getfixturevalue("bucket").path(tmp_path.name)
+    else:
+        folder = to_path(f"memory://{tmp_path.name}")
+    folder.mkdir(parents=True)
     for path in squares.shards.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    yield replace(squares.manifest, folder=folder)
-    folder.rmdir(recursive=True)
+    return replace(squares.manifest, folder=folder)
 
 
 def cached(tmp_path: Path) -> int:
@@ -68,3 +82,24 @@ def test_a_shard_that_comes_damaged_from_a_store_is_named(stored: Manifest) -> N
     (stored.folder / "image-000001.tar").write_bytes(b"cut short")
     with pytest.raises(UserError, match=r"image-000001\.tar: its SHA-256 is not the manifest's"):
         rows(SETTINGS, stored)
+
+
+def test_a_shard_that_is_damaged_on_the_store_is_skipped_and_not_fetched_for_every_sample(
+    stored: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (stored.folder / "image-000001.tar").write_bytes(b"cut short")
+    fetched: list[str] = []
+    store, _ = on_store(stored.folder)
+    get_file = store.get_file
+
+    def recording(key: str, path: str) -> None:
+        fetched.append(key)
+        get_file(key, path)
+
+    monkeypatch.setattr(store, "get_file", recording)
+    skips = SETTINGS.model_copy(update={"loader": LoaderSettings(bad_shards="skip", num_threads=1)})
+    loader = Loader(skips, stored)
+    loader.next_rows(300)
+    (counted,) = loader.num_bad.values()
+    assert counted > 24
+    assert sum("image-000001.tar" in key for key in fetched) == 3
