@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 from matplotlib.ticker import MaxNLocator
 
 _WIDTH, _HEIGHT = 480, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 472, 34, 222
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 456, 34, 222  # to the right, half of a label such as 200,000
 _LEGEND_ROW = 18
 
 
@@ -141,7 +141,8 @@ def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, description
     axes = _axes(
         svg,
         (min(xs), max(xs)),
-        (low if min(ys) < 0 else max(0.0, low), max(ys) + 0.04 * span),
+        # A line of zeros has an axis up to 1.
+        (low if min(ys) < 0 else max(0.0, low), max(ys) + (0.04 if any(ys) else 1) * span),
         x_label=x_label,
         y_label=y_label,
     )

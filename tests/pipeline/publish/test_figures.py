@@ -59,6 +59,24 @@ def test_line_of_one_value_is_drawn(points: list[tuple[float, float]]) -> None:
     assert drawing.count("<circle") == len(points)
 
 
+@given(st.integers(1, 999_999))
+def test_numbers_below_a_chart_stay_on_the_drawing(last: int) -> None:
+    line = figures.Line(label="a", points=[(0, 1.0), (last, 2.0)], colour="kept-1")
+    drawing = figures.line_chart([line], x_label="step", y_label="dB", description="d")
+    found = re.findall(r'<text x="([\d.]+)" y="[\d.]+" class="small middle">([^<]+)<', drawing)
+    assert len(found) >= 2
+    # A digit is about 6.8 units wide.
+    assert all(float(x) + 3.4 * len(number) <= 480 for x, number in found)
+
+
+def test_a_line_of_zeros_has_no_axis_of_tiny_fractions() -> None:
+    line = figures.Line(label="dead", points=[(0, 0), (10, 0)], colour="kept-1")
+    drawing = figures.line_chart([line], x_label="step", y_label="codes", description="d")
+    ticks = re.findall(r'class="small number">([^<]+)<', drawing)
+    assert ticks[0] == "0"
+    assert ticks[-1] == "1"
+
+
 @given(st.lists(st.text("ab c", min_size=1, max_size=30), min_size=1, max_size=9))
 def test_legend_takes_the_rows_that_it_needs(labels: list[str]) -> None:
     lines = [figures.Line(label=label, points=[(0, 1)], colour="kept-1") for label in labels]

@@ -1,15 +1,18 @@
 """The page shows what happened, stands alone, and cannot be written into by a caption."""
 
 import re
+from base64 import b64decode
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jobs.embedding import text_encoder
 from jobs.run import open_corpus
 from pipeline.engine.corpus import Corpus
+from pipeline.images import decode
 from pipeline.publish import facts
 from pipeline.publish.report import write_report
 from pipeline.publish.report.queries import stage_times
@@ -143,6 +146,16 @@ def test_gallery_holds_the_pairs_on_both_sides_of_the_cut(html: str, corpus: Cor
     assert re.findall(scores, below)
     assert all(float(score) >= cut - 5e-4 for score in re.findall(scores, above))
     assert all(float(score) <= cut + 5e-4 for score in re.findall(scores, below))
+
+
+def test_pictures_stand_above_what_the_tokenizer_makes_of_them(html: str, corpus: Corpus) -> None:
+    (shown,) = [each for each in Page(html).all("img") if "the tokenizer makes" in str(each["alt"])]
+    contents = b64decode(str(shown["src"]).partition(",")[2])
+    sheet = (corpus.models["vq"] / "reconstructions.png").read_bytes()
+    # Compressed, so that the colours of single pixels run into one another; lightness stays.
+    on_page, held = (np.asarray(decode(each).convert("L"), int) for each in (contents, sheet))
+    assert on_page.shape == held.shape
+    assert np.abs(on_page - held).mean() < 8
 
 
 def test_training_is_shown_with_its_test_in_one_sentence(html: str) -> None:
