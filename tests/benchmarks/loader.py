@@ -1,11 +1,12 @@
 """The loader beside stock webdataset, litdata and mosaicml-streaming at the same job.
 
-    python -m tests.benchmarks.loader [--json] [--rows N]
+    python -m tests.benchmarks.loader [--json] [--rows N] [--repeats N]
 
 The job: 2:2:1 tokens of text, image and mixed samples in a random order, a caption by weight, 10 %
 of the conditions dropped, whole documents packed into rows of 2,048, with targets and positions.
-One process each, without worker processes; seconds are those of the processor, so that what else
-runs on the machine does not count. The rivals' environments are made once, in the cache's folder.
+One process each, without worker processes, one after the other in every repeat. From the page cache
+the processor's seconds count, so that what else runs on the machine does not; without it, the
+clock's, from the opening on. The rivals' environments are made once, in the cache's folder.
 """
 
 from __future__ import annotations
@@ -13,30 +14,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import SAMPLES
 from pipeline.engine.storage import cache_folder
 from pipeline.engine.tables import write_table
-from tests.benchmarks.loader_job import NUM_CODES, SEQ_LEN
-from tests.benchmarks.loader_samples import GRID, Samples, write_rival_samples
-from tests.benchmarks.result import Result, show
-from tokenizer_cache.manifest import Manifest, open_manifest, shard_name, write_manifest
+from tests.benchmarks.loader_job import NUM_CODES
+from tests.benchmarks.loader_million import write_million
+from tests.benchmarks.loader_samples import GRID, Samples, vocabulary, write_rival_samples
+from tests.benchmarks.result import Result, show, spread
+from tokenizer_cache.manifest import shard_name, write_manifest
 from tokenizer_cache.shard_writing import write_shard
-from tokenizer_cache.vocabulary import TokenizerDescription, build_vocabulary
-from trainer.loader import Loader
-from trainer.settings import LoaderSettings, TrainSettings
 
 _PACKAGES = {
     "litdata": ("litdata==0.2.76", "obstore", "lightning-utilities", "tifffile", "boto3"),
@@ -47,70 +44,110 @@ _PACKAGES = {
     "webdataset": (),
 }  # fmt: skip
 """What a rival needs beside the packages of anymix, which stand behind its own on its path."""
-_SETTINGS = TrainSettings(
-    seq_len=SEQ_LEN, caption_max_tokens=128, loader=LoaderSettings(num_threads=1)
-)
-_READ = """
-import json, sys, time
-from pathlib import Path
-from tests.benchmarks.loader import read
-print(json.dumps(read(Path(sys.argv[1]), int(sys.argv[2]))))
-"""
+
+_Run = dict[str, float]
+"""What a process has printed."""
 
 
-def measure(num_rows: int) -> Iterator[Result]:
+def measure(num_rows: int, repeats: int) -> Iterator[Result]:
     """Tokens per second of ours and of each rival, and what a start costs."""
+    samples = Samples(seed=0)
     with tempfile.TemporaryDirectory(prefix="anymix-loader-") as made:
         folder = Path(made)
-        samples = Samples(seed=0)
         write(folder, samples, {"text": 3000, "image": 5000, "mixed": 1500}, shards=4)
-        ours = _run([sys.executable, "-c", _READ, str(folder / "shards"), str(num_rows)])
-        yield Result(
-            name="packing efficiency", value=round(ours["efficiency"], 4), unit="of all tokens",
-            goal=">= 0.99",
-        )  # fmt: skip
         yield Result(
             name="bytes a sample with 576 codes and 12 words", unit="bytes", goal="<= 3200",
             value=samples.bytes_per_sample(folder), rival=f"codes of 14 bits: {NUM_CODES * 14 / 8}",
         )  # fmt: skip
-        yield Result(name="first rows after the start", value=ours["start_s"], unit="s")
-        yield Result(name="peak memory", value=ours["memory_mb"], unit="MB")
-        speed = ours["tokens"] / ours["cpu_s"]
-        for name in _PACKAGES:
-            rival = _rival(name, folder, num_rows)
-            theirs = rival["tokens"] / rival["cpu_s"]
+        yield from _beside_rivals(folder, num_rows, repeats)
+    with tempfile.TemporaryDirectory(prefix="anymix-million-") as made:
+        write_million(Path(made), samples)
+        yield from _in_a_million(Path(made))
+
+
+def _beside_rivals(folder: Path, num_rows: int, repeats: int) -> Iterator[Result]:
+    commands = {"ours": [sys.executable, "-m", "tests.benchmarks.loader_ours",
+                         str(folder / "shards"), "read", str(num_rows)]}  # fmt: skip
+    for name in _PACKAGES:
+        rival = [_environment(name), "-m", "tests.benchmarks.loader_rivals", name]
+        _run([*rival, "make", str(folder), "0"])
+        commands[name] = [*rival, "read", str(folder), str(num_rows)]
+    warm, cold = [
+        [{name: _read(command, folder, cached) for name, command in commands.items()}
+         for _ in range(repeats)]
+        for cached in (True, False)
+    ]  # fmt: skip
+    yield Result(
+        name="packing efficiency", value=round(warm[0]["ours"]["efficiency"], 4),
+        unit="of all tokens", goal=">= 0.99",
+    )  # fmt: skip
+    for name in _PACKAGES:
+        goal = ">= 10" if name == "webdataset" else "> 1"
+        for cache, runs in (("warm", warm), ("cold", cold)):
+            rates = [[_rate(run[each], cache) for each in ("ours", name)] for run in runs]
+            ratios = [ours / theirs for ours, theirs in rates]
+            ours, theirs = (statistics.median(each) / 1e6 for each in zip(*rates, strict=True))
             yield Result(
-                name=f"packed tokens a second of one core, beside {name}",
-                value=round(speed / theirs, 2),
+                name=f"packed tokens a second, {cache} cache, beside {name}",
+                value=round(statistics.median(ratios), 2),
                 unit="times",
-                goal=">= 10" if name == "webdataset" else "> 1",
-                rival=f"{speed / 1e6:.1f} M, {theirs / 1e6:.2f} M",
+                goal=goal,
+                rival=f"{ours:.2f} M, {theirs:.2f} M; {spread(ratios, 2)}",
             )
+    yield Result(
+        name="peak memory", value=warm[0]["ours"]["peak_mb"], unit="MB",
+        rival=", ".join(f"{name}: {warm[0][name]['peak_mb']}" for name in _PACKAGES),
+    )  # fmt: skip
 
 
-def read(shards: Path, num_rows: int) -> dict[str, float]:
-    """Read so many rows, as the rivals do, after a first window that is not counted."""
-    torch.set_num_threads(1)
-    began = time.perf_counter()
-    loader = Loader(_SETTINGS, open_manifest(shards))
-    loader.next_rows(8)
-    start_s = time.perf_counter() - began
-    loader.next_rows(248)
-    wall, cpu = time.perf_counter(), time.process_time()
-    tokens = 0
-    for _ in range(num_rows // 8):
-        tokens += sum(int((row.documents > 0).sum()) for row in loader.next_rows(8))
-    return {
-        "tokens": tokens,
-        "wall_s": time.perf_counter() - wall,
-        "cpu_s": time.process_time() - cpu,
-        "efficiency": tokens / (num_rows // 8 * 8 * SEQ_LEN),
-        "start_s": round(start_s, 3),
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
+def _in_a_million(shards: Path) -> Iterator[Result]:
+    ours = [sys.executable, "-m", "tests.benchmarks.loader_ours", str(shards)]
+    whole = _read([*ours, "go-far", "1000000"], shards, cached=False)
+    cold = _read([*ours, "resume", "0"], shards, cached=False)
+    warm = _read([*ours, "resume", "0"], shards, cached=True)
+    yield Result(
+        name="first rows of a million samples, cold cache", value=whole["start_s"], unit="s",
+        rival=f"{whole['start_cpu_s']:.2f} s of the processor",
+    )  # fmt: skip
+    for cache, resumed in (("cold", cold), ("warm", warm)):
+        yield Result(
+            name=f"next rows after a resume a million samples on, {cache} cache", unit="s",
+            value=resumed["start_s"], rival=f"{resumed['start_cpu_s']:.2f} s of the processor",
+        )  # fmt: skip
+    yield Result(
+        name="resumed loaders that give the undisturbed one's rows", unit="of 2", goal="== 2",
+        value=[cold["next_rows"], warm["next_rows"]].count(whole["next_rows"]),
+    )  # fmt: skip
+    yield Result(
+        name="peak memory over a million samples", value=whole["peak_mb"], unit="MB",
+        rival=f"{whole['mapped_mb']} of it are pages of mapped files",
+    )  # fmt: skip
+    yield Result(
+        name="packed tokens a second over a million samples", unit="M",
+        value=whole["tokens"] / whole["cpu_s"] / 1e6,
+    )  # fmt: skip
 
 
-def write(folder: Path, samples: Samples, counts: Mapping[str, int], *, shards: int) -> Manifest:
+def _rate(run: _Run, cache: str) -> float:
+    """Tokens a second of the processor; of the clock with all that came before, if `cold`."""
+    return run["tokens"] / (run["cpu_s"] if cache == "warm" else run["wall_s"] + run["window_s"])
+
+
+def _read(command: list[str], folder: Path, cached: bool) -> _Run:
+    """What a command prints, with the files of a folder in the page cache or out of it."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                if cached:
+                    while file.read(2**20):
+                        pass
+                else:
+                    os.fsync(file.fileno())
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return _run(command)
+
+
+def write(folder: Path, samples: Samples, counts: Mapping[str, int], *, shards: int) -> None:
     """Write samples as shards of ours and for the rivals."""
     samples.tokenizer.save(str(folder / "tokenizer.json"))
     rows = []
@@ -127,18 +164,7 @@ def write(folder: Path, samples: Samples, counts: Mapping[str, int], *, shards: 
                 for key in files
             ]  # fmt: skip
     write_table(folder / "samples.parquet", rows, SAMPLES)
-    vocabulary = build_vocabulary(
-        TokenizerDescription(modality="text", num_tokens=4096, fingerprint="bpe"),
-        TokenizerDescription(modality="image", num_tokens=16_384, fingerprint="vq", grid=GRID),
-    )
-    return write_manifest(folder / "shards", [folder / "samples.parquet"], vocabulary, selection="")
-
-
-def _rival(name: str, folder: Path, num_rows: int) -> dict[str, float]:
-    python = _environment(name)
-    command = [python, "-m", "tests.benchmarks.loader_rivals", name]
-    _run([*command, "make", str(folder), "0"])
-    return _run([*command, "read", str(folder), str(num_rows)])
+    write_manifest(folder / "shards", [folder / "samples.parquet"], vocabulary(GRID), selection="")
 
 
 def _environment(name: str) -> str:
@@ -159,7 +185,7 @@ def _environment(name: str) -> str:
     return str(folder / "bin/python")
 
 
-def _run(command: list[str]) -> dict[str, float]:
+def _run(command: list[str]) -> _Run:
     """What the last line of a command says, if it is JSON."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(
@@ -175,8 +201,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
     parser.add_argument("--rows", type=int, default=2048, help="rows that are counted")
+    parser.add_argument("--repeats", type=int, default=3, help="of every process")
     chosen = parser.parse_args()
-    sys.exit(not show(measure(chosen.rows), as_json=chosen.json))
+    sys.exit(not show(measure(chosen.rows, chosen.repeats), as_json=chosen.json))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ all of them share.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,17 +44,25 @@ class Raw:
     counts: np.ndarray
 
 
-def run(next_sample: Mapping[str, Callable[[], Raw]], num_rows: int) -> dict[str, float]:
-    """Pack so many rows; returns tokens, seconds of the clock and of the processor.
+def run(
+    open_streams: Callable[[], Mapping[str, Callable[[], Raw]]], num_rows: int
+) -> dict[str, float]:
+    """Pack so many rows after a first window.
 
     Args:
-        next_sample: for each stream, gives the next of its samples in a random order.
-        num_rows: after those of a first window, which are not counted.
+        open_streams: gives for each stream what gives the next of its samples in a random order.
+        num_rows: after those of the first window.
+
+    Returns:
+        `tokens`, and the seconds of the clock and of the processor, of those rows; seconds of the
+        clock from the start to the end of the first window; peak memory in MB.
     """
+    began = time.perf_counter()
+    next_sample = open_streams()
     rng = np.random.default_rng(0)
     num_tokens = dict.fromkeys(SHARES, 0)
-    started = (0.0, 0.0)
-    rows = samples = tokens = 0
+    window_s = cpu = 0.0
+    rows = tokens = 0
     while rows < num_rows:
         documents: list[np.ndarray] = []
         length = 0
@@ -68,12 +77,17 @@ def run(next_sample: Mapping[str, Callable[[], Raw]], num_rows: int) -> dict[str
             build_row([documents[n] for n in row], seq_len=SEQ_LEN, pad=PAD)
             for row in pack(lengths, seq_len=SEQ_LEN)
         ]
-        if started[0]:
-            rows, samples, tokens = rows + len(packed), samples + len(documents), tokens + length
+        if window_s:
+            rows, tokens = rows + len(packed), tokens + length
         else:
-            started = (time.perf_counter(), time.process_time())
-    wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
-    return {"tokens": tokens, "samples": samples, "wall_s": wall, "cpu_s": cpu}
+            window_s, cpu = time.perf_counter() - began, time.process_time()
+    return {
+        "tokens": tokens,
+        "wall_s": time.perf_counter() - began - window_s,
+        "cpu_s": time.process_time() - cpu,
+        "window_s": window_s,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
 
 
 def _document(stream: str, raw: Raw, rng: np.random.Generator) -> np.ndarray:

@@ -139,8 +139,8 @@ def main() -> None:
         for stream in SHARES:
             rival.make(Path(folder), stream)
         return
-    streams = {stream: rival.open(Path(folder), stream) for stream in SHARES}
-    print(json.dumps(run(streams, int(num_rows))))  # noqa: T201
+    done = run(lambda: {each: rival.open(Path(folder), each) for each in SHARES}, int(num_rows))
+    print(json.dumps(done))  # noqa: T201
 
 
 if __name__ == "__main__":

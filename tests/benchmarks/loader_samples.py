@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tokenizer_cache.shard_writing import write_shard
 from tokenizer_cache.text import TextTokenizer
+from tokenizer_cache.vocabulary import TokenizerDescription, Vocabulary, build_vocabulary
 
 GRID = (24, 24)
 _CODEBOOK_SIZE = 16_384
@@ -114,6 +115,16 @@ _PROVENANCE = {
     "origin": "https://example.org/pictures/0123456789.jpg", "licence": "CC BY-SA 4.0",
     "attribution": "somebody",
 }  # fmt: skip
+
+
+def vocabulary(grid: tuple[int, int]) -> Vocabulary:
+    """The vocabulary of samples with such code grids."""
+    return build_vocabulary(
+        TokenizerDescription(modality="text", num_tokens=4096, fingerprint="bpe"),
+        TokenizerDescription(
+            modality="image", num_tokens=_CODEBOOK_SIZE, fingerprint="vq", grid=grid
+        ),
+    )
 
 
 def write_rival_samples(path: Path, samples: Iterable[Made], text: TextTokenizer) -> None:
