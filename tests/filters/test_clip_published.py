@@ -104,6 +104,16 @@ def test_scores_are_bare_open_clips(scored):
     assert scores["r003", "original-c"]["clip_score"] == pytest.approx(bare, abs=1e-5)
 
 
+def test_texts_of_any_length_in_one_batch_are_bare_open_clips(scored):
+    model = open_clip.create_model(f"local-dir:{scored[0] / 'theirs'}").eval()
+    texts = [" ".join(WORDS[:count]) for count in range(9)]
+    with torch.inference_mode():
+        tokens = open_clip.SimpleTokenizer(context_length=16)(texts)
+        expected = model.encode_text(tokens, normalize=True).numpy()
+    found = published(scored[0] / "clip").embed_texts(texts)
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6)
+
+
 def test_a_long_caption_has_the_mean_and_the_least_of_its_sentences(scored):
     root, records, scores = scored
     row = scores["r003", "original-b"]
@@ -142,13 +152,13 @@ def published(folder):
 
 def test_a_text_that_is_there_twice_is_embedded_once(scored, monkeypatch):
     seen = []
-    bare = open_clip.CLIP.encode_text
+    bare = torch.nn.Embedding.forward
 
-    def encode_text(self, text):
-        seen.append(len(text))
-        return bare(self, text)
+    def forward(self, tokens):
+        seen.append(len(tokens))
+        return bare(self, tokens)
 
-    monkeypatch.setattr(open_clip.CLIP, "encode_text", encode_text)
+    monkeypatch.setattr(torch.nn.Embedding, "forward", forward)
     found = published(scored[0] / "clip").embed_texts(["a star", "a circle", "a star"])
     assert seen == [2]
     np.testing.assert_array_equal(found[0], found[2])
