@@ -35,7 +35,7 @@ _SIDE = 160
 def measure(num_pictures: int, num_copied: int) -> Iterator[Result]:
     """Recall of each kind of copy, and the share of right ones among all that are found."""
     for name, make, is_goal in (
-        ("photo-like", _photos, True),
+        ("photo-like", photos, True),
         ("OpenMoji", _drawings, False),
         ("shapes", _shapes, False),
     ):
@@ -108,7 +108,7 @@ def _by_imagehash(pictures: Sequence[Image.Image], bits: int) -> Copies:
     return Copies(of=of, distance=np.zeros(len(pictures)))
 
 
-def _photos(count: int) -> Iterator[Image.Image]:
+def photos(count: int) -> Iterator[Image.Image]:
     """Noise of seven sizes, the amplitude in proportion to the size (Field, 1987)."""
     for number in range(count):
         chance = np.random.default_rng(number)
