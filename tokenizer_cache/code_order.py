@@ -49,19 +49,33 @@ def nested_scales(grid: Grid) -> tuple[Grid, ...]:
 
 
 def to_sequence(codes: np.ndarray, held: TokenRange) -> np.ndarray:
-    """The codes of an image (h, w), or (G,) of several scales, as (G,) in reading order."""
+    """The codes of an image (h, w), or (G,) of several scales, as (G,) in reading order.
+
+    Those of a sound (n, q) frame by frame, each codebook's with tokens of its own.
+    """
     flat = codes.reshape(-1)  # (G,)
+    if held.codebooks is not None:
+        return (flat.reshape(-1, held.codebooks) + _first_tokens(held)).ravel()
     return flat if held.order != "coarse-first" else flat[_coarse_first(held.scales)]
 
 
 def to_grid(sequence: np.ndarray, held: TokenRange) -> np.ndarray:
-    """Sequences (..., G) as grids (..., h, w); of several scales unchanged."""
+    """Sequences (..., G) as grids (..., h, w); of several scales unchanged; sounds (..., n, q)."""
+    if held.modality == "audio":
+        count = held.codebooks or 1
+        return sequence.reshape(*sequence.shape[:-1], -1, count) - _first_tokens(held)
     if held.order == "scales" or held.grid is None:
         return sequence
     if held.order == "coarse-first":
         # An argsort of a permutation is its inverse.
         sequence = sequence[..., np.argsort(_coarse_first(held.scales))]
     return sequence.reshape(*sequence.shape[:-1], *held.grid)  # (..., h, w)
+
+
+def _first_tokens(held: TokenRange) -> np.ndarray:
+    """(q,) the token of code 0 of each codebook."""
+    count = held.codebooks or 1
+    return np.arange(count) * (held.size // count)
 
 
 @cache

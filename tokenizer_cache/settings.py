@@ -29,6 +29,10 @@ def _folder_or_name(value: str, info: ValidationInfo) -> str:
     raise ValueError(message)
 
 
+FolderOrName = Annotated[str, AfterValidator(_folder_or_name)]
+"""A file or folder, relative to the recipe, or a name on the Hugging Face hub."""
+
+
 def _is_file(path: Path, info: ValidationInfo) -> Path:
     """A file that is there, where a recipe names it; a corpus outlives the files of its recipe."""
     if info.context is not None and not path.is_file():
@@ -188,7 +192,7 @@ class PublishedVQSettings(Settings):
 
     kind: Literal["janus", "llamagen", "chameleon", "emu3"]
     """Whose: each has its own network and its own way to prepare an image."""
-    weights: Annotated[str, AfterValidator(_folder_or_name)]
+    weights: FolderOrName
     """A folder or a name on the Hugging Face hub (OWNER/NAME or OWNER/NAME@REVISION) in the format
     of transformers, of the tokenizer or of the whole model; for `llamagen` its `.pt` file. They are
     copied into the corpus once: later changes at that place do not move a code."""
@@ -239,7 +243,7 @@ class TokenizeSettings(Settings):
 class TextSettings(Settings):
     """The text tokenizer: byte-level BPE trained on the corpus, or somebody's."""
 
-    weights: Annotated[str, AfterValidator(_folder_or_name)] | None = None
+    weights: FolderOrName | None = None
     """A folder with a `tokenizer.json`, or a name on the Hugging Face hub (OWNER/NAME or
     OWNER/NAME@REVISION): it is copied into the corpus once, and nothing is trained."""
     vocab_size: int = Field(2048, ge=256)

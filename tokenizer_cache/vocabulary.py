@@ -60,6 +60,7 @@ class TokenizerDescription:
         grid: height and width of an image's code grid; None for text.
         order: the order in which a grid's codes are read.
         scales: the grids from coarse to fine, where the order is not `raster`.
+        codebooks: of an audio tokenizer with several: each has its part of the tokens.
     """
 
     modality: Modality
@@ -68,6 +69,7 @@ class TokenizerDescription:
     grid: Grid | None = None
     order: Order = "raster"
     scales: tuple[Grid, ...] = ()
+    codebooks: int | None = None
 
 
 class Meaning(NamedTuple):
@@ -99,6 +101,9 @@ class TokenRange(_Part):
     """The order in which an image's codes are read; null for what has no grid."""
     scales: tuple[tuple[Side, Side], ...] = ()
     """The grids from coarse to fine, the last of them `grid`; empty in raster order."""
+    codebooks: int | None = Field(default=None, ge=2, exclude_if=lambda value: value is None)
+    """Of an audio tokenizer that has several codes a frame: code `c` of codebook `q` is its token
+    `q * size / codebooks + c`. Left out where there is one."""
 
     @property
     def stop(self) -> int:
@@ -130,6 +135,8 @@ class TokenRange(_Part):
         if is_image is (self.order is None):
             allowed = "image tokens have one" if is_image else "only image tokens have one"
             raise _problem("order", allowed, self.order)
+        if self.codebooks is not None and (self.modality != "audio" or self.size % self.codebooks):
+            raise _problem("codebooks", "of audio tokens, and a divisor of size", self.codebooks)
         return self
 
     @model_validator(mode="after")
@@ -351,6 +358,7 @@ def _range(tokenizer: TokenizerDescription, *, start: int) -> TokenRange:
         grid=tokenizer.grid,
         order=tokenizer.order if tokenizer.modality == "image" else None,
         scales=tokenizer.scales,
+        codebooks=tokenizer.codebooks,
     )
 
 

@@ -48,6 +48,15 @@ RECORDS = pa.schema(
         ),
         _column("width", pa.int32(), "Image width in pixels", nullable=True),
         _column("height", pa.int32(), "Image height in pixels", nullable=True),
+        _column(
+            "sound_id",
+            pa.string(),
+            "SHA-256 of the sound's bytes; null without a sound",
+            nullable=True,
+        ),
+        _column("sound", pa.binary(), "The WAV file as the source gave it", nullable=True),
+        _column("sampling_rate", pa.int32(), "Samples of the sound in a second", nullable=True),
+        _column("duration_s", pa.float32(), "Length of the sound in seconds", nullable=True),
         _column("caption", pa.string(), "The text as the source gave it"),
         _column(
             "more_captions",
@@ -222,8 +231,8 @@ DUPLICATES = pa.schema(
         _column(
             "method",
             pa.string(),
-            "What is alike: `bytes`, `pixels`, `text`, `perceptual`, `semantic`; `evaluation`: a "
-            "picture of an evaluation set",
+            "What is alike: `bytes`, `pixels`, `text`, `sound`, `perceptual`, `semantic`; "
+            "`evaluation`: a picture of an evaluation set",
         ),
         _column("distance", pa.float32(), "How far the two are apart; 0 is equal"),
         _column("threshold", pa.float32(), "The largest distance of a copy"),
@@ -254,7 +263,7 @@ SELECTION = pa.schema(
         _RECORD_ID,
         _VARIANT_ID,
         _column("kind", pa.string(), "`original`, or the kind of an LLM's text"),
-        _column("stream", pa.string(), "`text`, `image` or `mixed`"),
+        _column("stream", pa.string(), "`text`, `image`, `mixed` or `audio`"),
         _column("split", pa.string(), "`train` or `validation`"),
         _column(
             "weight",
@@ -293,10 +302,19 @@ TOKENS = pa.schema(
     ]
 )
 
+AUDIO_TOKENS = pa.schema(
+    [
+        _RECORD_ID,
+        _column("frames", pa.int32(), "Frames of codes, one after another in time"),
+        _column("codebooks", pa.int16(), "Codes of a frame"),
+        _column("codes", pa.binary(), "The codes frame by frame, little-endian uint16"),
+    ]
+)
+
 SAMPLES = pa.schema(
     [
         _column("key", pa.string(), "Key of the sample, unique over the whole set"),
-        _column("stream", pa.string(), "`text`, `image` or `mixed`"),
+        _column("stream", pa.string(), "`text`, `image`, `mixed` or `audio`"),
         _column("split", pa.string(), "`train` or `validation`"),
         _column("shard", pa.string(), "File name of the shard that holds the sample"),
         _column("shard_sha256", pa.string(), "SHA-256 of that shard's bytes"),
@@ -346,6 +364,7 @@ TABLES = {
     "refusals": REFUSALS,
     "selection": SELECTION,
     "tokens": TOKENS,
+    "audio_tokens": AUDIO_TOKENS,
     "samples": SAMPLES,
     "rejects": REJECTS,
 }

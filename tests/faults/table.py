@@ -45,6 +45,7 @@ def bad_record_lines() -> list[str]:
     """A line for each kind of bad record that the tests make, from their own lists."""
     from tests.faults.bad_records import PICTURES, TARS, TEXTS
     from tests.pipeline.sources.test_bad_records import CASES
+    from tests.pipeline.test_sounds import BAD
 
     ends = {
         bad.name: f"reject `{bad.reason}`"
@@ -54,6 +55,7 @@ def bad_record_lines() -> list[str]:
         else "kept as it is"
         for bad in (*PICTURES, *TEXTS, *TARS)
     }
+    ends |= {name: f"reject `{reason}`" for name, (_, reason) in BAD.items()}
     for make, reasons in CASES:
         codes = ", ".join(f"`{reason}`" for reason in dict.fromkeys(reasons))
         ends[make.__name__.replace("_", " ")] = f"reject {codes}" if codes else "kept as it is"

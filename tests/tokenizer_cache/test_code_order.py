@@ -48,3 +48,18 @@ def test_an_odd_grid_has_fewer_scales() -> None:
     assert nested_scales((24, 24)) == ((6, 6), (12, 12), (24, 24))
     assert nested_scales((6, 10)) == ((3, 5), (6, 10))
     assert nested_scales((5, 5)) == ((5, 5),)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 8), st.integers(1, 9), st.data())
+def test_codes_of_a_sound_stand_frame_by_frame_each_codebook_with_ids_of_its_own(
+    codebooks: int, frames: int, data: st.DataObject
+) -> None:
+    held = TokenRange(
+        modality="audio", start=0, size=16 * codebooks, tokenizer="a", codebooks=codebooks
+    )
+    flat = data.draw(st.lists(st.integers(0, 15), min_size=frames * codebooks).map(tuple))
+    codes = np.array(flat[: frames * codebooks], np.uint16).reshape(frames, codebooks)
+    sequence = to_sequence(codes, held)
+    assert [token // 16 for token in sequence.tolist()] == list(range(codebooks)) * frames
+    assert (to_grid(sequence, held) == codes).all()

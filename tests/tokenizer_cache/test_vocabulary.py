@@ -211,3 +211,18 @@ def test_the_example_of_the_docs_is_a_vocabulary() -> None:
     vocabulary = parse_vocabulary(json.loads(example))
     assert vocabulary.to_json() == json.loads(example)
     assert vocabulary.image.num_codes == 64
+
+
+def test_an_audio_tokenizer_says_how_many_codebooks_its_tokens_are_of() -> None:
+    four = TokenizerDescription(modality="audio", num_tokens=4096, fingerprint="e", codebooks=4)
+    vocabulary = build_vocabulary(TEXT, IMAGE, four)
+    jsonschema.validate(vocabulary.to_json(), SCHEMA)
+    assert parse_vocabulary(vocabulary.to_json()) == vocabulary
+    assert vocabulary.range_of("audio").codebooks == 4
+    # What has none says nothing of them: a file from before there were any keeps its fingerprint.
+    assert "codebooks" not in build_vocabulary(TEXT, IMAGE, AUDIO).to_json()["ranges"][3]
+    for place, wrong in ((1, 4), (3, 3)):
+        broken = vocabulary.to_json()
+        broken["ranges"][place]["codebooks"] = wrong
+        with pytest.raises(ValueError, match=f"ranges.{place}.codebooks: of audio tokens"):
+            parse_vocabulary(broken)
