@@ -10,7 +10,7 @@ from typing import Any
 from jobs.filling import DECIDED_FILE
 from jobs.recipe import Recipe
 from jobs.run import check_names
-from jobs.stages import VOCABULARY_MODELS, list_parts, part_extras, steps
+from jobs.stages import list_parts, part_extras, steps, vocabulary_models
 from pipeline.engine.corpus import Corpus, PartFiles
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.parts import read_parts
@@ -101,7 +101,7 @@ class _Planner:
                 return self._corpus_step(step)
 
     def _stage(self, spec: StageSpec) -> PlannedStep:
-        models = VOCABULARY_MODELS if spec.name == "shards" else spec.models
+        models = vocabulary_models(self.recipe) if spec.name == "shards" else spec.models
         above = self._unknown_above((*spec.reads, *models))
         if above:
             self.unknown[spec.writes] = f"`{spec.writes}` is written anew"

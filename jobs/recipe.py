@@ -20,7 +20,13 @@ from pipeline.ingest import IngestSettings
 from pipeline.selection.settings import SelectSettings
 from pipeline.settings import Settings
 from pipeline.sources import SOURCE_KINDS, SourceSettings
+from pipeline.sources.folder import SoundsSettings
 from pipeline.synthesis.settings import SynthesisSettings
+from tokenizer_cache.audio.settings import (
+    AUDIO_TOKENIZER_KINDS,
+    AudioSettings,
+    AudioTokenizerSettings,
+)
 from tokenizer_cache.settings import (
     IMAGE_TOKENIZER_KINDS,
     ImageTokenizerSettings,
@@ -60,6 +66,8 @@ class Recipe(Settings):
     image_tokenizer: ImageTokenizerSettings = VQSettings()
     tokenize: TokenizeSettings = TokenizeSettings()
     text_tokenizer: TextSettings = TextSettings()
+    audio_tokenizer: AudioTokenizerSettings = AudioSettings()
+    """Used where a source has sounds."""
     shards: ShardSettings = ShardSettings()
     train: TrainSettings = TrainSettings()
     sample: SampleSettings = SampleSettings()
@@ -89,6 +97,11 @@ class Recipe(Settings):
             message = f"{', '.join(sorted(needed))}: there is no such head in score.heads"
             raise ValueError(message)
         return select
+
+    @property
+    def has_sounds(self) -> bool:
+        """Whether a source may give sounds."""
+        return any(isinstance(source, SoundsSettings) for source in self.sources)
 
     @field_validator("sources")
     @classmethod
@@ -166,7 +179,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a recipe holds
     return value if isinstance(value, str | int | float | None) else str(value)  # a path
 
 
-_UNION_MEMBERS = {**SOURCE_KINDS, **IMAGE_TOKENIZER_KINDS, **CLIP_KINDS}
+_UNION_MEMBERS = {
+    **SOURCE_KINDS, **IMAGE_TOKENIZER_KINDS, **AUDIO_TOKENIZER_KINDS, **CLIP_KINDS
+}  # fmt: skip
 
 _MAY_BE_SECRET = {"api_key_env", "base_url"}
 """Where a person may have written the key itself: an error does not show what it found there."""
@@ -222,11 +237,9 @@ def _find(node: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, l
     line, way = 1, list[str | int]()
     for name in location:
         is_source = name in SOURCE_KINDS and way[:1] == ["sources"] and len(way) == 2
-        if (
-            is_source
-            or (name in IMAGE_TOKENIZER_KINDS and way == ["image_tokenizer"])
-            or (name in CLIP_KINDS and way == ["score", "clip"])
-        ):
+        is_image = name in IMAGE_TOKENIZER_KINDS and way == ["image_tokenizer"]
+        is_clip = name in CLIP_KINDS and way == ["score", "clip"]
+        if is_source or is_image or is_clip or name in AUDIO_TOKENIZER_KINDS:
             continue  # pydantic names the member of the union here; the file has no such key
         if name == "[key]":
             continue  # pydantic's word for "the key itself is wrong"

@@ -3,7 +3,7 @@
 source ─ingest─▶ records ─ask─▶ answers ─synthesize─▶ variants ─score─▶ scores ─select─▶ selection
                     ├───────measure─▶ pictures ────────────────────┴──────────────┤          │
                     ├───────refuse─▶ refusals ────────────────────────────────────┘          │
-                    └───────tokenize─▶ tokens ─────────────────────────────────────▶ shards ◀┘
+                    └───────tokenize─▶ tokens, audio_tokens ───────────────────────▶ shards ◀┘
 """
 
 from __future__ import annotations
@@ -39,9 +39,6 @@ Extras = Mapping[str, Mapping[str, Any]]
 _LLM = "pipeline.synthesis.engine:EngineDataflow"
 _LLM_WITH_CLIP = "filters.clip_critic:ScoringDataflow"
 
-VOCABULARY_MODELS = ("text", "vq")
-"""The fitted models whose ids make the vocabulary, and so the folder of the shards."""
-
 FIT = Resources(num_cpus=2)
 """What Ray is told that a fit needs. It uses all cores: nothing else runs while it does."""
 
@@ -61,7 +58,7 @@ def steps(recipe: Recipe) -> list[Step]:
     return [
         StageSpec(
             name="ingest",
-            version=3,
+            version=4,
             reads=(),
             writes="records",
             schema=schemas.RECORDS,
@@ -106,6 +103,7 @@ def steps(recipe: Recipe) -> list[Step]:
             fit=f"tokenizer_cache.vq.{_image_tokenizer(recipe)}:fit",
             resources=FIT,
         ),
+        *([_audio(recipe)] if recipe.has_sounds else []),
         StageSpec(
             name="measure",
             version=3,
@@ -152,6 +150,7 @@ def steps(recipe: Recipe) -> list[Step]:
             models=("vq",),
             worker="tokenizer_cache.encode:EncodeWorker",
         ),
+        *([_tokenize_audio(recipe)] if recipe.has_sounds else []),
         *([_evaluation(recipe)] if recipe.duplicates.against else []),
         CorpusStepSpec(
             name="deduplicate",
@@ -192,7 +191,10 @@ def steps(recipe: Recipe) -> list[Step]:
         StageSpec(
             name="shards",
             version=6,
-            reads=("selection", "records", "variants", "scores", "tokens"),
+            reads=(
+                *("selection", "records", "variants", "scores", "tokens"),
+                *(["audio_tokens"] if recipe.has_sounds else []),
+            ),
             writes="samples",
             schema=schemas.SAMPLES,
             settings=recipe.shards,
@@ -264,6 +266,32 @@ def _evaluation(recipe: Recipe) -> FitSpec:
     )
 
 
+def _audio(recipe: Recipe) -> FitSpec:
+    """The audio tokenizer, trained or taken from where it was published."""
+    module = "train" if recipe.audio_tokenizer.kind == "trained" else "adopt"
+    return FitSpec(
+        name="audio",
+        version=1,
+        reads=("records",),
+        settings=recipe.audio_tokenizer,
+        fit=f"tokenizer_cache.audio.{module}:fit",
+        resources=FIT,
+    )
+
+
+def _tokenize_audio(recipe: Recipe) -> StageSpec:
+    return StageSpec(
+        name="tokenize-audio",
+        version=1,
+        reads=("records",),
+        writes="audio_tokens",
+        schema=schemas.AUDIO_TOKENS,
+        settings=recipe.audio_tokenizer,
+        models=("audio",),
+        worker="tokenizer_cache.audio.encode:EncodeAudioWorker",
+    )
+
+
 def _dataflow(recipe: Recipe) -> str | None:
     """Who answers the requests; nobody where the recipe asks no LLM."""
     if recipe.synthesis.limit == 0:
@@ -277,15 +305,21 @@ def _image_tokenizer(recipe: Recipe) -> str:
     return "train" if recipe.image_tokenizer.kind == "trained" else "adopt"
 
 
+def vocabulary_models(recipe: Recipe) -> tuple[str, ...]:
+    """The fitted models whose ids make the vocabulary, and so the folder of the shards."""
+    return ("text", "vq", "audio") if recipe.has_sounds else ("text", "vq")
+
+
 def vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
     """The id space of the corpus's fitted tokenizers."""
+    from tokenizer_cache.audio.description import describe_audio
     from tokenizer_cache.code_order import read_in
     from tokenizer_cache.text import describe_text
     from tokenizer_cache.vq.description import describe_vq
 
-    text, vq = (local_copy(corpus.models[name]) for name in VOCABULARY_MODELS)
+    text, vq, *audio = (local_copy(corpus.models[name]) for name in vocabulary_models(recipe))
     image = read_in(recipe.shards.code_order, describe_vq(vq))
-    return build_vocabulary(describe_text(text), image)
+    return build_vocabulary(describe_text(text), image, *map(describe_audio, audio))
 
 
 def list_parts(recipe: Recipe, known: Mapping[str, Part]) -> list[Part]:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from jobs.recipe import Recipe, dump_recipe
 from jobs.run import RECIPE_FILE, open_corpus
+from jobs.stages import vocabulary_models
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.storage import commit_json, commit_text, local_copy, read_json
 from pipeline.errors import UserError
@@ -31,7 +32,7 @@ def train_model(
 
     if ":/" in str(run):  # a URL, whose second slash `Path` has dropped
         raise UserError(f"{run} is on a store", "A run's folder is local: --out DIR.")
-    _, corpus = open_corpus(corpus_root)
+    built, corpus = open_corpus(corpus_root)
     shards = find_shards(corpus)
     run.mkdir(parents=True, exist_ok=True)
     commit_text(run / RECIPE_FILE, dump_recipe(recipe))
@@ -40,7 +41,7 @@ def train_model(
         console.print(f"train          nothing has changed: {run} holds this training")
     else:
         (run / EVALUATION).unlink(missing_ok=True)
-        models = {name: local_copy(corpus.models[name]) for name in ("text", "vq")}
+        models = {name: local_copy(corpus.models[name]) for name in vocabulary_models(built)}
         train(recipe.train, shards=shards, models=models, run=run, resume=resume)
     if not (run / EVALUATION).exists():
         evaluate(load_run(run), shards=shards, settings=recipe.evaluate)

@@ -1,4 +1,4 @@
-"""Ingest: from a slice of a source to the records table, with every image looked at once."""
+"""Ingest: from a slice of a source to the records table; every image and sound is looked at."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipeline.errors import RejectError
 from pipeline.images import MAX_PIXELS, PILLOW_MAX_PIXELS, Limits, inspect
 from pipeline.rights import OptOutError, opt_outs
 from pipeline.settings import Settings
+from pipeline.sounds import Sound, check_duration, read_wav
 from pipeline.sources import SourceSettings, open_source
 from pipeline.texts import TextError, clean
 
@@ -29,7 +30,8 @@ class IngestSettings(Settings):
     """Records in a part, about; the unit of work and of retry. Decides names, not content."""
     images: Literal["copy", "reference"] = "copy"
     """`copy` stores the bytes in the records table; `reference` only says where they lie in the
-    source, which then must stay as it is. Images that a source makes are copied all the same."""
+    source, which then must stay as it is. Images that a source makes, and sounds, are copied all
+    the same."""
     opt_outs: Literal["reject", "keep"] = "reject"
     """What to do with an image whose owner does not want it mined (`X-Robots-Tag`, IPTC's data
     mining property, a C2PA or CAWG assertion). The signals stay on a record that is kept."""
@@ -39,6 +41,10 @@ class IngestSettings(Settings):
     """An image whose shorter side is shorter is rejected, in pixels: tracking pixels and rules."""
     max_aspect_ratio: float = Field(default=20, ge=1)
     """An image whose longer side is more times its shorter side is rejected: borders and bars."""
+    min_sound_s: float = Field(default=0.1, ge=0)
+    """A shorter sound is rejected, in seconds."""
+    max_sound_s: float = Field(default=30, gt=0)
+    """A longer sound is rejected, in seconds."""
     max_caption_characters: int = Field(default=20_000, ge=1)
     """A longer caption is rejected."""
     validation_share: float = Field(default=0.05, ge=0, le=0.5)
@@ -50,7 +56,8 @@ class IngestWorker:
 
     Reads: the slice of the source that the part names.
     Writes: `records`.
-    Rejects: `decode-…` for an image (`pipeline.images`), `ingest-caption-…` for a text
+    Rejects: `decode-…` for an image (`pipeline.images`), `sound-…` for a sound (`pipeline.sounds`),
+        `ingest-caption-…` for a text
         (`pipeline.texts`), `ingest-opted-out`, `ingest-duplicate-key`, what the source itself
         cannot give, and what was asked to be forgotten (`ingest-forgotten`, without a word about
         the content). A further caption that will not do is a row with the variant_id
@@ -120,6 +127,8 @@ class IngestWorker:
             width, height = decoded.image.size
             image_id = hash_bytes(record.image)
             repairs += decoded.repairs
+        sound = None if record.sound is None else self._sound(record.sound)
+        sound_id = None if record.sound is None else hash_bytes(record.sound)
         further, rejects = [], []
         for name, raw in sorted(record.more_captions.items()):
             try:
@@ -132,7 +141,7 @@ class IngestWorker:
                 repairs += text.repairs
         is_copied = self._settings.images == "copy" or record.image_ref is None
         # A document stays on one side as a whole: its pieces become one sample.
-        chance = unit_interval("split", record.document or image_id or caption.text)
+        chance = unit_interval("split", record.document or image_id or sound_id or caption.text)
         row: Row = {
             "record_id": identity,
             "source": source,
@@ -142,6 +151,10 @@ class IngestWorker:
             "image_ref": None if is_copied else record.image_ref,
             "width": width,
             "height": height,
+            "sound_id": sound_id,
+            "sound": record.sound,
+            "sampling_rate": sound and sound.sampling_rate,
+            "duration_s": sound and sound.duration_s,
             "caption": caption.text,
             "more_captions": further,
             "repairs": sorted(set(repairs)),
@@ -154,6 +167,13 @@ class IngestWorker:
             "origin": record.origin,
         }
         return row, rejects
+
+    def _sound(self, content: bytes) -> Sound:
+        """A sound that may be used; raises a RejectError for another one."""
+        sound = read_wav(content)
+        limits = self._settings
+        check_duration(sound, min_s=limits.min_sound_s, max_s=limits.max_sound_s)
+        return sound
 
 
 def _forgotten(work: Work) -> Forgotten:

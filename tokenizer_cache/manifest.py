@@ -21,7 +21,7 @@ VOCABULARY = "vocabulary.json"
 LAYOUT = 4
 """Raised when shards become other files for readers; they then lie in another folder."""
 
-_SHARD_NAME = re.compile(r"(text|image|mixed)(-validation)?-(\d{6,})\.(tar|index)")
+_SHARD_NAME = re.compile(r"(text|image|mixed|audio)(-validation)?-(\d{6,})\.(tar|index)")
 _WIDS_NAME = re.compile(r"wids-.+\.json")
 
 
@@ -33,7 +33,7 @@ class Shard:
         file: its name in the folder.
         part: the part that it holds.
         samples: fingerprint of the part's `samples` table, committed when the tar was written.
-        stream: `text`, `image` or `mixed`.
+        stream: `text`, `image`, `mixed` or `audio`.
         split: `train` or `validation`.
         num_samples: how many samples it holds.
         size_bytes: its size.
@@ -77,7 +77,7 @@ class Manifest:
         return sum(shard.num_samples for shard in self.shards_of(stream, split))
 
     def shards_of(self, stream: str, split: str) -> list[Shard]:
-        """The shards of a stream (`text`, `image`, `mixed`) and a split (`train`, `validation`)."""
+        """The shards of a stream (`text`, `image`, …) and a split (`train`, `validation`)."""
         return [each for each in self.shards if (each.stream, each.split) == (stream, split)]
 
     def names(self) -> dict[str, dict[str, str]]:

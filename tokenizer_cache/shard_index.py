@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pipeline.engine.storage import committing
 from pipeline.errors import UserError
-from tokenizer_cache.shard_reading import Caption, ImageSegment, Sample
+from tokenizer_cache.shard_reading import Caption, ImageSegment, Sample, TextSegment
 from tokenizer_cache.text import TextTokenizer
 
 BYTES_PER_CODE = 2
@@ -66,9 +66,9 @@ class ShardIndex:
         keys: (N,) the samples' keys.
         first_segment: (N + 1,) int32.
         first_caption: (S + 1,) int32; a picture has none.
-        at: (S,) int64, where a picture's codes begin in the tar, or `NO_PICTURE`.
-        rows: (S,) uint16, height of the code grid.
-        columns: (S,) uint16, width of it.
+        at: (S,) int64, where the codes of a picture or a sound begin in the tar, or `NO_PICTURE`.
+        rows: (S,) uint16, height of the code grid; the frames of a sound.
+        columns: (S,) uint16, width of it; the codebooks of a sound.
         crc32: (S,) uint32, checksum of the codes' bytes.
         first_crop: (S + 1,) int32; crops lie in the tar one after the other behind their picture.
         crop_crc32: checksums of their codes' bytes, uint32.
@@ -155,15 +155,14 @@ def write_index(
 def _segments(sample: Sample, at: int | None, text: TextTokenizer) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for segment in sample.segments:
-        if not isinstance(segment, ImageSegment):
+        if isinstance(segment, TextSegment):
             nothing = {"at": NO_PICTURE, "rows": 0, "columns": 0, "crc32": 0, "crops": []}
             rows.append({"captions": _captions(segment.captions, text), **nothing})
             continue
-        assert at is not None, "a sample with a picture has codes"  # noqa: S101
+        assert at is not None, "a sample with a picture or a sound has codes"  # noqa: S101
         height, width = segment.codes.shape
-        own, *crops = (
-            zlib.crc32(codes.astype("<u2").tobytes()) for codes in (segment.codes, *segment.crops)
-        )
+        views = [segment.codes, *(segment.crops if isinstance(segment, ImageSegment) else ())]
+        own, *crops = (zlib.crc32(codes.astype("<u2").tobytes()) for codes in views)
         place = {"at": at, "rows": height, "columns": width, "crc32": own, "crops": crops}
         rows.append({"captions": [], **place})
         at += (1 + len(crops)) * height * width * BYTES_PER_CODE

@@ -54,7 +54,14 @@ class ImageSegment:
     crops: np.ndarray
 
 
-Segment = TextSegment | ImageSegment
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioSegment:
+    """A sound as its codes, (n, q) uint16: n frames, one after another in time, of q codebooks."""
+
+    codes: np.ndarray
+
+
+Segment = TextSegment | ImageSegment | AudioSegment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +70,9 @@ class Sample:
 
     Attributes:
         key: its key in the shard, unique over the corpus.
-        stream: `text`, `image` or `mixed`.
-        segments: a text; or a text and its image; or images, each followed by its text, with texts
-            that have no image between them where the source's document has such.
+        stream: `text`, `image`, `mixed` or `audio`.
+        segments: a text; or a text and its image, or its sound; or images, each followed by its
+            text, with texts that have no image between them where the source's document has such.
         variants: styles and negatives, never a description of an image as it is.
         metadata: `record_ids` and `provenance`, one entry per record.
     """
@@ -94,6 +101,9 @@ def to_sample(key: str, files: Mapping[str, bytes]) -> Sample:
     parts: list[Segment]
     if "txt" in files:
         stream, parts = "text", [TextSegment(captions=(Caption(text=files["txt"].decode()),))]
+    elif "audio.npy" in files:
+        codes = np.load(io.BytesIO(files["audio.npy"]), allow_pickle=False)
+        stream, parts = "audio", [_to_text(captions), AudioSegment(codes=codes)]
     else:
         codes = np.load(io.BytesIO(files["codes.npy"]), allow_pickle=False)
         if captions is not None:

@@ -17,6 +17,9 @@ from tokenizer_cache.shard_index import write_index
 from tokenizer_cache.shard_reading import to_sample
 from tokenizer_cache.text import TextTokenizer
 
+_CODES = ("codes.npy", "audio.npy")
+"""The members that hold codes; a sample has one of them, or none."""
+
 
 def write_shard(
     path: Path, samples: Mapping[str, Mapping[str, bytes]], text: TextTokenizer, tokenizer: str
@@ -40,8 +43,7 @@ def write_shard(
     places = write_tar(path, members)
     index = path.with_name(index_name(path.name))
     indexed = (
-        (to_sample(key, files), _first_code(files, places.get(f"{key}.codes.npy")))
-        for key, files in samples.items()
+        (to_sample(key, files), _first_code(key, files, places)) for key, files in samples.items()
     )
     write_index(index, indexed, text, tokenizer)
     return {
@@ -71,16 +73,18 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> dict[str, int
     return places
 
 
-def _first_code(files: Mapping[str, bytes], at: int | None) -> int | None:
+def _first_code(key: str, files: Mapping[str, bytes], places: Mapping[str, int]) -> int | None:
     """The byte of a tar at which the first code of a sample lies; None without codes.
 
     Args:
+        key: the sample's.
         files: the sample's files by extension.
-        at: where its `codes.npy` begins.
+        places: where each member's content begins.
     """
-    if at is None:
+    held = next((name for name in _CODES if name in files), None)
+    if held is None:
         return None
-    stream = io.BytesIO(files["codes.npy"])
+    stream = io.BytesIO(files[held])
     np.lib.format.read_magic(stream)
     np.lib.format.read_array_header_1_0(stream)
-    return at + stream.tell()
+    return places[f"{key}.{held}"] + stream.tell()

@@ -9,6 +9,7 @@ A shard is a plain tar that stock `webdataset` and `datasets` read. Its samples 
 - mixed: `KEY.codes.npy` (n, h, w) `KEY.json`, an interleaved document in which
   each image is followed by its captions: a source's own document, with its texts that have no
   image; a chain of records with a text of an LLM between two; or a few records put together.
+- audio: `KEY.audio.npy` (n, q) `KEY.json`, a sound as n frames of q codes
 
 Two members a sample: each costs a tar 512 bytes and its last half block. The texts that describe
 the picture are objects of `KEY.json`; styles and negatives are its string `variants`, a line of
@@ -31,6 +32,7 @@ import pyarrow.compute as pc
 from pipeline.engine.schemas import CAPTION_KINDS, original_texts, reject
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import local_copy, to_path
+from tokenizer_cache.audio.encode import frames_by_record
 from tokenizer_cache.packed_codes import VIEW_COLUMNS, Views, views_by_image
 from tokenizer_cache.sample_files import shortest, to_json, to_lines, to_npy, to_pictures
 from tokenizer_cache.settings import PictureSettings, ShardSettings
@@ -38,7 +40,7 @@ from tokenizer_cache.shard_writing import write_shard
 from tokenizer_cache.text import describe_text, load_text
 
 _RECORD_COLUMNS = (
-    "record_id", "image_id", "source", "origin", "licence", "attribution", "caption",
+    "record_id", "image_id", "sound_id", "source", "origin", "licence", "attribution", "caption",
     "more_captions", "document", "position",
 )  # fmt: skip
 
@@ -59,6 +61,7 @@ class _Record:
         prose: texts about its subject, for the text stream.
         bridge: the text that leads to the record `next_id`; None without one.
         views: the codes of its image; None without one.
+        frames: (n, q) uint16; None without a sound.
         picture: its file by extension, where the image stream has pictures.
     """
 
@@ -70,11 +73,17 @@ class _Record:
     prose: Sequence[Mapping[str, Any]]
     bridge: Mapping[str, Any] | None
     views: Views | None
+    frames: np.ndarray | None
     picture: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         return str(self.row["record_id"])
+
+    @property
+    def content(self) -> str:
+        """The column with the hash of its sound, or of its picture, if it has one."""
+        return "image_id" if self.row["sound_id"] is None else "sound_id"
 
     @property
     def image(self) -> Views:
@@ -104,8 +113,9 @@ class _Document:
 class ShardWorker:
     """Writes the shards of one part.
 
-    Reads: `selection`, `records`, `variants`, `scores`, `tokens`; the model `text`; from
-        `work.extra` the `folder` of the shards and the `names` that `allot_names` gave the part.
+    Reads: `selection`, `records`, `variants`, `scores`, `tokens`, `audio_tokens` where there are
+        sounds; the model `text`; from `work.extra` the `folder` of the shards and the `names` that
+        `allot_names` gave the part.
     Writes: the tars and their indexes into the folder, and one row of `samples` per sample.
     Rejects: `bridge-without-end` for a text that leads to a record without codes. The record
         itself is left out: `tokenize` has rejected it. One without text or shard is a fault of the
@@ -165,10 +175,13 @@ def _selected_records(work: Work) -> Iterator[_Record]:
         for row in work.read("scores", columns).to_pylist()
     }
     views = views_by_image(work.read("tokens", VIEW_COLUMNS))
+    frames = frames_by_record(work)
     for record_id, chosen in by_record.items():
         row = records.get(record_id)
         if row is None or (row["image_id"] is not None and row["image_id"] not in views):
             continue  # in quarantine, with its reason, here or in `tokenize`
+        if row["sound_id"] is not None and record_id not in frames:
+            continue
         texts = [
             _text(each, row, written.get((record_id, each["variant_id"])), scores)
             for each in chosen
@@ -184,6 +197,7 @@ def _selected_records(work: Work) -> Iterator[_Record]:
             prose=[text for text in texts if text["kind"] == "text"],
             bridge=next((text for text in texts if text["kind"] == "interleave"), None),
             views=views.get(row["image_id"]),
+            frames=frames.get(record_id),
         )
 
 
@@ -257,8 +271,8 @@ def _documents(
     match stream:
         case "text":
             return [_document([each], _text_files(each)) for each in records]
-        case "image":
-            return [_document([each], _image_files(each)) for each in records]
+        case "image" | "audio":
+            return [_document([each], _pair_files(each)) for each in records]
         case "mixed":
             groups = _mixed_groups(records, records_per_document)
             return [_document(each, _mixed_files(each)) for each in groups]
@@ -337,14 +351,17 @@ def _text_json(record: _Record, text: Mapping[str, Any]) -> bytes:
     )
 
 
-def _image_files(record: _Record) -> dict[str, bytes]:
-    views = record.image
-    has_crops = len(views.boxes) > 1
+def _pair_files(record: _Record) -> dict[str, bytes]:
+    """A picture, or a sound, and its texts."""
     about = {
         **_provenance([record]),
         "captions": record.captions,
         "variants": to_lines(record.variants),
     }
+    if record.frames is not None:
+        return {"audio.npy": to_npy(record.frames), "json": to_json(about)}
+    views = record.image
+    has_crops = len(views.boxes) > 1
     return {
         **record.picture,
         "codes.npy": to_npy(views.codes if has_crops else views.codes[0]),
@@ -379,10 +396,12 @@ def _mixed_files(records: Sequence[_Record]) -> dict[str, bytes]:
 
 def _provenance(records: Sequence[_Record]) -> dict[str, Any]:
     """Ids, and who made what under which licence, in the order of the records."""
-    columns = ("image_id", "source", "origin", "licence", "attribution")
+    columns = ("source", "origin", "licence", "attribution")
     return {
         "record_ids": [record.id for record in records],
-        "provenance": [{name: record.row[name] for name in columns} for record in records],
+        "provenance": [
+            {name: record.row[name] for name in (record.content, *columns)} for record in records
+        ],
     }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizer_cache.code_order import to_sequence
 from tokenizer_cache.shard_files import BadShardError, ShardFiles
 from tokenizer_cache.vocabulary import Vocabulary
-from trainer.layout import Layout, ragged
+from trainer.layout import MODALITIES, TEXT, Layout, ragged
 from trainer.packing import Row, add_document, empty_row
 from trainer.settings import TrainSettings
 
@@ -42,16 +42,18 @@ class RowBuilder:
         self._seq_len = settings.seq_len
         self._skips_bad = settings.loader.bad_shards == "skip"
         self._pad, self._end = vocabulary.special("<pad>"), vocabulary.special("<eos>")
-        self._image = vocabulary.image
-        # By whether a piece is a picture; the last also by whether it is a condition.
-        self._open = [vocabulary.special(token) for token in ("<txt>", "<img>")]
-        self._close = [vocabulary.special(token) for token in ("</txt>", "</img>")]
+        # By the kind of a piece; the last also by whether it is a condition.
+        self._open = [vocabulary.special(token) for token in ("<txt>", "<img>", "<aud>")]
+        self._close = [vocabulary.special(token) for token in ("</txt>", "</img>", "</aud>")]
+        self._ranges = {
+            kind: vocabulary.range_of(modality)
+            for kind, modality in enumerate(MODALITIES)
+            if vocabulary.has(modality)
+        }
         # Numpy's, as a code of 16 bits plus an int of Python has 16 bits, and wraps around.
-        self._first = [np.int64(vocabulary.text.start), np.int64(vocabulary.image.start)]
-        self._weights = [
-            [weight, weight * settings.loss.condition]
-            for weight in (settings.loss.text, settings.loss.image)
-        ]
+        self._first = {kind: np.int64(ids.start) for kind, ids in self._ranges.items()}
+        weights = [getattr(settings.loss, modality) for modality in MODALITIES]
+        self._weights = [[weight, weight * settings.loss.condition] for weight in weights]
 
     def build(self, layout: Layout, rows: Sequence[np.ndarray]) -> list[Row]:
         """The rows that hold the given documents of a layout, in order.
@@ -68,7 +70,7 @@ class RowBuilder:
             (piece.shard, piece.source, piece.size * _BYTES_PER_CODE)
             for document in documents
             for piece in document.pieces
-            if piece.is_image
+            if piece.kind != TEXT
         )
         remaining = iter(documents)
         return [self._row(islice(remaining, len(row))) for row in rows]
@@ -96,32 +98,32 @@ class RowBuilder:
             end = at + piece.stop - piece.start
             opens, closes = piece.start == 0, piece.stop == piece.size + 2 and at < end
             if opens:
-                tokens[at] = self._open[piece.is_image]
+                tokens[at] = self._open[piece.kind]
             if closes:
-                tokens[end - 1] = self._close[piece.is_image]
+                tokens[end - 1] = self._close[piece.kind]
             # Of its ids, which come after the opening bracket.
             low, high = max(piece.start - 1, 0), min(piece.stop - 1, piece.size)
             if low < high:
                 ids = self._ids(piece)[low:high]
-                np.add(ids, self._first[piece.is_image], out=tokens[at + opens : end - closes])
+                np.add(ids, self._first[piece.kind], out=tokens[at + opens : end - closes])
             at = end
         if document.has_end:
             tokens[at] = self._end
 
     def _ids(self, piece: _Piece) -> np.ndarray:
-        """(size,) uint16 or uint32 ids of a text or codes of a picture, as their tokenizer's."""
-        if not piece.is_image:
+        """(size,) uint16 or uint32 ids of a text or codes of another piece, as its tokenizer's."""
+        if piece.kind == TEXT:
             return self._files.index(piece.shard).ids[piece.source : piece.source + piece.size]
         size = piece.size * _BYTES_PER_CODE
         codes = self._files.read(piece.shard, piece.source, size, piece.crc32)
-        return to_sequence(np.frombuffer(codes, "<u2"), self._image)
+        return to_sequence(np.frombuffer(codes, "<u2"), self._ranges[piece.kind])
 
     def _weigh(self, weights: np.ndarray, document: _Document) -> None:
         """Set (L - 1,) `weights` of a document's targets, that is of all tokens but its first."""
         at = -1
         for piece in document.pieces:
             end = at + piece.stop - piece.start
-            weight = self._weights[piece.is_image][piece.is_condition]
+            weight = self._weights[piece.kind][piece.is_condition]
             if weight != 1:  # all count 1 already
                 weights[max(at, 0) : max(end, 0)] = weight
             at = end
@@ -139,7 +141,7 @@ class _Piece(NamedTuple):
     """What `layout.PIECE` says, as far as it is needed to write a piece."""
 
     shard: int
-    is_image: bool
+    kind: int
     is_condition: bool
     source: int
     size: int

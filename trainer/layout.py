@@ -1,7 +1,8 @@
 """From samples to documents as lengths and places: what a row will hold, before anything is read.
 
-A text is `<txt> ids </txt>`, a picture `<img> codes </img>` in the vocabulary's order, and a
-document is its segments and `<eos>`. All samples of a stream's block are laid out at once.
+A text is `<txt> ids </txt>`, a picture `<img> codes </img>` in the vocabulary's order, a sound
+`<aud> codes </aud>` frame by frame, and a document is its segments and `<eos>`. All samples of a
+stream's block are laid out at once.
 """
 
 from __future__ import annotations
@@ -30,13 +31,17 @@ DOCUMENT = np.dtype(
 )
 """Whole in one row."""
 
+MODALITIES = ("text", "image", "audio")
+TEXT, IMAGE, AUDIO = range(3)
+"""What a piece is, by its place in `MODALITIES`."""
+
 PIECE = np.dtype(
     [
         ("sample", np.int64),  # among those laid out together
         ("number", np.int32),  # of the sample in its shard
         ("shard", np.int32),
-        ("is_image", np.bool_),
-        ("is_condition", np.bool_),  # given, in the image stream, for what follows it
+        ("kind", np.int8),  # `TEXT`, `IMAGE` or `AUDIO`
+        ("is_condition", np.bool_),  # given, in the image or audio stream, for what follows it
         ("source", np.int64),  # first id in the index, or first byte of the codes in the tar
         ("size", np.int32),  # ids or codes
         ("crc32", np.uint32),  # of the codes
@@ -81,7 +86,7 @@ class Rules:
     """How the samples of a stream become documents.
 
     Attributes:
-        stream: `text`, `image` or `mixed`.
+        stream: `text`, `image`, `mixed` or `audio`.
         grid: height and width of every picture's codes.
         seq_len: length of a row, and so of the longest document.
         caption_max_tokens: a text beside a picture is cut after that many ids.
@@ -123,9 +128,9 @@ def lay_out(
     pieces = _segments(files, rules, shards, samples, positions, choose)
     if rules.stream == "text":
         return _cut_texts(pieces, positions, rules.seq_len)
-    is_text = ~pieces["is_image"]
+    is_text = pieces["kind"] == TEXT
     pieces["size"][is_text] = np.minimum(pieces["size"][is_text], rules.caption_max_tokens)
-    if rules.stream == "image":
+    if rules.stream in ("image", "audio"):
         pieces = _direct(pieces, rules, positions, choose)
     pieces["stop"] = pieces["size"] + 2
     begins = np.diff(pieces["sample"], prepend=-1) > 0  # the pieces that begin a document
@@ -173,20 +178,23 @@ def _segments(
         segments = np.repeat(first, counts) + numbers
         part = np.zeros(len(segments), PIECE)
         part["sample"], part["number"], part["shard"] = owner, samples[owner], shard
-        part["is_image"] = index.first_caption[segments] == index.first_caption[segments + 1]
-        is_image, texts = part["is_image"], segments[~part["is_image"]]
-        draws = choose("caption", positions[owner], numbers)[~is_image]
+        # What is no text is a sound in the stream of sounds, and a picture in any other one.
+        is_coded = index.first_caption[segments] == index.first_caption[segments + 1]
+        part["kind"][is_coded] = AUDIO if rules.stream == "audio" else IMAGE
+        texts = segments[~is_coded]
+        draws = choose("caption", positions[owner], numbers)[~is_coded]
         captions = _chosen(index, texts, draws)
-        part["source"][~is_image] = index.first_id[captions]
-        part["size"][~is_image] = index.first_id[captions + 1] - index.first_id[captions]
-        pictures = segments[is_image]
-        _check_grid(index, rules.grid, part[is_image], pictures)
-        part["source"][is_image] = index.at[pictures]
-        part["crc32"][is_image] = index.crc32[pictures]
-        part["size"][is_image] = rules.grid[0] * rules.grid[1]
+        part["source"][~is_coded] = index.first_id[captions]
+        part["size"][~is_coded] = index.first_id[captions + 1] - index.first_id[captions]
+        coded = segments[is_coded]
+        if rules.stream != "audio":
+            _check_grid(index, rules.grid, part[is_coded], coded)
+        part["source"][is_coded] = index.at[coded]
+        part["crc32"][is_coded] = index.crc32[coded]
+        part["size"][is_coded] = index.rows[coded].astype(np.int32) * index.columns[coded]
         if len(index.crop_crc32):
-            draws = choose("crop", positions[owner], numbers)[is_image]
-            _crop(part, np.flatnonzero(is_image), index, pictures, draws)
+            draws = choose("crop", positions[owner], numbers)[is_coded]
+            _crop(part, np.flatnonzero(is_coded), index, coded, draws)
         parts.append(part)
     pieces = np.concatenate(parts) if parts else np.zeros(0, PIECE)
     return pieces[np.argsort(pieces["sample"], kind="stable")]
@@ -219,12 +227,13 @@ def _crop(
 
 
 def _direct(pieces: np.ndarray, rules: Rules, positions: np.ndarray, choose: Choice) -> np.ndarray:
-    """The image stream's pieces in the direction that each sample has drawn."""
+    """The pieces of the image or audio stream in the direction that each sample has drawn."""
     # The upper end of the interval drops or turns, so that `fixed` never does.
     turned = choose("direction", positions) >= 1 - rules.image_to_text
     dropped = ~turned & (choose("condition", positions) >= 1 - rules.condition_dropout)
-    pieces["is_condition"] = pieces["is_image"] == turned[pieces["sample"]]
-    pieces["size"][dropped[pieces["sample"]] & ~pieces["is_image"]] = 0
+    is_coded = pieces["kind"] != TEXT
+    pieces["is_condition"] = is_coded == turned[pieces["sample"]]
+    pieces["size"][dropped[pieces["sample"]] & ~is_coded] = 0
     return pieces[np.lexsort((~pieces["is_condition"], pieces["sample"]))]
 
 
@@ -257,8 +266,9 @@ def _cut_interleaved(pieces: np.ndarray, seq_len: int) -> np.ndarray:
     totals = np.bincount(pieces["sample"], lengths) + 1
     for sample in np.flatnonzero(totals > seq_len):
         first, stop = np.searchsorted(pieces["sample"], (sample, sample + 1)).tolist()
-        stays = ~pieces["is_image"][first:stop]
-        stays[1:] &= pieces["is_image"][first : stop - 1]
+        is_image = pieces["kind"][first:stop] == IMAGE
+        stays = ~is_image
+        stays[1:] &= is_image[:-1]
         stays[0] = False
         units = np.flatnonzero(~stays)
         sizes = np.add.reduceat(lengths[first:stop], units)
@@ -292,8 +302,11 @@ def _check_lengths(
     if len(long):
         piece = pieces[documents["first_piece"][long[0]]]
         key = files.index(int(piece["shard"])).key(int(piece["number"]))
+        what, shorter = "picture", "train.caption_max_tokens"
+        if rules.stream == "audio":
+            what, shorter = "sound", "ingest.max_sound_s"
         raise UserError(
             f"sample {key} ({rules.stream}) has {documents['length'][long[0]]} tokens for one "
-            f"picture with its text; a row holds train.seq_len = {rules.seq_len}",
-            "A picture is never cut: raise train.seq_len, or lower train.caption_max_tokens.",
+            f"{what} with its text; a row holds train.seq_len = {rules.seq_len}",
+            f"A {what} is never cut: raise train.seq_len, or lower {shorter}.",
         )

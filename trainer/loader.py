@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.engine.storage import is_local
 from tokenizer_cache.manifest import Manifest
 from trainer.assembly import RowBuilder
-from trainer.layout import Layout
+from trainer.layout import TEXT, Layout
 from trainer.mix import STREAMS, shares
 from trainer.packing import Row
 from trainer.settings import TrainSettings
@@ -169,7 +169,7 @@ class Loader:
             window = self._windows[number] = self._planner.plan(number, cursors)
             if self._fetches:
                 pieces = window.layout.pieces
-                for shard in np.unique(pieces["shard"][pieces["is_image"]]).tolist():
+                for shard in np.unique(pieces["shard"][pieces["kind"] != TEXT]).tolist():
                     self._pool.submit(self._files.fetch, shard)
         return self._windows[number]
 

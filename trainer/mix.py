@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-STREAMS = ("text", "image", "mixed")
+STREAMS = ("text", "image", "mixed", "audio")
 
 
 def shares(amounts: Mapping[str, float]) -> dict[str, float]:

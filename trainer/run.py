@@ -75,11 +75,11 @@ def prepare_run(folder: Path, vocabulary: Vocabulary, models: Mapping[str, Path]
     Args:
         folder: the run.
         vocabulary: the id space of the shards.
-        models: folders of the fitted models; `text` and `vq` are copied.
+        models: folders of the tokenizers: `text`, `vq`, and `audio` where there are sounds.
     """
-    for name in ("text", "vq"):
+    for name, model in models.items():
         with committing_folder(folder / _TOKENIZERS / name) as temporary:
-            shutil.copytree(models[name], temporary, dirs_exist_ok=True)
+            shutil.copytree(model, temporary, dirs_exist_ok=True)
     commit_json(folder / _VOCABULARY, vocabulary.to_json())
 
 

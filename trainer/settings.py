@@ -28,10 +28,13 @@ class MixSettings(Settings):
     mixed: float = Field(default=1, ge=0)
     """Share of interleaved documents, in which each picture is followed by its text."""
 
+    audio: float = Field(default=1, ge=0)
+    """Share of a text followed by its sound; of no effect where the corpus has no sounds."""
+
     @model_validator(mode="after")
     def _has_a_stream(self) -> MixSettings:
-        if self.text + self.image + self.mixed == 0:
-            raise ValueError("at least one of text, image and mixed must be above 0")
+        if self.text + self.image + self.mixed + self.audio == 0:
+            raise ValueError("at least one of text, image, mixed and audio must be above 0")
         return self
 
 
@@ -44,9 +47,12 @@ class LossSettings(Settings):
     image: float = Field(default=1, ge=0)
     """Weight of a picture's codes (Emu3, arXiv 2409.18869, takes 0.5)."""
 
+    audio: float = Field(default=1, ge=0)
+    """Weight of a sound's codes."""
+
     condition: float = Field(default=1, ge=0)
-    """Further factor for what the image stream gives before its response; 0 trains on responses
-    only, as Janus does (arXiv 2410.13848, section 3.2)."""
+    """Further factor for what the image or audio stream gives before its response; 0 trains on
+    responses only, as Janus does (arXiv 2410.13848, section 3.2)."""
 
 
 class LoaderSettings(Settings):
@@ -106,7 +112,8 @@ class TrainSettings(Settings):
     """Decides the initial weights, the order of the samples and every choice of a caption."""
 
     seq_len: int = Field(default=256, ge=16)
-    """Tokens in a row; documents are packed whole, so it is at least the longest picture's."""
+    """Tokens in a row; documents are packed whole, so it is at least the longest picture's or
+    sound's with its text."""
 
     rows_per_step: int = Field(default=8, ge=1)
     """Rows of `seq_len` tokens in one optimiser step."""
@@ -118,12 +125,12 @@ class TrainSettings(Settings):
     """A text beside a picture is cut after that many tokens, so that two pairs fit a row of 256."""
 
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of image documents whose text is emptied, so that the model also learns pictures
+    """Share of image and audio documents whose text is emptied, so that the model also learns these
     without a condition (Ho and Salimans, Classifier-Free Diffusion Guidance, arXiv 2207.12598;
     Janus-Pro drops 10 % as well)."""
 
     image_to_text: float = Field(default=0.0, ge=0, le=1)
-    """Share of image documents whose picture comes before its text."""
+    """Share of image and audio documents whose picture or sound comes before its text."""
 
     matrix_learning_rate: float = Field(default=0.02, gt=0)
     """Peak step of Muon for the blocks' matrices, as a share of an orthogonal matrix (Jordan,

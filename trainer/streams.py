@@ -120,7 +120,7 @@ def open_files(settings: TrainSettings, manifest: Manifest) -> ShardFiles:
     cache_bytes = round(settings.loader.cache_gb * 1e9)
     if not is_local(manifest.folder):
         needed = 0
-        for stream in ("image", "mixed"):  # a text's ids are in the index
+        for stream in ("image", "mixed", "audio"):  # a text's ids are in the index
             sizes = sorted(each.size_bytes for each in manifest.shards_of(stream, "train"))
             # Beside those in hand, the next ones are on their way.
             needed += sum(sizes[-2 * (settings.loader.shuffle_shards or len(sizes)) :])

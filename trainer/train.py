@@ -45,7 +45,7 @@ def train(
     Args:
         settings: the whole training.
         shards: a folder of shards with its manifest.
-        models: folders of the corpus's fitted models; `text` and `vq` are needed.
+        models: folders of the corpus's tokenizers: `text`, `vq`, and `audio` where it has one.
         run: the folder to fill.
         resume: go on from the run's checkpoint, where it has one; else what it has is replaced.
 
@@ -85,7 +85,10 @@ def is_trained(settings: TrainSettings, *, shards: Path, run: Path) -> bool:
 
 def training_fingerprint(settings: TrainSettings, manifest: Manifest) -> str:
     """Changes with anything that decides the weights."""
+    has_sounds = manifest.vocabulary.has("audio")
     undecisive: dict[str, Any] = {
+        # Of no effect without sounds: what was trained before there were any is trained still.
+        **({} if has_sounds else {"mix": {"audio"}, "loss": {"audio"}}),
         "evaluate_every_steps": True,
         "evaluate_rows": True,
         "checkpoint_every_steps": True,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-EXACT = ("bytes", "pixels", "text")
+EXACT = ("bytes", "pixels", "text", "sound")
 METHODS = (*EXACT, "perceptual", "semantic", "evaluation")
 """How a copy was found, from the strictest kind on."""
 

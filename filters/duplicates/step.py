@@ -29,6 +29,8 @@ from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import connect, read_table
 
 _ROWS_PER_BATCH = 10_000
+_TEXT = "if(coalesce(image_id, sound_id) IS NULL, 'text:' || md5(caption), NULL)"
+"""Only a text that has nothing beside it is what it says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +77,8 @@ def _put_in_order(connection: DuckDBPyConnection, settings: DuplicateSettings) -
     connection.register("licences", pa.table([preferred, range(len(preferred))], schema=schema))
     contents = [
         *(["'pixels:' || pixel_hash"] if settings.pixels else []),
-        *(["'bytes:' || image_id"] if settings.bytes else []),
-        *(["if(image_id IS NULL, 'text:' || md5(caption), NULL)"] if settings.texts else []),
+        *(["'bytes:' || image_id", "'sound:' || sound_id"] if settings.bytes else []),
+        *([_TEXT] if settings.texts else []),
         "'record:' || record_id",
     ]
     connection.execute(

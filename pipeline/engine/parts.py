@@ -86,6 +86,7 @@ class SourceRecord:
         signals: what a downloader recorded beside the image (`X-Robots-Tag` and the like).
         document: the interleaved document that the record is a piece of.
         position: its place in that document.
+        sound: the WAV file, or None.
     """
 
     key: str
@@ -99,6 +100,7 @@ class SourceRecord:
     signals: Mapping[str, str] = field(default_factory=dict)
     document: str | None = None
     position: int | None = None
+    sound: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

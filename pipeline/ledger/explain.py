@@ -47,7 +47,9 @@ def explain(corpus: Corpus, name: str) -> Row:
         }
     )
     mine = f"record_id = '{record}'"
-    records = _rows(own, corpus, "records", f"SELECT * EXCLUDE (image) FROM records WHERE {mine}")
+    records = _rows(
+        own, corpus, "records", f"SELECT * EXCLUDE (image, sound) FROM records WHERE {mine}"
+    )
     image = records[0]["image_id"] if records else None
     story = {
         "record_id": record,
@@ -73,12 +75,10 @@ def explain(corpus: Corpus, name: str) -> Row:
                 connection.sql(f"SELECT * FROM duplicates WHERE duplicate_of = '{record}'")
             )
         ],
-        "tokens": _rows(
-            own,
-            corpus,
-            "tokens",
-            f"SELECT * EXCLUDE (codes) FROM tokens WHERE image_id = '{image}'",
-        ),
+        **{
+            table: _rows(own, corpus, table, f"SELECT * EXCLUDE (codes) FROM {table} WHERE {its}")
+            for table, its in (("tokens", f"image_id = '{image}'"), ("audio_tokens", mine))
+        },
         "samples": _samples(own, corpus, record),
         "rejects": _rejects(own, mine),
         "events": list(of_part(corpus.root, part)),

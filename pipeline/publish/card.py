@@ -91,8 +91,9 @@ def _metadata(corpus: Corpus, streams: Sequence[facts.StreamFacts]) -> DatasetCa
     creators = ["found"] if kinds - _GENERATED else []
     creators += ["machine-generated"] if generated else []
     names = [name for name in facts.STREAMS if name in {stream.stream for stream in streams}]
-    pictures = names != ["text"]
+    pictures, sounds = not {"image", "mixed"}.isdisjoint(names), "audio" in names
     tasks = ["text-to-image", "image-to-text", "any-to-any"] if pictures else []
+    tasks += ["text-to-audio"] if sounds else []
     tags = ["webdataset", "text", *(["image", "image-tokens", "any-to-any"] if pictures else [])]
     return DatasetCardData(
         pretty_name=corpus.recipe["name"],
@@ -101,7 +102,7 @@ def _metadata(corpus: Corpus, streams: Sequence[facts.StreamFacts]) -> DatasetCa
         language_creators=list(creators),  # YAML would make an alias of the same list
         size_categories=[size_category(sum(stream.num_samples for stream in streams))],
         task_categories=tasks + (["text-generation"] if "text" in names else []),
-        tags=tags + (["synthetic"] if generated else []),
+        tags=tags + (["audio"] if sounds else []) + (["synthetic"] if generated else []),
         **_licence(facts.licences(corpus)),
         configs=[
             _config(corpus, name, streams) | ({"default": True} if name == names[0] else {})

@@ -18,7 +18,7 @@ from pipeline.selection.sentences import Sentence, sentences
 from pipeline.selection.settings import SelectSettings
 from pipeline.words import LEFT_OUT_WITH_RECORD
 
-STREAMS = ("image", "mixed", "text")
+STREAMS = ("image", "mixed", "audio", "text")
 KEPT = """
     WITH shipped AS (
         SELECT stream, split_part(text, '/', 1) AS record_id, split_part(text, '/', 2) AS variant_id
@@ -311,7 +311,16 @@ def model_facts(corpus: Corpus) -> list[ModelFacts]:
     ]
 
 
-_STAGES = ("ingest", "synthesize", "measure", "score", "select", "tokenize", "shards")
+_STAGES = (
+    "ingest",
+    "synthesize",
+    "measure",
+    "score",
+    "select",
+    "tokenize",
+    "tokenize-audio",
+    "shards",
+)
 
 
 def _losses(corpus: Corpus, condition: str) -> list[Loss]:

@@ -75,7 +75,7 @@ REJECTED = f"""
 
 _KEPT = """
     SELECT part, record_id, any_value(split) AS split, any_value(document) AS document,
-        any_value(has_image) AS has_image,
+        any_value(has_image) AS has_image, any_value(has_sound) AS has_sound,
         count(*) FILTER (kind = 'original') AS num_own,
         count(*) FILTER (kind = 'caption') AS num_written
     FROM judged WHERE refusal IS NULL AND fault IS NULL
@@ -120,6 +120,7 @@ def _streams(mixed_share: float) -> str:
             WHEN is_single AND (is_bridged OR {draw("stream", "record_id")} < share) THEN 'mixed'
             WHEN is_single THEN 'image'
             WHEN document IS NOT NULL AND is_illustrated THEN 'mixed'
+            WHEN has_sound THEN 'audio'
             ELSE 'text'
         END AS stream
         FROM described JOIN shares USING (part)

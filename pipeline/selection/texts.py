@@ -25,6 +25,7 @@ _FROM = {
     "split": "records.split",
     "document": "records.document",
     "has_image": "records.image_id IS NOT NULL",
+    "has_sound": "records.sound_id IS NOT NULL",
     "style": "variants.style",
     "next_id": "variants.next_id",
     "caption_fault": "scores.caption_fault",

@@ -26,7 +26,7 @@ class SelectWorker:
     Rejects: `SCORE-below-threshold`, `SCORE-above-threshold`, `SCORE-below-top` (with `-` for `_`)
         and `no-alternative-met` for a text, or for the whole record (variant_id null) when its own
         caption failed and no other is left; the reasons of `refusals`;
-        `duplicate-image`, `duplicate-text`,
+        `duplicate-image`, `duplicate-text`, `duplicate-sound`,
         `duplicate-pixels`, `duplicate-perceptual`, `duplicate-semantic` and
         `duplicate-evaluation` for a record;
         `bridge-without-end` for a text that leads to a record that is left out, or is in another
@@ -59,7 +59,7 @@ def _columns(settings: SelectSettings) -> dict[str, list[str]]:
     """The tables that a selection reads, and their columns that it needs."""
     scored = [name for name in TABLE_OF if name in settings.scores()]
     tables = {
-        "records": ["record_id", "image_id", "source", "document", "split"],
+        "records": ["record_id", "image_id", "sound_id", "source", "document", "split"],
         "variants": ["record_id", "variant_id", "style", "next_id"],
         "scores": ["record_id", "variant_id", "kind", "caption_fault"],
         "pictures": ["record_id"],

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.engine.parts import Source
 from pipeline.settings import Settings
-from pipeline.sources.folder import FolderSettings, FolderSource
+from pipeline.sources.folder import FolderSettings, FolderSource, SoundsSettings
 from pipeline.sources.huggingface import HuggingFaceSettings, HuggingFaceSource
 from pipeline.sources.interleaved import InterleavedSettings, open_interleaved
 from pipeline.sources.openmoji import OpenMojiSettings, OpenMojiSource
@@ -23,6 +23,7 @@ SourceSettings = Annotated[
     | OpenMojiSettings
     | PydocSettings
     | ShapesSettings
+    | SoundsSettings
     | TableSettings
     | TextSourceSettings
     | WebDatasetSettings,
@@ -37,6 +38,7 @@ SOURCE_KINDS: dict[str, type[Settings]] = {
     "openmoji": OpenMojiSettings,
     "pydoc": PydocSettings,
     "shapes": ShapesSettings,
+    "sounds": SoundsSettings,
     "table": TableSettings,
     "text": TextSourceSettings,
     "webdataset": WebDatasetSettings,
@@ -47,7 +49,7 @@ SOURCE_KINDS: dict[str, type[Settings]] = {
 def open_source(settings: SourceSettings) -> Source:  # noqa: PLR0911 - one return a kind
     """The source that the settings describe."""
     match settings:
-        case FolderSettings():
+        case FolderSettings():  # and SoundsSettings, which are such
             return FolderSource(settings)
         case HuggingFaceSettings():
             return HuggingFaceSource(settings)

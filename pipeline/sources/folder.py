@@ -1,4 +1,4 @@
-"""Your own pictures: a folder of images, with captions beside them or in one metadata file."""
+"""Your own pictures or sounds: a folder, with captions beside them or in one metadata file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.settings import RecipePath, Settings
 from pipeline.sources import folder_captions
 from pipeline.sources.captions import Captions, captions_of
 from pipeline.sources.files import Problem, read_file
-from pipeline.sources.folder_walk import Listed, Range, look_at, walk
+from pipeline.sources.folder_walk import PICTURES, SOUNDS, Listed, Range, look_at, walk
 
 
 class FolderSettings(Settings):
@@ -48,11 +48,19 @@ class FolderSettings(Settings):
         return path
 
 
+class SoundsSettings(FolderSettings):
+    """`kind: sounds`: WAV files of 16-bit PCM, with captions as a folder of pictures has them."""
+
+    kind: Literal["sounds"]  # type: ignore[assignment]
+    name: str = "sounds"
+
+
 class FolderSource:
-    """Pictures by their path below the folder."""
+    """Pictures, or sounds, by their path below the folder."""
 
     def __init__(self, settings: FolderSettings) -> None:
         self._settings = settings
+        self._has_sounds = isinstance(settings, SoundsSettings)
 
     def parts(self, rows_per_part: int, known: Mapping[str, Part]) -> Iterator[Part]:
         """Runs of file names, cut where the names say, named by the bytes that they hold."""
@@ -74,7 +82,7 @@ class FolderSource:
     def _listed(self, wanted: Range) -> dict[str, Listed]:
         """What the folder and its metadata list in a range, by key."""
         root = self._settings.path
-        listed = dict(walk(root, wanted))
+        listed = dict(walk(root, wanted, SOUNDS if self._has_sounds else PICTURES))
         columns = self._settings.caption_columns
         for key, row in folder_captions.read_metadata(root, columns):
             if wanted.holds(key):
@@ -118,9 +126,9 @@ class FolderSource:
         return read_file(self._settings.path / key, self._settings.max_image_bytes)
 
     def _record(self, key: str, listed: Listed) -> SourceRecord | UnreadableRecord:
-        image = self._read(key, listed)
-        if isinstance(image, Problem):
-            return UnreadableRecord(key=key, reason=image.reason, detail=image.detail)
+        content = self._read(key, listed)
+        if isinstance(content, Problem):
+            return UnreadableRecord(key=key, reason=content.reason, detail=content.detail)
         captions: Captions | Problem
         if listed.metadata is not None:
             captions = captions_of(listed.metadata, list(listed.metadata))
@@ -133,8 +141,9 @@ class FolderSource:
             key=key,
             caption=captions.caption,
             more_captions=captions.more,
-            image=image,
-            image_ref=(self._settings.path / key).as_posix(),
+            image=None if self._has_sounds else content,
+            image_ref=None if self._has_sounds else (self._settings.path / key).as_posix(),
+            sound=content if self._has_sounds else None,
             licence=self._settings.licence,
             attribution=self._settings.attribution,
             origin=key,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from os import stat_result
 from pathlib import Path
@@ -16,6 +16,7 @@ from pipeline.sources.files import Problem, plain, problem_of
 PICTURES = {
     ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg",
 }  # fmt: skip
+SOUNDS = {".wav"}
 CAPTIONS = (".txt", ".json")
 """Where a caption may stand beside a picture; the first that is there counts."""
 
@@ -59,13 +60,13 @@ class Range:
         return f"{key}0" > self.first and (self.last is None or f"{key}/" <= self.last)
 
 
-def walk(root: Path, wanted: Range) -> Iterator[tuple[str, Listed]]:
-    """The keys of the pictures in a range, in any order.
+def walk(root: Path, wanted: Range, suffixes: Set[str]) -> Iterator[tuple[str, Listed]]:
+    """The keys of the files in a range that end so (`PICTURES` or `SOUNDS`), in any order.
 
     Links to folders are followed. One that leads back to a folder that it lies in, a folder that
     cannot be opened and a picture that cannot be looked at are listed with their problem.
     """
-    return _walk(root, "", (_identity(root.stat()),), wanted)
+    return _walk(root, "", (_identity(root.stat()),), wanted, suffixes)
 
 
 def look_at(path: Path) -> Listed:
@@ -77,7 +78,11 @@ def look_at(path: Path) -> Listed:
 
 
 def _walk(
-    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], wanted: Range
+    folder: Path,
+    prefix: str,
+    above: tuple[tuple[int, int], ...],
+    wanted: Range,
+    suffixes: Set[str],
 ) -> Iterator[tuple[str, Listed]]:
     statuses: dict[str, stat_result | Problem] = {}
     try:
@@ -95,11 +100,11 @@ def _walk(
         if not isinstance(status, Problem) and stat.S_ISDIR(status.st_mode):
             identity = _identity(status)
             if not identity[1] or identity not in above:
-                yield from _walk(folder / name, f"{key}/", (*above, identity), wanted)
+                yield from _walk(folder / name, f"{key}/", (*above, identity), wanted, suffixes)
             elif wanted.holds(key):
                 detail = f"{key} leads back to a folder above it"
                 yield key, Listed(problem=Problem(reason="ingest-symlink-loop", detail=detail))
-        elif Path(name).suffix.lower() in PICTURES and wanted.holds(key):
+        elif Path(name).suffix.lower() in suffixes and wanted.holds(key):
             yield key, _picture(name, status, statuses)
 
 

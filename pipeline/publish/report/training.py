@@ -60,7 +60,7 @@ def describe(run: Path) -> Training | None:
         held_out_loss=looks[-1]["held_out"].get("all") if looks else None,
         charts=[
             (name, _chart(steps, looks, name))
-            for name in ("image", "text")
+            for name in ("image", "audio", "text")
             if any(name in step["train"] for step in steps)
         ],
         mix_unit=_wanted_mix(run).get("unit", "tokens"),
@@ -97,7 +97,7 @@ def _mix(
     run: Path, achieved: Mapping[str, Mapping[str, float]]
 ) -> list[tuple[str, float | None, float, float]]:
     wanted = {name: share for name, share in _wanted_mix(run).items() if name != "unit"}
-    total = sum(wanted.values()) or 1
+    total = sum(wanted.get(stream, 0) for stream in achieved["tokens"]) or 1
     return [
         (stream, wanted[stream] / total if wanted else None, share, achieved["samples"][stream])
         for stream, share in achieved["tokens"].items()

@@ -26,9 +26,10 @@ _BLANK_VARIANT = dict.fromkeys(VARIANTS.names, "x") | {
 }
 
 
-def record(record_id, *, image_id="i", split="train", document=None, source="s"):
+def record(record_id, *, image_id="i", sound_id=None, split="train", document=None, source="s"):
     row = dict.fromkeys(RECORDS.names, "x") | {"image": None, "width": 1, "height": 1}
     row |= {"more_captions": [], "repairs": [], "opt_outs": [], "position": None}
+    row |= {"sound": None, "sampling_rate": None, "duration_s": None, "sound_id": sound_id}
     ids = {"record_id": record_id, "image_id": image_id, "document": document}
     return row | ids | {"split": split, "source": source}
 

@@ -107,6 +107,21 @@ def test_a_refused_record_takes_no_place_of_a_quota(tmp_path):
     assert [row["record_id"] for row in output.rows] == ["b", "c"]
 
 
+def test_a_sound_goes_into_the_audio_stream_with_its_captions(tmp_path):
+    records = [record("a", image_id=None, sound_id="s"), record("b", image_id=None), record("c")]
+    scores = [score(each) for each in ("a", "a", "b", "c")]
+    scores[1]["variant_id"] = "original-more"
+    output = select(tmp_path, records, scores, mixed_share=0)
+    assert not output.rejects
+    found = {(row["record_id"], row["variant_id"]): row["stream"] for row in output.rows}
+    assert found == {
+        ("a", "original"): "audio",
+        ("a", "original-more"): "audio",
+        ("b", "original"): "text",
+        ("c", "original"): "image",
+    }
+
+
 def test_the_mixed_stream_gets_its_share(tmp_path):
     records = [record(f"r{index}") for index in range(900)]
     output = select(tmp_path, records, [score(f"r{index}") for index in range(900)])
