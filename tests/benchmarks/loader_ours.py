@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import psutil
 
 from pipeline.engine.storage import commit_json, read_json
-from tests.benchmarks.loader_job import ROWS_PER_WINDOW, SEQ_LEN
+from tests.benchmarks.loader_job import ROWS_PER_WINDOW, SEQ_LEN, peak_mb
 from tokenizer_cache.manifest import open_manifest
 from trainer.loader import Loader
 from trainer.packing import Row
@@ -91,7 +90,7 @@ def _count(loader: Loader, goes_on: Callable[[int], bool]) -> dict[str, Any]:
     return {
         "cpu_s": time.process_time() - cpu,
         "tokens": _num_tokens(loader) - before,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mb": peak_mb(),
         "mapped_mb": psutil.Process().memory_info().shared // 2**20,
     }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ def main() -> None:
         for stream in SHARES:
             rival.make(Path(folder), stream)
         return
+    import_module(name)  # ours has imported what it needs before it is timed, too
     done = run(lambda: {each: rival.open(Path(folder), each) for each in SHARES}, int(num_rows))
     print(json.dumps(done))  # noqa: T201
 
