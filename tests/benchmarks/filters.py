@@ -1,4 +1,4 @@
-"""The filters: what CLIP scores and duplicates cost, and how fast a selection is cut anew.
+"""The filters: what CLIP scores cost and tell, what duplicates cost and find, how fast a cut is.
 
 python -m tests.benchmarks.filters [--json] [--only NAME…] [--quick]
 """
@@ -14,6 +14,7 @@ from tests.benchmarks import (
     filters_clip,
     filters_duplicates,
     filters_duplicates_lookup,
+    filters_quality,
     filters_recut,
 )
 from tests.benchmarks.result import Result, show
@@ -23,12 +24,14 @@ FULL: dict[str, Callable[[], Iterator[Result]]] = {
     "duplicates": lambda: filters_duplicates.measure(2_000, 200),
     "duplicates-lookup": lambda: filters_duplicates_lookup.measure((10_000, 100_000, 1_000_000)),
     "recut": lambda: filters_recut.measure(1_000_000, 10_000),
+    "quality": lambda: filters_quality.measure(filters_quality.FULL),
 }
 QUICK: dict[str, Callable[[], Iterator[Result]]] = {
     "clip": lambda: filters_clip.measure(256, 16, 64),
     "duplicates": lambda: filters_duplicates.measure(300, 30),
     "duplicates-lookup": lambda: filters_duplicates_lookup.measure((1_000, 10_000)),
     "recut": lambda: filters_recut.measure(10_000, 1_000),
+    "quality": lambda: filters_quality.measure(filters_quality.QUICK),
 }
 
 
