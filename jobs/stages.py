@@ -17,7 +17,7 @@ from filters.duplicates.settings import EvaluationSettings
 from filters.heads import heads_fingerprint
 from filters.settings import MeasureSettings
 from jobs.recipe import Recipe
-from pipeline.engine import schemas, synthesis_schemas
+from pipeline.engine import schemas, synthesis_schemas, token_schemas
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.forgotten import FORGOTTEN_FILE
@@ -145,7 +145,7 @@ def steps(recipe: Recipe) -> list[Step]:
             version=3,
             reads=("records",),
             writes="tokens",
-            schema=schemas.TOKENS,
+            schema=token_schemas.TOKENS,
             settings=recipe.tokenize,
             models=("vq",),
             worker="tokenizer_cache.encode:EncodeWorker",
@@ -196,7 +196,7 @@ def steps(recipe: Recipe) -> list[Step]:
                 *(["audio_tokens"] if recipe.has_sounds else []),
             ),
             writes="samples",
-            schema=schemas.SAMPLES,
+            schema=token_schemas.SAMPLES,
             settings=recipe.shards,
             models=("text",),
             worker="tokenizer_cache.shards:ShardWorker",
@@ -285,7 +285,7 @@ def _tokenize_audio(recipe: Recipe) -> StageSpec:
         version=1,
         reads=("records",),
         writes="audio_tokens",
-        schema=schemas.AUDIO_TOKENS,
+        schema=token_schemas.AUDIO_TOKENS,
         settings=recipe.audio_tokenizer,
         models=("audio",),
         worker="tokenizer_cache.audio.encode:EncodeAudioWorker",

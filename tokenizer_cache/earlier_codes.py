@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.engine.parts import read_parts
-from pipeline.engine.schemas import TOKENS
 from pipeline.engine.stage import Row
 from pipeline.engine.storage import files_by_folder, names_in
 from pipeline.engine.tables import DamagedFile, read_table
+from pipeline.engine.token_schemas import TOKENS
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from pipeline.engine.columns import RECORD_ID as _RECORD_ID
 from pipeline.engine.columns import VARIANT_ID as _VARIANT_ID
 from pipeline.engine.columns import column as _column
 from pipeline.engine.synthesis_schemas import ANSWERS, VARIANTS
+from pipeline.engine.token_schemas import AUDIO_TOKENS, SAMPLES, TOKENS
 
 ORIGINAL = "original"
 """The `variant_id` of the caption as the source gave it."""
@@ -271,64 +272,6 @@ SELECTION = pa.schema(
             "How often a reader takes this caption of the record; those of a record sum up to 1, "
             "by `select.weights` to less; null for a text that is no caption",
             nullable=True,
-        ),
-    ]
-)
-
-TOKENS = pa.schema(
-    [
-        _column("image_id", pa.string(), "SHA-256 of the image's bytes"),
-        _column(
-            "tokenizer",
-            pa.string(),
-            "Fingerprint of the image tokenizer with its preprocessing, and of the stage's version",
-        ),
-        _column("view", pa.int8(), "0 is the image as its tokenizer cuts it; from 1 on, its crops"),
-        _column(
-            "box",
-            pa.list_(pa.int32(), 4),
-            "The square of the upright image that it is, in pixels: left, top, right, bottom",
-        ),
-        _column("rows", pa.int16(), "Height of the code grid"),
-        _column("columns", pa.int16(), "Width of the code grid"),
-        _column("bits", pa.int8(), "Bits of a code: what the size of the codebook needs"),
-        _column("codes", pa.binary(), "The codes in raster order, packed, each highest bit first"),
-        _column(
-            "squared_error",
-            pa.float32(),
-            "Mean squared error of the decoded image, a channel in [-1, 1]; for one image in 64",
-            nullable=True,
-        ),
-    ]
-)
-
-AUDIO_TOKENS = pa.schema(
-    [
-        _RECORD_ID,
-        _column("frames", pa.int32(), "Frames of codes, one after another in time"),
-        _column("codebooks", pa.int16(), "Codes of a frame"),
-        _column("codes", pa.binary(), "The codes frame by frame, little-endian uint16"),
-    ]
-)
-
-SAMPLES = pa.schema(
-    [
-        _column("key", pa.string(), "Key of the sample, unique over the whole set"),
-        _column("stream", pa.string(), "`text`, `image`, `mixed` or `audio`"),
-        _column("split", pa.string(), "`train` or `validation`"),
-        _column("shard", pa.string(), "File name of the shard that holds the sample"),
-        _column("shard_sha256", pa.string(), "SHA-256 of that shard's bytes"),
-        _column("shard_size_bytes", pa.int64(), "Size of that shard"),
-        _column("index_sha256", pa.string(), "SHA-256 of the bytes of that shard's index"),
-        _column(
-            "record_ids",
-            pa.list_(pa.string()),
-            "The records in the sample, in order; none in an LLM's text about a record's subject",
-        ),
-        _column(
-            "variant_ids",
-            pa.list_(pa.string()),
-            "`record_id/variant_id` of every text in the sample",
         ),
     ]
 )

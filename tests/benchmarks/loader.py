@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.engine.fingerprint import fingerprint
-from pipeline.engine.schemas import SAMPLES
 from pipeline.engine.storage import cache_folder
 from pipeline.engine.tables import write_table
+from pipeline.engine.token_schemas import SAMPLES
 from tests.benchmarks.loader_job import NUM_CODES
 from tests.benchmarks.loader_million import write_million
 from tests.benchmarks.loader_samples import GRID, Samples, vocabulary, write_rival_samples

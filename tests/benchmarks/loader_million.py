@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.engine.schemas import SAMPLES
 from pipeline.engine.tables import write_table
+from pipeline.engine.token_schemas import SAMPLES
 from tests.benchmarks.loader_samples import Samples, vocabulary
 from tokenizer_cache.manifest import index_name, shard_name, write_manifest
 from tokenizer_cache.shard_writing import write_shard

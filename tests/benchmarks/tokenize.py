@@ -30,9 +30,10 @@ from jobs.recipe import Recipe
 from jobs.stages import steps
 from pipeline.engine.corpus import Task
 from pipeline.engine.fingerprint import hash_bytes
-from pipeline.engine.schemas import RECORDS, TOKENS
+from pipeline.engine.schemas import RECORDS
 from pipeline.engine.stage import StageSpec, Work
 from pipeline.engine.tables import write_table
+from pipeline.engine.token_schemas import TOKENS
 from pipeline.engine.worker import CommittingWorker, RunContext
 from pipeline.images import decode
 from tests.benchmarks.result import Result, show, spread

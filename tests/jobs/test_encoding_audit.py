@@ -1,6 +1,7 @@
 from jobs.run import open_corpus
-from pipeline.engine.schemas import RECORDS, TOKENS
+from pipeline.engine.schemas import RECORDS
 from pipeline.engine.tables import read_table, write_table
+from pipeline.engine.token_schemas import TOKENS
 from tests.jobs.corpora import faults, run
 from tokenizer_cache.encoding_audit import audit_codes
 from tokenizer_cache.manifest import open_manifest

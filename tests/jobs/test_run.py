@@ -9,8 +9,8 @@ import pytest
 
 from jobs.run import open_corpus
 from pipeline.engine.lock import holding
-from pipeline.engine.schemas import TOKENS
 from pipeline.engine.tables import read_table, write_table
+from pipeline.engine.token_schemas import TOKENS
 from pipeline.errors import UserError
 from pipeline.ledger.status import status
 from tests.jobs.corpora import faults, files_of, run
@@ -145,8 +145,8 @@ def test_a_damaged_and_a_missing_shard_are_found(corpus):
 
 
 def test_a_sample_that_the_table_does_not_have_is_found(corpus):
-    from pipeline.engine.schemas import SAMPLES
     from pipeline.engine.tables import read_table, write_table
+    from pipeline.engine.token_schemas import SAMPLES
 
     path = max(open_corpus(corpus)[1].files("samples"), key=lambda path: read_table(path).num_rows)
     rows = read_table(path)

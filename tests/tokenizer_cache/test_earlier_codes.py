@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine.parts import PARTS, PARTS_FILE
-from pipeline.engine.schemas import TOKENS
 from pipeline.engine.tables import write_table
+from pipeline.engine.token_schemas import TOKENS
 from tests.tokenizer_cache.corpus import TINY_VQ, Selected, encode_work, fit_inputs, write_part
 from tokenizer_cache.encode import EncodeWorker
 from tokenizer_cache.settings import TokenizeSettings

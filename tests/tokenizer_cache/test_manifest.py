@@ -5,8 +5,8 @@ import wids
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.schemas import SAMPLES
 from pipeline.engine.tables import write_table
+from pipeline.engine.token_schemas import SAMPLES
 from pipeline.errors import UserError
 from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part
 from tokenizer_cache.manifest import (

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from pipeline.engine.fingerprint import hash_bytes
-from pipeline.engine.schemas import TOKENS
 from pipeline.engine.tables import write_table
+from pipeline.engine.token_schemas import TOKENS
 from tokenizer_cache.packed_codes import bits_per_code, pack, unpack
 
 

@@ -8,8 +8,8 @@ import pytest
 import webdataset
 
 from pipeline.engine.fingerprint import hash_file
-from pipeline.engine.schemas import TOKENS
 from pipeline.engine.tables import read_table, write_table
+from pipeline.engine.token_schemas import TOKENS
 from pipeline.images import decode
 from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part
 from tokenizer_cache.packed_codes import pack

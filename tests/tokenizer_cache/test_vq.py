@@ -178,12 +178,11 @@ def test_crops_are_squares_of_the_image_and_follow_from_its_hash(
 
 
 def test_from_pictures_to_samples_and_back_to_pictures(tmp_path: Path, model: Path) -> None:
-    from pipeline.engine import schemas
-    from pipeline.engine.tables import write_table
+    from pipeline.engine.token_schemas import TOKENS
 
     inputs = write_part(tmp_path, "part", SELECTED, with_tokens=False)
     rows = EncodeWorker(TokenizeSettings(), {"vq": model})(encode_work(tmp_path, inputs)).rows
-    write_table(inputs["tokens"], rows, schemas.TOKENS)
+    write_table(inputs["tokens"], rows, TOKENS)
     text = tmp_path / "text"
     text.mkdir()
     list(fit_text(TextSettings(vocab_size=300), fit_inputs(inputs), text))

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from pipeline.device import use_threads
-from pipeline.engine.schemas import RECORDS, SAMPLES, VARIANTS
+from pipeline.engine.schemas import RECORDS, VARIANTS
 from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import write_table
+from pipeline.engine.token_schemas import SAMPLES
 from tokenizer_cache.manifest import Manifest, shard_name, write_manifest
 from tokenizer_cache.settings import TextSettings, VQSettings
 from tokenizer_cache.shard_writing import write_shard

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from jobs.run import open_corpus
-from pipeline.engine.schemas import SCORES, TOKENS
+from pipeline.engine.schemas import SCORES
 from pipeline.engine.tables import read_table, write_table
+from pipeline.engine.token_schemas import TOKENS
 from pipeline.ledger import drift as drifting
 from pipeline.ledger.drift import ks_distance
 
