@@ -1,7 +1,13 @@
+import os
+
 import pytest
 
 from tests.faults.table import tell
 from tests.stores.bucket import serving
+
+# Before torch is imported: its threads wait asleep. Where processes share the cores, threads that
+# spin while they wait for each other take most of them.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="session")

@@ -215,10 +215,10 @@ def _write_parts(
         first, *more = (_caption(chance) for _ in range(num_captions))
         further = [{"name": str(place), "text": text} for place, text in enumerate(more)]
         records.append({
-            **dict.fromkeys(RECORDS.names, "x"), "record_id": f"r{number:06d}", "image": content,
-            "image_id": hash_bytes(content), "image_ref": None, "width": 256, "height": 256,
-            "caption": first, "more_captions": further, "repairs": [], "opt_outs": [],
-            "document": None, "position": None,
+            **{field.name: None if field.nullable else "x" for field in RECORDS},
+            "record_id": f"r{number:06d}", "image": content, "image_id": hash_bytes(content),
+            "width": 256, "height": 256, "caption": first, "more_captions": further,
+            "repairs": [], "opt_outs": [],
         })  # fmt: skip
     parts = [records[start : start + part_size] for start in range(0, len(records), part_size)]
     files = [root / f"records-{number}.parquet" for number in range(len(parts))]

@@ -6,8 +6,8 @@ from pipeline.engine.fingerprint import hash_bytes
 from pipeline.engine.schemas import RECORDS
 from pipeline.sources.shapes import draw
 
-RECORD = dict.fromkeys(RECORDS.names, "x") | {
-    "more_captions": [], "repairs": [], "opt_outs": [], "position": None, "document": None,
+RECORD = {field.name: None if field.nullable else "x" for field in RECORDS} | {
+    "more_captions": [], "repairs": [], "opt_outs": [],
 }  # fmt: skip
 
 

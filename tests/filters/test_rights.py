@@ -10,9 +10,8 @@ from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
 
-RECORD = dict.fromkeys(RECORDS.names, "x") | {
-    "image": None, "image_ref": None, "width": None, "height": None, "more_captions": [],
-    "repairs": [], "opt_outs": [], "position": None, "document": None, "licence": "CC0-1.0",
+RECORD = {field.name: None if field.nullable else "x" for field in RECORDS} | {
+    "more_captions": [], "repairs": [], "opt_outs": [], "licence": "CC0-1.0",
 }  # fmt: skip
 VARIANT = {
     field.name: "x" if str(field.type) == "string" else 1 for field in VARIANTS

@@ -6,9 +6,8 @@ from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import part_path, read_table, write_table
 from pipeline.settings import Settings
 
-RECORD = dict.fromkeys(RECORDS.names, "x") | {
-    "image": None, "image_ref": None, "width": None, "height": None, "more_captions": [],
-    "repairs": [], "opt_outs": [], "position": None, "document": None,
+RECORD = {field.name: None if field.nullable else "x" for field in RECORDS} | {
+    "more_captions": [], "repairs": [], "opt_outs": [],
 }  # fmt: skip
 
 
