@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine.parts import PARTS, PARTS_FILE
-from pipeline.engine.tables import write_table
+from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.token_schemas import TOKENS
 from tests.tokenizer_cache.corpus import TINY_VQ, Selected, encode_work, fit_inputs, write_part
 from tokenizer_cache.encode import EncodeWorker
@@ -46,14 +46,14 @@ class Corpus:
     def tokenize(
         self, part: str, print_: str, records: list[Selected], tokenizer: str = "vq"
     ) -> tuple[list[object], list[str]]:
-        """Commit the tokens of a part; the rows, and the records whose image was encoded."""
+        """Commit the tokens of a part; its rows, and the records whose image was encoded."""
         inputs = write_part(self.root / f"inputs-{print_}", part, records, with_tokens=False)
-        seen: list[str] = []
+        seen: dict[str, None] = {}  # a batch is announced one by one, and once more as a whole
         work = encode_work(self.root, inputs, part, tokenizer)
-        work = replace(work, at=seen.extend)
-        rows = list(EncodeWorker(TokenizeSettings(), {"vq": self._model})(work).rows)
-        write_table(self.root / "tables" / "tokens" / print_ / f"{part}.parquet", rows, TOKENS)
-        return rows, seen
+        work = replace(work, at=lambda ids: seen.update(dict.fromkeys(ids)))
+        path = self.root / "tables" / "tokens" / print_ / f"{part}.parquet"
+        write_table(path, EncodeWorker(TokenizeSettings(), {"vq": self._model})(work).rows, TOKENS)
+        return read_table(path).to_pylist(), list(seen)
 
 
 @pytest.fixture
