@@ -39,6 +39,7 @@ def test_the_same_recipe_gives_the_same_bytes(made, load, tmp_path):
     assert files_of(tmp_path / "again") == files_of(made)
 
 
+@pytest.mark.e2e
 def test_ray_gives_the_same_bytes_as_one_process(made, load, tmp_path):
     run(load("run.num_workers=2"), tmp_path / "ray")
     assert files_of(tmp_path / "ray") == files_of(made)

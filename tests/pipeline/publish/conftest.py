@@ -176,10 +176,10 @@ def replay(root: Path, answer: AnswerOf = answer_well_and_badly) -> None:
         captions = select_records(task.work, cut)
         while not task.output.exists():
             requests = read_requests(row, settings=settings, prompts=prompts, cut=cut)
-            if requests[0][ERROR_COLUMN]:  # nothing to ask: the part is committed
-                break
             answers = [
-                {
+                request
+                if request[ERROR_COLUMN]  # asks for nothing
+                else {
                     **{name: value for name, value in request.items() if name != "sampling_params"},
                     "generated_text": answer(
                         number, request, captions[request["record_id"]][0], prompts
