@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import call
@@ -143,8 +144,12 @@ def test_a_read_only_file_system_is_named(mounted, tiny_recipe, fault):
 
 def damage(path, how):
     content = bytearray(path.read_bytes())
-    if how == "flipped":
-        content[len(content) // 3] ^= 4
+    if how == "flipped":  # in a column that the selection reads
+        group = pq.read_metadata(path).row_group(0)
+        columns = (group.column(number) for number in range(group.num_columns))
+        (score,) = (column for column in columns if column.path_in_schema == "clip_score")
+        start = score.dictionary_page_offset or score.data_page_offset
+        content[start + score.total_compressed_size // 2] ^= 4
     else:
         del content[len(content) // 2 :]
     path.write_bytes(bytes(content))
