@@ -1,6 +1,5 @@
 """The loader on a store: fsspec's in the memory of this process, and a server that speaks S3."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import pytest
 
 from pipeline.engine.storage import on_store, to_path
 from pipeline.errors import UserError
-from tests.stores.bucket import Store, serving
 from tests.trainer.conftest import Squares
 from tokenizer_cache.manifest import Manifest
 from tokenizer_cache.shard_files import ShardFiles
@@ -16,12 +14,6 @@ from trainer.loader import Loader
 from trainer.settings import LoaderSettings, TrainSettings
 
 SETTINGS = TrainSettings(seq_len=96, caption_max_tokens=16)
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Store]:
-    with serving() as store:
-        yield store
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.e2e)])
@@ -34,7 +26,7 @@ def stored(
     """The squares on a store, beside an empty cache."""
     monkeypatch.setenv("ANYMIX_CACHE", str(tmp_path / "cache"))
     if request.param == "s3":
-        folder = request.getfixturevalue("bucket").path(tmp_path.name)
+        folder = request.getfixturevalue("store").path(tmp_path.name)
     else:
         folder = to_path(f"memory://{tmp_path.name}")
     folder.mkdir(parents=True)
