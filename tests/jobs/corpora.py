@@ -2,11 +2,14 @@
 
 import os
 
+import pytest
 from rich.console import Console
 
 from jobs.progress import Reporter
+from jobs.recipe import load_recipe
 from jobs.run import fill, open_corpus
 from pipeline.engine.fingerprint import hash_file
+from pipeline.errors import UserError
 from pipeline.ledger.audit import audit
 
 SMALL_MODELS = """\
@@ -38,3 +41,12 @@ def files_of(root):
 
 def faults(root):
     return [finding for finding in audit(open_corpus(root)[1]) if finding.faults]
+
+
+def refusal(folder, lines):
+    """What is said of a recipe whose fourth line, and those after it, are wrong."""
+    path = folder / "recipe.yaml"
+    path.write_text(f"name: a\nsources:\n  - kind: shapes\n{lines}\n")
+    with pytest.raises(UserError) as error:
+        load_recipe(path)
+    return str(error.value)
