@@ -52,6 +52,7 @@ class ShardFiles:
         self._folder = manifest.folder
         self._shards = manifest.shards
         self._tokenizer = manifest.vocabulary.text.tokenizer
+        self._cache = cache_folder() / "shards"
         self._cache_bytes = cache_bytes
         self._indexes: dict[int, ShardIndex] = {}
         self._damaged: set[str] = set()  # on the store, so that fetching again is of no use
@@ -132,7 +133,7 @@ class ShardFiles:
         """The local path of a file of the folder, fetched if need be."""
         if is_local(self._folder):
             return self._folder / name
-        path = cache_folder() / "shards" / sha256
+        path = self._cache / sha256
         try:
             os.utime(path)  # used now
         except FileNotFoundError:
@@ -140,7 +141,7 @@ class ShardFiles:
                 self._damaged.add(name)
                 why = "its SHA-256 is not the manifest's"
                 raise BadShardError(str(self._folder / name), why) from None
-            _trim(path.parent, self._cache_bytes, keep=path)
+            _trim(self._cache, self._cache_bytes, keep=path)
         return path
 
 
