@@ -199,7 +199,8 @@ def raw_passes(
     with (
         CpuMeter() as meter,
         subprocess.Popen(
-            [str(settings.python or sys.executable), str(RAW)],
+            # -P: the folder of the script has a `tokenize.py`, and Python's own is wanted.
+            [str(settings.python or sys.executable), "-P", str(RAW)],
             env={**os.environ, **runtime_env(settings)["env_vars"], **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
