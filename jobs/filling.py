@@ -29,7 +29,8 @@ from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_json, read_json
 from pipeline.engine.worker import Advance, Left, PartDone, Result, RunContext
 from pipeline.errors import FAILED, STOPPED, UserError
-from tokenizer_cache.manifest import find_manifest, is_written, withdraw, write_manifest
+from tokenizer_cache.manifest import find_manifest
+from tokenizer_cache.publishing import finish_publishing, is_staged, publish, withdraw
 
 DECIDED_FILE = "decided.json"
 """What decided each step's output in the last run, for `--dry-run` to compare with."""
@@ -190,38 +191,30 @@ class Filling:
             self._flush()
 
     def _write_shards(self, spec: StageSpec) -> None:
-        """Shards have names that stay, so that a committed part of `samples` is not enough.
-
-        A part is done when the manifest names its tars with its fingerprint; or, after a run that
-        was killed before it wrote the manifest, when the tars are those that `samples` describes.
-        """
+        """A part is done when the manifest names its shards, or when they wait to be published."""
         self._flush()
         extras = part_extras(spec, self.recipe, self.corpus)
         folder = self.corpus.shards
         assert folder is not None, "the extras of the shards' stage place them"  # noqa: S101
+        finish_publishing(folder)
         missing = {task.work.part: task for task in self.corpus.resolve_stage(spec, extras)}
         samples = self.corpus.tables["samples"]
-        wanted = {
-            part.name: (extras[part.name]["names"], samples.prints[part.name])
-            for part in self.corpus.parts
-        }
         manifest = find_manifest(folder)
-        published = manifest.contents() if manifest else {}
-        for part, (names, print_) in wanted.items():
-            doubtful = part not in missing and published.get(part, ({}, print_)) != (names, print_)
-            if doubtful and not is_written(folder, samples[part], names):
+        is_done = manifest is not None and manifest.samples == samples.fingerprint()
+        published = {shard.part: shard.samples for shard in manifest.shards} if manifest else {}
+        for part, print_ in {} if is_done else samples.prints.items():
+            is_known = part in missing or published.get(part) == print_
+            if not is_known and not is_staged(folder, samples[part]):
                 missing[part] = self.corpus.task(spec, part, extras)
-        if missing:
-            withdraw(folder, missing)
+        withdraw(folder, [part for part in missing if published.get(part) == samples.prints[part]])
         self._wait(spec, list(missing.values()))
         self._flush()
-        holding = {part: content for part, content in wanted.items() if content[0]}
-        if manifest is None or missing or published != holding:
-            write_manifest(
+        if missing or not is_done:
+            publish(
                 folder,
                 self.corpus.files("samples"),
                 vocabulary(self.recipe, self.corpus),
-                selection=self.corpus.tables["selection"].fingerprint(),
+                state=samples.fingerprint(),
             )
 
     def _is_few(self, parts: Collection[str]) -> bool:

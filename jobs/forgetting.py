@@ -19,7 +19,7 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.forgotten import Entry, gather, remember
 from pipeline.engine.storage import commit_json, read_json
 from pipeline.ledger.forget import find_records, take_out
-from tokenizer_cache.manifest import discard
+from tokenizer_cache.publishing import discard
 
 MARKER_FILE = "forgetting.json"
 _REPORT_FILE = "report.html"

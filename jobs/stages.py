@@ -24,13 +24,12 @@ from pipeline.engine.forgotten import FORGOTTEN_FILE
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, Resources, StageSpec, Step
 from pipeline.engine.storage import local_copy
-from pipeline.engine.tables import connect
 from pipeline.selection.cuts import cuts_settings
 from pipeline.settings import Settings
 from pipeline.sources import open_source
 from pipeline.synthesis.limit import LimitSettings
 from pipeline.synthesis.settings import resources_of
-from tokenizer_cache.manifest import LAYOUT, allot_names, find_manifest
+from tokenizer_cache.manifest import LAYOUT
 from tokenizer_cache.vocabulary import Vocabulary, build_vocabulary
 
 Extras = Mapping[str, Mapping[str, Any]]
@@ -190,7 +189,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="shards",
-            version=6,
+            version=7,
             reads=(
                 *("selection", "records", "variants", "scores", "tokens"),
                 *(["audio_tokens"] if recipe.has_sounds else []),
@@ -245,7 +244,11 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
                 "corpus": str(corpus.root),
             }
         case "shards":
-            return _shard_extras(recipe, corpus)
+            ids = vocabulary(recipe, corpus).fingerprint
+            settings = recipe.shards.model_dump(mode="json")
+            decides = {"vocabulary": ids, "settings": settings, "layout": LAYOUT}
+            corpus.shards = corpus.root / "shards" / fingerprint(**decides)
+            common = {"folder": str(corpus.shards), "vocabulary": ids}
         case _:
             return {}
     return {part.name: common for part in corpus.parts}
@@ -342,28 +345,3 @@ def _places(recipe: Recipe, name: str, source: Mapping[str, Any]) -> dict[str, s
         return {}
     places = {key: source.get(key) for key in ("path", "image_folder")}
     return {f"{key} of {name}": str(place) for key, place in places.items() if place is not None}
-
-
-def _shard_extras(recipe: Recipe, corpus: Corpus) -> dict[str, dict[str, Any]]:
-    """The folder of the shards, and the file names that each part is allotted there."""
-    ids = vocabulary(recipe, corpus).fingerprint
-    settings = recipe.shards.model_dump(mode="json")
-    decides = {"vocabulary": ids, "settings": settings, "layout": LAYOUT}
-    corpus.shards = corpus.root / "shards" / fingerprint(**decides)
-    manifest = find_manifest(corpus.shards)
-    names = manifest.names() if manifest else {}
-    if manifest is None or manifest.selection != corpus.tables["selection"].fingerprint():
-        held: dict[str, dict[str, int]] = {part.name: {} for part in corpus.parts}
-        selection = connect({"selection": corpus.files("selection")})
-        rows = selection.sql("SELECT DISTINCT part, stream, split FROM selection").fetchall()
-        for part, stream, split in rows:
-            held[part][f"{stream}/{split}"] = 1
-        names = allot_names(names, held)
-    return {
-        part.name: {
-            "folder": str(corpus.shards),
-            "names": names.get(part.name, {}),
-            "vocabulary": ids,
-        }
-        for part in corpus.parts
-    }

@@ -283,3 +283,7 @@ class ShardSettings(Settings):
     one adds. The shards hold grids either way."""
     pictures: PictureSettings | None = None
     """Pictures in the samples of the image stream; null leaves them out."""
+    max_samples: int = Field(100_000, ge=1)
+    """Samples in a shard at most (webdataset's `maxcount`); it never holds more than one part's."""
+    max_mb: float = Field(1000, gt=0)
+    """Size of a shard in MB at most (`maxsize`), unless a single sample is larger."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -71,6 +72,20 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> dict[str, int
             places[name] = tar.offset + tarfile.BLOCKSIZE
             tar.addfile(member, io.BytesIO(content))
     return places
+
+
+def size_in_tar(files: Mapping[str, bytes]) -> int:
+    """The bytes that a sample takes in a tar: for each file a header, and whole blocks."""
+    return sum(
+        tarfile.BLOCKSIZE * (1 + math.ceil(len(content) / tarfile.BLOCKSIZE))
+        for content in files.values()
+    )
+
+
+def tar_size(members_size: int) -> int:
+    """The size of a tar whose members take so many bytes; two empty blocks and a filling end it."""
+    end = members_size + 2 * tarfile.BLOCKSIZE
+    return math.ceil(end / tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
 def _first_code(key: str, files: Mapping[str, bytes], places: Mapping[str, int]) -> int | None:

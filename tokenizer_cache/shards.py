@@ -1,4 +1,4 @@
-"""From the selection to WebDataset shards, one per part, stream and split.
+"""From the selection to WebDataset shards of a part, a stream and a split each.
 
 A shard is a plain tar that stock `webdataset` and `datasets` read. Its samples are
 
@@ -21,7 +21,7 @@ with a TypeError.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ import numpy as np
 
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import local_copy, to_path
+from tokenizer_cache.manifest import shard_name
+from tokenizer_cache.publishing import staged_folder
 from tokenizer_cache.sample_files import to_json, to_lines, to_npy
 from tokenizer_cache.selected_records import (
     SelectedRecord,
@@ -38,7 +40,7 @@ from tokenizer_cache.selected_records import (
     without_loose_bridges,
 )
 from tokenizer_cache.settings import ShardSettings
-from tokenizer_cache.shard_writing import write_shard
+from tokenizer_cache.shard_writing import size_in_tar, tar_size, write_shard
 from tokenizer_cache.text import describe_text, load_text
 
 
@@ -63,9 +65,9 @@ class ShardWorker:
     """Writes the shards of one part.
 
     Reads: `selection`, `records`, `variants`, `scores`, `tokens`, `audio_tokens` where there are
-        sounds; the model `text`; from `work.extra` the `folder` of the shards and the `names` that
-        `allot_names` gave the part.
-    Writes: the tars and their indexes into the folder, and one row of `samples` per sample.
+        sounds; the model `text`; from `work.extra` the `folder` of the shards.
+    Writes: the tars and their indexes where they wait to be published, and one row of `samples`
+        per sample.
     Rejects: `bridge-without-end` for a text that leads to a record without codes. The record
         itself is left out: `tokenize` has rejected it. One without text or shard is a fault of the
         program.
@@ -79,6 +81,7 @@ class ShardWorker:
 
     def __call__(self, work: Work) -> Output:
         """Write the part's shards; the same work gives the same bytes."""
+        folder = staged_folder(to_path(work.extra["folder"]), work.part, work.fingerprint)
         records: dict[tuple[str, str], list[SelectedRecord]] = defaultdict(list)
         shards: dict[tuple[str, str], list[_Document]] = defaultdict(list)
         selected, rejects = without_loose_bridges(list(selected_records(work)))
@@ -93,14 +96,27 @@ class ShardWorker:
             ]
         rows: list[Row] = []
         for (stream, split), documents in sorted(shards.items()):
-            if not documents:
-                continue
-            path = to_path(work.extra["folder"]) / work.extra["names"][f"{stream}/{split}"]
-            shard = write_shard(
-                path, {each.key: each.files for each in documents}, self._text, self._tokenizer
-            )
-            rows += [_sample_row(each, stream, split) | shard for each in documents]
+            for number, held in enumerate(self._cut(documents)):
+                path = folder / shard_name(stream, split, number)
+                files = {each.key: each.files for each in held}
+                shard = write_shard(path, files, self._text, self._tokenizer)
+                rows += [_sample_row(each, stream, split) | shard for each in held]
         return Output(rows=rows, rejects=rejects)
+
+    def _cut(self, documents: Sequence[_Document]) -> Iterator[list[_Document]]:
+        """The samples of each shard, as many as it may have."""
+        held: list[_Document] = []
+        size = 0
+        for document in documents:
+            more = size_in_tar(document.files)
+            is_full = len(held) == self.settings.max_samples
+            if held and (is_full or tar_size(size + more) > self.settings.max_mb * 1e6):
+                yield held
+                held, size = [], 0
+            held.append(document)
+            size += more
+        if held:
+            yield held
 
 
 def _documents(

@@ -30,7 +30,7 @@ REMOVED_FILE = "removed.json"
 MANIFEST_FILE = "manifest.json"
 """What publishes a folder of shards; `tokenizer_cache.manifest` writes it."""
 
-_SAYS_WHERE = {"part", "source", "folder", "names", "forgotten", "corpus"}
+_SAYS_WHERE = {"part", "source", "folder", "forgotten", "corpus"}
 """Keys of a part's `extra` that say where to read and write, not what: no part of a fingerprint."""
 
 
@@ -49,6 +49,7 @@ class Task:
                 "part": self.work.part,
                 "inputs": {table: str(path) for table, path in self.work.inputs.items()},
                 "extra": self.work.extra,
+                "fingerprint": self.work.fingerprint,
                 "output": str(self.output),
                 "rejects": str(self.rejects),
             }
@@ -58,9 +59,14 @@ class Task:
     def from_json(cls, text: str) -> Task:
         """The task that `to_json` wrote."""
         value = json.loads(text)
-        inputs = {table: to_path(path) for table, path in value["inputs"].items()}
+        work = Work(
+            part=value["part"],
+            inputs={table: to_path(path) for table, path in value["inputs"].items()},
+            extra=value["extra"],
+            fingerprint=value["fingerprint"],
+        )
         return cls(
-            work=Work(part=value["part"], inputs=inputs, extra=value["extra"]),
+            work=work,
             output=to_path(value["output"]),
             rejects=to_path(value["rejects"]),
         )
@@ -171,6 +177,7 @@ class Corpus:
                 part=part,
                 inputs={table: self.tables[table][part] for table in spec.reads},
                 extra=dict(extra.get(part, {})),
+                fingerprint=self.tables[spec.writes].prints[part],
             ),
             output=self.tables[spec.writes][part],
             rejects=self.rejects[spec.name][part],

@@ -45,7 +45,8 @@ class Work:
     Attributes:
         part: name of the part.
         inputs: for each table that the stage reads, the committed file of this part.
-        extra: JSON values that only this part has (the slice of the source, the shard numbers).
+        extra: JSON values that only this part has (the slice of the source).
+        fingerprint: of the rows that the stage is to give, by what they depend on.
         quarantined: records that killed their worker each time; they must not be touched.
         at: called with the ids of the records that are about to be looked at, so that a death, an
             exception or a hang can be told to be theirs.
@@ -54,6 +55,7 @@ class Work:
     part: str
     inputs: Mapping[str, Path] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
     quarantined: Collection[str] = ()
     at: Callable[[tuple[str, ...]], None] = lambda _records: None
 

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,8 @@ from pipeline.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
 
+_NUM_COPIES = 32
+"""Files that a store copies at a time."""
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """Which extra of the package brings the library of a store."""
 
@@ -244,6 +247,22 @@ def read_json_lines(path: Path) -> list[Any]:
     return values
 
 
+def move(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Give files new names, whatever had those before; what is not there was moved before.
+
+    A store cannot rename: it copies, many files at a time.
+    """
+    if pairs and not is_local(pairs[0][0]):
+        with ThreadPoolExecutor(_NUM_COPIES) as pool:
+            list(pool.map(_move_on_store, *zip(*pairs, strict=True)))
+        return
+    for source, target in pairs:
+        with suppress(FileNotFoundError):
+            source.replace(target)
+    for folder in {target.parent for _, target in pairs}:
+        flush(folder)
+
+
 def remove(path: Path) -> None:
     """Delete a file, or a folder with all that it holds; nothing where there is nothing."""
     if not path.is_dir():
@@ -266,6 +285,13 @@ def flush(path: Path) -> None:
 def _put(file: Path, path: Path) -> None:
     store, target = on_store(path)
     store.put_file(str(file), target)
+
+
+def _move_on_store(source: Path, target: Path) -> None:
+    store, key = on_store(source)
+    with suppress(FileNotFoundError):
+        store.cp_file(key, on_store(target)[1])
+        store.rm_file(key)
 
 
 def _put_folder(filled: Path, folder: Path, last: str | None) -> None:

@@ -45,7 +45,11 @@ SAMPLES = pa.schema(
         column("key", pa.string(), "Key of the sample, unique over the whole set"),
         column("stream", pa.string(), "`text`, `image`, `mixed` or `audio`"),
         column("split", pa.string(), "`train` or `validation`"),
-        column("shard", pa.string(), "File name of the shard that holds the sample"),
+        column(
+            "shard",
+            pa.string(),
+            "Name of the shard that holds it among those of its part; the manifest has its file",
+        ),
         column("shard_sha256", pa.string(), "SHA-256 of that shard's bytes"),
         column("shard_size_bytes", pa.int64(), "Size of that shard"),
         column("index_sha256", pa.string(), "SHA-256 of the bytes of that shard's index"),

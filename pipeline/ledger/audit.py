@@ -183,21 +183,23 @@ def _shard_members(
     shards = corpus.published_shards()
     if corpus.shards is None or shards is None:
         return
-    unseen = {shard["file"] for shard in shards} - set(damaged_shards)
-    samples = connection.sql("SELECT shard, key FROM samples ORDER BY shard")
+    files = {(shard["part"], shard["name"]): shard["file"] for shard in shards}
+    unseen = set(files.values()) - set(damaged_shards)
+    samples = connection.sql("SELECT part, shard, key FROM samples ORDER BY part, shard")
     batches = samples.to_arrow_reader(_ROWS_PER_BATCH)
     rows = (row for batch in batches for row in batch.to_pylist())
     num_expected = 0
     wrong: list[str] = []
-    for shard, given in groupby(rows, key=itemgetter("shard")):
-        if shard in damaged_shards:
+    for (part, name), given in groupby(rows, key=itemgetter("part", "shard")):
+        file = files.get((part, name), f"{part}/{name}")
+        if file in damaged_shards:
             continue
         expected = {row["key"] for row in given}
-        found = set(_keys(corpus.shards / shard)) if shard in unseen else set()
-        unseen.discard(shard)
+        found = set(_keys(corpus.shards / file)) if file in unseen else set()
+        unseen.discard(file)
         num_expected += len(expected)
-        wrong += [f"{shard}: {key}" for key in sorted(expected ^ found)]
-    wrong += [f"{shard}: {key}" for shard in sorted(unseen) for key in _keys(corpus.shards / shard)]
+        wrong += [f"{file}: {key}" for key in sorted(expected ^ found)]
+    wrong += [f"{file}: {key}" for file in sorted(unseen) for key in _keys(corpus.shards / file)]
     yield _finding("the shards hold the samples of the table, no more", num_expected, wrong)
 
 

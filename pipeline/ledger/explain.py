@@ -79,16 +79,21 @@ def explain(corpus: Corpus, name: str) -> Row:
             table: _rows(own, corpus, table, f"SELECT * EXCLUDE (codes) FROM {table} WHERE {its}")
             for table, its in (("tokens", f"image_id = '{image}'"), ("audio_tokens", mine))
         },
-        "samples": _samples(own, corpus, record),
+        "samples": _samples(own, corpus, part, record),
         "rejects": _rejects(own, mine),
         "events": list(of_part(corpus.root, part)),
     }
     return {**story, "outcome": outcome(story)}
 
 
-def _samples(connection: DuckDBPyConnection, corpus: Corpus, record: str) -> list[Row]:
-    """The samples that hold the record, and then those of texts about its subject."""
-    return _rows(
+def _samples(connection: DuckDBPyConnection, corpus: Corpus, part: str, record: str) -> list[Row]:
+    """The samples that hold the record, and then those of texts about its subject.
+
+    Each with the file that it is in; without those whose shard is not published.
+    """
+    published = corpus.published_shards() or []
+    files = {each["name"]: each["file"] for each in published if each["part"] == part}
+    samples = _rows(
         connection,
         corpus,
         "samples",
@@ -99,6 +104,7 @@ def _samples(connection: DuckDBPyConnection, corpus: Corpus, record: str) -> lis
         ORDER BY NOT list_contains(record_ids, '{record}'), key
         """,
     )
+    return [{**row, "shard": files[row["shard"]]} for row in samples if row["shard"] in files]
 
 
 def _rejects(connection: DuckDBPyConnection, mine: str) -> list[Row]:

@@ -185,7 +185,7 @@ def stream_facts(corpus: Corpus) -> list[StreamFacts]:
         key = (shard["stream"], shard["split"])
         sizes[key] = sizes.get(key, 0) + shard["size_bytes"]
     rows = corpus.query(
-        "SELECT stream, split, count(DISTINCT shard), count(*), sum(len(record_ids))::BIGINT"
+        "SELECT stream, split, count(DISTINCT shard_sha256), count(*), sum(len(record_ids))::BIGINT"
         " FROM samples GROUP BY ALL ORDER BY ALL"
     ).fetchall()
     return [

@@ -32,7 +32,8 @@ from tests.benchmarks.loader_job import NUM_CODES
 from tests.benchmarks.loader_million import write_million
 from tests.benchmarks.loader_samples import GRID, Samples, vocabulary, write_rival_samples
 from tests.benchmarks.result import Result, show, spread
-from tokenizer_cache.manifest import shard_name, write_manifest
+from tokenizer_cache.manifest import shard_name
+from tokenizer_cache.publishing import publish, staged_folder
 from tokenizer_cache.shard_writing import write_shard
 
 _PACKAGES = {
@@ -150,12 +151,13 @@ def _read(command: list[str], folder: Path, cached: bool) -> _Run:
 def write(folder: Path, samples: Samples, counts: Mapping[str, int], *, shards: int) -> None:
     """Write samples as shards of ours and for the rivals."""
     samples.tokenizer.save(str(folder / "tokenizer.json"))
+    staged = staged_folder(folder / "shards", "part", "print")
     rows = []
     for stream, count in counts.items():
         made = {f"{stream}{n:07}": samples.make(stream) for n in range(count)}
         write_rival_samples(folder / f"{stream}.npz", made.values(), samples.text)
         for number, keys in enumerate(np.array_split(list(made), shards)):
-            path = folder / "shards" / shard_name(stream, "train", number)
+            path = staged / shard_name(stream, "train", number)
             files = {key: made[key].files() for key in keys.tolist()}
             shard = write_shard(path, files, samples.text, "bpe")
             rows += [
@@ -163,8 +165,9 @@ def write(folder: Path, samples: Samples, counts: Mapping[str, int], *, shards: 
                  "variant_ids": []}
                 for key in files
             ]  # fmt: skip
-    write_table(folder / "samples.parquet", rows, SAMPLES)
-    write_manifest(folder / "shards", [folder / "samples.parquet"], vocabulary(GRID), selection="")
+    table = folder / "samples/print/part.parquet"
+    write_table(table, rows, SAMPLES)
+    publish(folder / "shards", [table], vocabulary(GRID), state="samples")
 
 
 def _environment(name: str) -> str:

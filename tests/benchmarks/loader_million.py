@@ -17,7 +17,8 @@ import pyarrow as pa
 from pipeline.engine.tables import write_table
 from pipeline.engine.token_schemas import SAMPLES
 from tests.benchmarks.loader_samples import Samples, vocabulary
-from tokenizer_cache.manifest import index_name, shard_name, write_manifest
+from tokenizer_cache.manifest import index_name, shard_name
+from tokenizer_cache.publishing import publish, staged_folder
 from tokenizer_cache.shard_writing import write_shard
 
 _SIDE = 8
@@ -28,24 +29,25 @@ _NUM_WRITTEN = {"text": 1, "image": 3, "mixed": 1}
 
 def write_million(folder: Path, samples: Samples) -> None:
     """Write the set's shards and manifest."""
-    table = folder / "samples.parquet"
+    table = folder / "samples/print/part.parquet"
+    staged = staged_folder(folder, "part", "print")
     entries = []
     for stream, num_shards in _NUM_SHARDS.items():
         written = [
-            _write(folder / shard_name(stream, "train", number), stream, samples)
+            _write(staged / shard_name(stream, "train", number), stream, samples)
             for number in range(_NUM_WRITTEN[stream])
         ]
         for number in range(num_shards):
             row = written[number % len(written)]
             name = shard_name(stream, "train", number)
             if number >= len(written):
-                shutil.copyfile(folder / row["shard"], folder / name)
-                shutil.copyfile(folder / index_name(row["shard"]), folder / index_name(name))
+                shutil.copyfile(staged / row["shard"], staged / name)
+                shutil.copyfile(staged / index_name(row["shard"]), staged / index_name(name))
             entries.append({**row, "shard": name, "stream": stream, "split": "train", "key": name})
     nothing = {"record_ids": [], "variant_ids": []}
     shards = pa.Table.from_pylist([entry | nothing for entry in entries], schema=SAMPLES)
     write_table(table, pa.concat_tables([shards] * _PER_SHARD), SAMPLES)
-    write_manifest(folder, [table], vocabulary((_SIDE, _SIDE)), selection="")
+    publish(folder, [table], vocabulary((_SIDE, _SIDE)), state="samples")
 
 
 def _write(path: Path, stream: str, samples: Samples) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Whole corpora of shapes, in this process and through Ray."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pipeline.engine.token_schemas import TOKENS
 from pipeline.errors import UserError
 from pipeline.ledger.status import status
 from tests.jobs.corpora import faults, files_of, run
-from tokenizer_cache.manifest import withdraw
+from tokenizer_cache import publishing
 
 
 def test_a_fresh_corpus_is_sound_and_its_status_adds_up(made):
@@ -61,16 +62,22 @@ def test_going_back_to_an_earlier_recipe_gives_its_shards_again(corpus, load):
     assert not faults(corpus)
 
 
-def test_shards_that_a_killed_run_overwrote_are_written_again(corpus, load):
-    before = files_of(corpus / "shards")
-    parts = {part.name for part in open_corpus(corpus)[1].parts}
-    (folder,) = (corpus / "shards").iterdir()
-    # What a run with another threshold does before it is killed: its samples are not committed.
-    withdraw(folder, parts)
-    for path in folder.glob("image-0*.tar"):
-        path.write_bytes(b"")
-    run(load(), corpus)
-    assert files_of(corpus / "shards") == before
+def test_a_publication_that_was_killed_ends_with_the_next_run(corpus, load, tmp_path, monkeypatch):
+    recipe = load("select.rules.clip_score.quantile=0.4")
+    shutil.copytree(corpus, tmp_path / "whole")
+    run(recipe, tmp_path / "whole")
+
+    def move_some(pairs):
+        move(pairs[:3])
+        raise KeyboardInterrupt
+
+    move = publishing.move
+    monkeypatch.setattr(publishing, "move", move_some)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, corpus)
+    monkeypatch.undo()
+    assert "shards         nothing has changed" in run(recipe, corpus)
+    assert files_of(corpus / "shards") == files_of(tmp_path / "whole/shards")
     assert not faults(corpus)
 
 

@@ -18,6 +18,7 @@ from pipeline.engine.stage import FitInputs, Work
 from pipeline.engine.tables import part_path, write_table
 from pipeline.synthesis.forms import forms_of
 from tokenizer_cache.packed_codes import pack
+from tokenizer_cache.publishing import staged_folder
 from tokenizer_cache.settings import TextSettings, VQSettings
 from tokenizer_cache.text import fit as fit_text
 
@@ -119,8 +120,14 @@ def encode_work(
     return Work(part=part, inputs=inputs, extra={"tokenizer": tokenizer, "corpus": str(root)})
 
 
-def shard_work(part: str, inputs: dict[str, Path], folder: Path, names: dict[str, str]) -> Work:
-    return Work(part=part, inputs=inputs, extra={"folder": str(folder), "names": names})
+def shard_work(root: Path, inputs: dict[str, Path], part: str = "part", run: str = "run") -> Work:
+    """What the stage that writes shards is told in the corpus at `root`."""
+    return Work(part=part, inputs=inputs, extra={"folder": str(root / "shards")}, fingerprint=run)
+
+
+def written_by(work: Work) -> Path:
+    """Where the shards lie that a part's work has given."""
+    return staged_folder(Path(work.extra["folder"]), work.part, work.fingerprint)
 
 
 def _record(record: Selected, image: bytes | None, image_id: str | None) -> dict[str, object]:

@@ -1,3 +1,8 @@
+"""From what parts have staged to numbered shards and their manifest, and what kills leave of that."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,21 +14,29 @@ from pipeline.engine.tables import write_table
 from pipeline.engine.token_schemas import SAMPLES
 from pipeline.errors import UserError
 from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part
-from tokenizer_cache.manifest import (
-    Manifest,
+from tokenizer_cache import publishing
+from tokenizer_cache.manifest import Manifest, find_manifest, open_manifest
+from tokenizer_cache.publishing import (
     allot_names,
-    is_written,
-    open_manifest,
+    discard,
+    finish_publishing,
+    is_staged,
+    publish,
     withdraw,
-    write_manifest,
 )
 from tokenizer_cache.settings import ShardSettings
+from tokenizer_cache.shard_reading import read_shard
 from tokenizer_cache.shards import ShardWorker
 from tokenizer_cache.vocabulary import TokenizerDescription, Vocabulary, build_vocabulary
 
-counts = st.dictionaries(
-    st.sampled_from("abcdefgh"),
-    st.dictionaries(st.sampled_from(["image/train", "text/validation"]), st.integers(0, 3)),
+Parts = Mapping[str, Sequence[Selected]]
+
+shards = st.lists(
+    st.tuples(
+        st.sampled_from("abcdefgh"),
+        st.sampled_from(["image-000000.tar", "image-000001.tar", "text-validation-000000.tar"]),
+    ),
+    unique=True,
 )
 
 
@@ -34,33 +47,46 @@ def vocabulary_of(weights: str) -> Vocabulary:
     )
 
 
-def write_shards(root: Path, parts: dict[str, list[Selected]], *, run: str = "run") -> Manifest:
-    """Write the shards of parts as a run does, with all of its parts to do."""
-    folder = root / "shards"
-    held = {
-        part: {f"{each.stream}/{each.split}": 1 for each in selected}
-        for part, selected in parts.items()
-    }
-    previous = open_manifest(folder).names() if (folder / "manifest.json").exists() else {}
-    names = allot_names(previous, held)
-    withdraw(folder, parts.keys())
-    worker, samples = ShardWorker(ShardSettings(), text_models()), []
+def images(part: str, *numbers: int) -> list[Selected]:
+    return [
+        Selected(record_id=f"{part}{n}", stream="image", caption=f"{part} {n}") for n in numbers
+    ]
+
+
+def stage(root: Path, parts: Parts, *, run: str, max_samples: int = 100) -> list[Path]:
+    """Let workers write the shards of parts and commit what they say of them."""
+    worker, samples = ShardWorker(ShardSettings(max_samples=max_samples), text_models()), []
     for part, selected in parts.items():
-        inputs = write_part(root, part, selected)
-        output = worker(shard_work(part, inputs, folder, names[part]))
+        work = shard_work(root, write_part(root, part, selected), part, run)
         samples.append(root / "samples" / run / f"{part}.parquet")
-        write_table(samples[-1], output.rows, SAMPLES)
-    return write_manifest(folder, samples, vocabulary_of("vq"), selection=run)
+        write_table(samples[-1], worker(work).rows, SAMPLES)
+    return samples
+
+
+def write_shards(root: Path, parts: Parts, *, run: str = "run", max_samples: int = 100) -> Manifest:
+    """Write and publish the shards of parts as a run does that has all of them to do."""
+    samples = stage(root, parts, run=run, max_samples=max_samples)
+    publish(root / "shards", samples, vocabulary_of("vq"), state=run)
+    return open_manifest(root / "shards")
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def holds(manifest: Manifest) -> None:
+    """Each shard that it names is there, and has as many samples as it says."""
+    for shard in manifest.shards:
+        assert len(list(read_shard(manifest.folder / shard.file))) == shard.num_samples
+        assert (manifest.folder / shard.file.replace(".tar", ".index")).exists()
 
 
 def test_stock_wids_takes_any_sample_by_its_number(tmp_path: Path) -> None:
-    parts = {
-        part: [
-            Selected(record_id=f"{part}{n}", stream="image", caption=f"{part} {n}")
-            for n in range(3)
-        ]
-        for part in "ab"
-    }
+    parts = {part: images(part, 0, 1, 2) for part in "ab"}
     folder = write_shards(tmp_path, parts).folder
     read = wids.ShardListDataset(str(folder / "wids-image.json"), cache_dir=str(tmp_path / "own"))
     assert len(read) == 6
@@ -74,37 +100,59 @@ def test_stock_wids_takes_any_sample_by_its_number(tmp_path: Path) -> None:
     assert not list(folder.glob("wids-*"))
 
 
-@given(counts, counts)
-def test_numbers_are_dense_and_a_part_keeps_its_own_where_that_leaves_no_gap(
-    before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]
+@given(shards, shards)
+def test_numbers_are_dense_and_a_shard_keeps_its_own_where_that_leaves_no_gap(
+    before: list[tuple[str, str]], after: list[tuple[str, str]]
 ) -> None:
-    previous = allot_names({}, before)
-    names = allot_names(previous, after)
-    assert allot_names(names, after) == names
-    for key, prefix in (("image/train", "image-"), ("text/validation", "text-validation-")):
-        given_out = [held[key] for held in names.values() if key in held]
-        assert sorted(given_out) == [f"{prefix}{n:06}.tar" for n in range(len(given_out))]
-        for part, held in after.items():
-            assert (key in names[part]) == (held.get(key, 0) > 0)
-            kept = previous.get(part, {}).get(key)
-            if key in names[part] and kept in given_out:
-                assert names[part][key] == kept
+    previous = allot_names(before, {})
+    names = allot_names(after, previous)
+    assert allot_names(after, names) == names
+    assert set(names) == set(after)
+    for kind in ("image", "text-validation"):
+        given_out = [names[each] for each in after if each[1].startswith(kind)]
+        assert sorted(given_out) == [f"{kind}-{n:06}.tar" for n in range(len(given_out))]
+        for each in after:
+            if each[1].startswith(kind) and previous.get(each) in given_out:
+                assert names[each] == previous[each]
 
 
 def test_a_new_part_moves_no_other() -> None:
-    previous = allot_names({}, {"a": {"image/train": 1}, "b": {"image/train": 1}})
-    held = {part: {"image/train": 1} for part in ("0", "a", "b")}
-    assert allot_names(previous, held) == {**previous, "0": {"image/train": "image-000002.tar"}}
+    name = "image-000000.tar"
+    previous = allot_names([("a", name), ("b", name)], {})
+    wanted = [("0", name), ("a", name), ("b", name)]
+    assert allot_names(wanted, previous) == {**previous, ("0", name): "image-000002.tar"}
 
 
-def test_the_last_shard_moves_into_the_gap_of_a_part_that_has_gone() -> None:
-    held = {part: {"image/train": 1} for part in "abc"}
-    previous = allot_names({}, held)
-    del held["a"]
-    assert allot_names(previous, held) == {
-        "b": {"image/train": "image-000001.tar"},
-        "c": {"image/train": "image-000000.tar"},
-    }
+def test_the_last_shard_moves_into_the_gap_of_a_part_that_has_gone(tmp_path: Path) -> None:
+    parts = {part: images(part, 0) for part in "abc"}
+    first = write_shards(tmp_path, parts)
+    last = files_in(first.folder)["image-000002.tar"]
+    samples = [tmp_path / "samples/run" / f"{part}.parquet" for part in "bc"]
+    publish(first.folder, samples, vocabulary_of("vq"), state="without a")
+    second = open_manifest(first.folder)
+    assert [(each.part, each.file) for each in second.shards] == [
+        ("c", "image-000000.tar"),
+        ("b", "image-000001.tar"),
+    ]
+    assert files_in(first.folder)["image-000000.tar"] == last
+    holds(second)
+
+
+def test_a_part_of_several_shards_grows_and_shrinks_beside_others(tmp_path: Path) -> None:
+    def held(manifest: Manifest) -> list[tuple[str, int]]:
+        return [(each.part, each.num_samples) for each in manifest.shards]
+
+    parts = {"a": images("a", 0, 1, 2), "b": images("b", 0, 1)}
+    first = write_shards(tmp_path, parts, run="1", max_samples=2)
+    assert held(first) == [("a", 2), ("a", 1), ("b", 2)]
+    parts = {"a": images("a", 0, 1), "b": images("b", 0, 1, 2, 3, 4)}
+    second = write_shards(tmp_path, parts, run="2", max_samples=2)
+    assert held(second) == [("a", 2), ("b", 2), ("b", 2), ("b", 1)]
+    for manifest in (first, second):
+        assert [each.file for each in manifest.shards] == [
+            f"image-{n:06}.tar" for n in range(len(manifest.shards))
+        ]
+    holds(second)
 
 
 def test_manifest_names_what_lies_in_the_folder_and_the_rest_is_removed(tmp_path: Path) -> None:
@@ -117,7 +165,6 @@ def test_manifest_names_what_lies_in_the_folder_and_the_rest_is_removed(tmp_path
         "image-000001.tar",
     ]
     assert first.num_samples("image", "train") == 2
-    assert open_manifest(tmp_path / "shards") == first
     write_shards(tmp_path, {"a": a, "b": b})
     assert {path.name for path in (tmp_path / "shards").iterdir()} == {
         "image-000000.index",
@@ -134,31 +181,102 @@ def test_manifest_names_what_lies_in_the_folder_and_the_rest_is_removed(tmp_path
     }
 
 
-def test_manifest_tells_which_samples_a_part_was_written_with(tmp_path: Path) -> None:
-    selected = {name: [Selected(record_id=name, stream="image")] for name in "ab"}
-    names = write_shards(tmp_path, selected, run="first").names()
-    withdraw(tmp_path / "shards", ["a"])
-    left = open_manifest(tmp_path / "shards")
-    assert left.contents() == {"b": (names["b"], "first")}
-    assert not left.selection
-    again = write_shards(tmp_path, selected, run="second")
-    assert again.contents() == {part: (names[part], "second") for part in "ab"}
-    assert again.selection == "second"
+def test_shards_of_before_stay_readable_until_all_parts_are_done(tmp_path: Path) -> None:
+    before = write_shards(tmp_path, {"a": images("a", 0)}, run="1")
+    files = files_in(before.folder)
+    stage(tmp_path, {"a": images("a", 1, 2)}, run="2")
+    assert files.items() <= files_in(before.folder).items()
+    assert open_manifest(before.folder) == before
 
 
-def test_tars_of_another_run_or_damaged_ones_are_not_taken_for_written(tmp_path: Path) -> None:
-    selected = {"a": [Selected(record_id="1", stream="image")]}
-    names = write_shards(tmp_path, selected, run="first").names()["a"]
-    folder, samples = tmp_path / "shards", tmp_path / "samples/first/a.parquet"
-    assert is_written(folder, samples, names)
-    assert not is_written(folder, samples, {"image/train": "image-000001.tar"})
-    for path in (folder / names["image/train"], folder / "image-000000.index"):
+def killed_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Fail at the given write or renaming of a publication; returns whether it came to that."""
+    done = 0
+
+    def counting(function: Callable[..., object]) -> Callable[..., object]:
+        def counted(*args: object, **kwargs: object) -> object:
+            nonlocal done
+            done += 1
+            if done == number:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        return counted
+
+    move = publishing.move
+    for name in ("commit_json", "remove"):
+        monkeypatch.setattr(publishing, name, counting(getattr(publishing, name)))
+    one = counting(lambda pair: move([pair]))
+    monkeypatch.setattr(publishing, "move", lambda pairs: [one(pair) for pair in pairs])
+    return lambda: done >= number
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["run", "forget"])
+def test_a_publication_that_is_killed_anywhere_comes_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgets: bool
+) -> None:
+    """Parts that grow, that stay, that go and that are new, and one that moves into a gap."""
+    before = {part: images(part, 0, 1, 2) for part in "abc"}
+    write_shards(tmp_path, before, run="1", max_samples=2)
+    stays = tmp_path / "samples/1/c.parquet"
+    changed = {"b": images("b", 0, 1, 2, 3, 4), "d": images("d", 0)}
+    samples = [*stage(tmp_path, changed, run="2", max_samples=2), stays]
+    start = tmp_path / "start"
+    shutil.copytree(tmp_path / "shards", start)
+
+    def run(folder: Path) -> None:
+        finish_publishing(folder)
+        manifest = find_manifest(folder)
+        if manifest is None or manifest.samples != "2":
+            publish(folder, samples, vocabulary_of("vq"), state="2")
+
+    shutil.copytree(start, tmp_path / "whole")
+    run(tmp_path / "whole")
+    whole = files_in(tmp_path / "whole")
+    holds(open_manifest(tmp_path / "whole"))
+    for number in range(1, 100):
+        folder = tmp_path / f"killed-{number}"
+        shutil.copytree(start, folder)
+        with monkeypatch.context() as patch:
+            was_killed = killed_at(number, patch)
+            with suppress(KeyboardInterrupt):
+                run(folder)
+        if not was_killed():
+            break
+        holds(open_manifest(folder))
+        if forgets:
+            discard(folder, {"c"})
+            left = open_manifest(folder)
+            holds(left)
+            assert "c" not in {shard.part for shard in left.shards}
+            assert not list(folder.rglob("staged"))
+            named = [each.file for each in left.shards]
+            assert sorted(path.name for path in folder.glob("*.tar")) == named
+        else:
+            run(folder)
+            assert files_in(folder) == whole
+    assert number > 15
+
+
+def test_what_waits_is_known_from_its_files(tmp_path: Path) -> None:
+    (samples,) = stage(tmp_path, {"a": images("a", 0)}, run="1")
+    folder = tmp_path / "shards"
+    assert is_staged(folder, samples)
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
         whole = path.read_bytes()
-        path.write_bytes(whole[:-1])
-        assert not is_written(folder, samples, names)
         path.unlink()
-        assert not is_written(folder, samples, names)
+        assert not is_staged(folder, samples)
         path.write_bytes(whole)
+
+
+def test_a_part_that_is_withdrawn_is_named_no_more(tmp_path: Path) -> None:
+    manifest = write_shards(tmp_path, {part: images(part, 0) for part in "ab"})
+    withdraw(manifest.folder, ["c"])
+    assert open_manifest(manifest.folder) == manifest
+    withdraw(manifest.folder, ["a"])
+    left = open_manifest(manifest.folder)
+    assert [shard.part for shard in left.shards] == ["b"]
+    assert not left.samples
 
 
 def test_shards_of_another_vocabulary_are_refused_by_name(tmp_path: Path) -> None:

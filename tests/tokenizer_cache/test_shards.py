@@ -11,7 +11,7 @@ from pipeline.engine.fingerprint import hash_file
 from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.token_schemas import TOKENS
 from pipeline.images import decode
-from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part
+from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part, written_by
 from tokenizer_cache.packed_codes import pack
 from tokenizer_cache.settings import PictureSettings, ShardSettings
 from tokenizer_cache.shard_index import ShardIndex
@@ -44,9 +44,9 @@ NAMES = {
 
 
 def write(root: Path, **settings: Any) -> tuple[Path, list[dict[str, Any]]]:
-    work = shard_work("part", write_part(root, "part", SELECTED), root / "shards", NAMES)
+    work = shard_work(root, write_part(root, "part", SELECTED))
     output = ShardWorker(ShardSettings(**settings), text_models())(work)
-    return root / "shards", list(output.rows)
+    return written_by(work), list(output.rows)
 
 
 def samples_of(folder: Path, stream: str) -> list[Sample]:
@@ -102,9 +102,9 @@ def test_mixed_documents_are_images_each_followed_by_its_captions(
 
 
 def write_selected(root: Path, *selected: Selected) -> list[Sample]:
-    work = shard_work("part", write_part(root, "part", selected), root / "shards", NAMES)
+    work = shard_work(root, write_part(root, "part", selected))
     ShardWorker(ShardSettings(), text_models())(work)
-    return samples_of(root / "shards", selected[0].stream)
+    return samples_of(written_by(work), selected[0].stream)
 
 
 def test_a_document_is_one_sample_in_its_order_with_texts_that_have_no_image(
@@ -174,9 +174,9 @@ def test_a_tar_says_nothing_of_its_writer(tmp_path: Path) -> None:
 def test_a_selected_image_that_tokenize_has_rejected_is_left_out(tmp_path: Path) -> None:
     inputs = write_part(tmp_path, "part", SELECTED, with_tokens=False)
     worker = ShardWorker(ShardSettings(), text_models())
-    rows = worker(shard_work("part", inputs, tmp_path / "shards", NAMES)).rows
+    rows = worker(shard_work(tmp_path, inputs)).rows
     assert {row["stream"] for row in rows} == {"text"}
-    assert not list((tmp_path / "shards").glob("image*"))
+    assert not list((tmp_path / "shards").rglob("image*"))
 
 
 @pytest.mark.parametrize("stream", ["text", "image", "mixed"])
@@ -229,7 +229,7 @@ def test_crops_stand_behind_their_picture_in_the_image_stream(tmp_path: Path) ->
     assert isinstance(segment, ImageSegment)
     assert segment.codes.tolist() == [[0, 1], [2, 3]]
     assert segment.crops[:, 0, 0].tolist() == [100, 200]
-    path = tmp_path / "image" / "shards" / NAMES["image/train"]
+    (path,) = (tmp_path / "image").rglob("image-*.tar")
     _, sample = webdataset.WebDataset(str(path), shardshuffle=False).decode()
     assert sample["codes.npy"].shape == (3, 2, 2)
     assert len(sample["json"]["boxes"]) == 3
@@ -259,10 +259,9 @@ def test_a_sample_of_576_codes_and_a_caption_of_20_words_takes_3072_bytes(tmp_pa
     (codes,) = pack(np.arange(576, dtype=np.uint16).reshape(1, 24, 24) * 28, bits)
     grid = {"rows": 24, "columns": 24, "bits": bits, "codes": codes}
     write_table(inputs["tokens"], [row | grid for row in rows], TOKENS)
-    ShardWorker(ShardSettings(), text_models())(
-        shard_work("part", inputs, tmp_path / "shards", NAMES)
-    )
-    with tarfile.open(tmp_path / "shards" / NAMES["image/train"]) as tar:
+    work = shard_work(tmp_path, inputs)
+    ShardWorker(ShardSettings(), text_models())(work)
+    with tarfile.open(written_by(work) / NAMES["image/train"]) as tar:
         members = tar.getmembers()
     assert len(members) == 6
     assert members[2].offset - members[0].offset == 3072
@@ -311,7 +310,7 @@ def test_bridged_records_are_one_document_with_the_texts_that_lead_on(tmp_path: 
 def test_text_that_leads_to_a_record_without_codes_is_rejected(tmp_path: Path) -> None:
     bridge = (("v", "interleave", "on"),)
     selected = [Selected(record_id="a", stream="mixed", variants=bridge, next_id="gone")]
-    work = shard_work("part", write_part(tmp_path, "part", selected), tmp_path / "shards", NAMES)
+    work = shard_work(tmp_path, write_part(tmp_path, "part", selected))
     output = ShardWorker(ShardSettings(), text_models())(work)
     assert [(row["variant_id"], row["reason"]) for row in output.rejects] == [
         ("v", "bridge-without-end")
@@ -322,12 +321,32 @@ def test_text_that_leads_to_a_record_without_codes_is_rejected(tmp_path: Path) -
 def test_text_about_a_subject_is_a_sample_of_the_text_stream(tmp_path: Path) -> None:
     prose = (("v", "text", "What is a square? It is a form."),)
     selected = [Selected(record_id="a", stream="image", variants=prose)]
-    work = shard_work("part", write_part(tmp_path, "part", selected), tmp_path / "shards", NAMES)
+    work = shard_work(tmp_path, write_part(tmp_path, "part", selected))
     rows = ShardWorker(ShardSettings(), text_models())(work).rows
     assert [(row["key"], row["stream"], row["record_ids"]) for row in rows] == [
         ("a", "image", ["a"]), ("a-v", "text", []),
     ]  # fmt: skip
-    (sample,) = samples_of(tmp_path / "shards", "text")
+    (sample,) = samples_of(written_by(work), "text")
     assert sample.segments[0] == TextSegment(captions=(Caption(text=prose[0][2]),))
     assert (sample.metadata["kind"], sample.metadata["record_ids"]) == ("text", ["a"])
-    assert samples_of(tmp_path / "shards", "image")[0].variants == ()
+    assert samples_of(written_by(work), "image")[0].variants == ()
+
+
+def test_a_shard_has_no_more_samples_and_bytes_than_the_recipe_allows(tmp_path: Path) -> None:
+    whole, rows = write(tmp_path / "whole")
+    size = (whole / NAMES["image/train"]).stat().st_size
+    for settings in ({"max_samples": 3}, {"max_mb": size / 2e6}, {"max_mb": 1e-6}):
+        folder, cut = write(tmp_path / str(settings), **settings)
+        assert [row["key"] for row in cut] == [row["key"] for row in rows]
+        shards = [f"image-{n:06}.tar" for n in range(len(list(folder.glob("image-0*.tar"))))]
+        assert len(shards) >= 2
+        read = {name: list(read_shard(folder / name)) for name in shards}
+        assert [sample.metadata for held in read.values() for sample in held] == [
+            sample.metadata for sample in samples_of(whole, "image")
+        ]
+        for name, held in read.items():
+            assert [each.key for each in held] == [
+                row["key"] for row in cut if row["shard"] == name and row["stream"] == "image"
+            ]
+            assert len(held) <= settings.get("max_samples", 100)
+            assert len(held) == 1 or (folder / name).stat().st_size <= size

@@ -23,6 +23,7 @@ from tests.tokenizer_cache.corpus import (
     png,
     shard_work,
     write_part,
+    written_by,
 )
 from tokenizer_cache.encode import EncodeWorker
 from tokenizer_cache.packed_codes import unpack
@@ -187,14 +188,12 @@ def test_from_pictures_to_samples_and_back_to_pictures(tmp_path: Path, model: Pa
     text.mkdir()
     list(fit_text(TextSettings(vocab_size=300), fit_inputs(inputs), text))
     vocabulary = build_vocabulary(describe_text(text), describe_vq(model))
-    names = {"image/train": "image-000000.tar", "image/validation": "image-validation-000000.tar"}
-    ShardWorker(ShardSettings(), {"text": text})(
-        shard_work("part", inputs, tmp_path / "shards", names)
-    )
+    work = shard_work(tmp_path, inputs)
+    ShardWorker(ShardSettings(), {"text": text})(work)
     images = [
         segment.codes
-        for name in names.values()
-        for sample in read_shard(tmp_path / "shards" / name)
+        for path in sorted(written_by(work).glob("*.tar"))
+        for sample in read_shard(path)
         for segment in sample.segments
         if isinstance(segment, ImageSegment)
     ]

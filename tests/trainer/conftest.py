@@ -15,7 +15,8 @@ from pipeline.engine.schemas import RECORDS, VARIANTS
 from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import write_table
 from pipeline.engine.token_schemas import SAMPLES
-from tokenizer_cache.manifest import Manifest, shard_name, write_manifest
+from tokenizer_cache.manifest import Manifest, open_manifest, shard_name
+from tokenizer_cache.publishing import publish, staged_folder
 from tokenizer_cache.settings import TextSettings, VQSettings
 from tokenizer_cache.shard_writing import write_shard
 from tokenizer_cache.text import describe_text, load_text
@@ -75,15 +76,16 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
     torch.manual_seed(0)
     save_vq(models["vq"], vq, VQModel(vq))
     vocabulary = build_vocabulary(describe_text(models["text"]), describe_vq(models["vq"]))
-    shards = root / "shards"
+    shards, samples = root / "shards", root / "samples/print/part.parquet"
+    staged = staged_folder(shards, "part", "print")
     rows = []
     for split, sizes in (("train", (48, 24)), ("validation", (32,))):
         for number, size in enumerate(sizes):
             for stream in ("text", "image", "mixed"):
-                rows += _write_shard(shards, stream, split, number, size, models["text"])
-    write_table(root / "samples.parquet", rows, SAMPLES)
-    manifest = write_manifest(shards, [root / "samples.parquet"], vocabulary, selection="")
-    return Squares(shards=shards, models=models, manifest=manifest)
+                rows += _write_shard(staged, stream, split, number, size, models["text"])
+    write_table(samples, rows, SAMPLES)
+    publish(shards, [samples], vocabulary, state="squares")
+    return Squares(shards=shards, models=models, manifest=open_manifest(shards))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from tests.trainer.conftest import Squares
-from tokenizer_cache.manifest import write_manifest
+from tokenizer_cache.publishing import publish
 from tokenizer_cache.text import describe_text
 from tokenizer_cache.vocabulary import TokenizerDescription, build_vocabulary
 from trainer.evaluate import condition_test, derangement, evaluate, held_out_pairs
@@ -56,7 +56,7 @@ def test_shards_of_another_vocabulary_are_refused(
 ) -> None:
     image = TokenizerDescription(modality="image", num_tokens=8, fingerprint="other", grid=(4, 4))
     vocabulary = build_vocabulary(describe_text(squares.models["text"]), image)
-    write_manifest(tmp_path, [], vocabulary, selection="")
+    publish(tmp_path, [], vocabulary, state="")
     with pytest.raises(UserError, match=f"{trained.vocabulary.fingerprint} is wanted"):
         evaluate(trained, shards=tmp_path, settings=SETTINGS)
 

@@ -45,9 +45,9 @@ class Written:
             folder / "a.tar", files, load_text(text), describe_text(text).fingerprint
         )
         entry = Shard(
-            file="a.tar", part="", samples="", stream="", split="", num_samples=len(samples),
-            size_bytes=shard["shard_size_bytes"], sha256=shard["shard_sha256"],
-            index_sha256=shard["index_sha256"],
+            file="a.tar", part="", name="", samples="", stream="", split="",
+            num_samples=len(samples), size_bytes=shard["shard_size_bytes"],
+            sha256=shard["shard_sha256"], index_sha256=shard["index_sha256"],
         )  # fmt: skip
         self.manifest = replace(squares.manifest, folder=folder, shards=(entry,))
         self.files = ShardFiles(self.manifest, cache_bytes=0)
