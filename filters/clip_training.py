@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from filters.clip import create_model, normalize
 from filters.settings import ClipSettings
 from pipeline.device import best_device
+from pipeline.one_cycle import warmup_share
 
 _START = 49_406
 """open_clip's token before a text, the last but one of its vocabulary; after it, the one after."""
@@ -46,7 +47,7 @@ class ClipTraining:
             self._optimizer,
             max_lr=settings.learning_rate,
             total_steps=settings.steps,
-            pct_start=0.1,
+            pct_start=warmup_share(0.1, settings.steps),
         )
         self._chance = np.random.default_rng(seed)
 

@@ -40,7 +40,7 @@ class ClipSettings(Settings):
     context_length: int = 24
     """Tokens that the model sees: of a longer caption the first in training, and sentence by
     sentence all of them where it is scored."""
-    steps: int = 80
+    steps: int = Field(default=80, ge=1)
     """Training steps of each fold."""
     rounds: int = Field(default=2, ge=1)
     """Parts of the training; after each but the last the pairs that fit worst are left out."""

@@ -1,4 +1,4 @@
-"""From what parts have staged to numbered shards and their manifest, and what kills leave of that."""
+"""Staged shards become numbered ones and their manifest, wherever that is killed."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence

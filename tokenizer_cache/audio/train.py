@@ -21,6 +21,7 @@ from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
+from pipeline.one_cycle import warmup_share
 from pipeline.sounds import read_wav
 from tokenizer_cache.audio.model import AudioModel
 from tokenizer_cache.audio.quality import MAX_HELD_OUT_S, METRICS, measure
@@ -104,7 +105,11 @@ def _steps(
     rate = settings.learning_rate
     optimizer = AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), fused=True)
     schedule = OneCycleLR(
-        optimizer, rate, total_steps=settings.steps, pct_start=0.05, cycle_momentum=False
+        optimizer,
+        rate,
+        total_steps=settings.steps,
+        pct_start=warmup_share(0.05, settings.steps),
+        cycle_momentum=False,
     )
     random = np.random.default_rng(settings.seed)
     num_warmup = int(settings.warmup_share * settings.steps)

@@ -24,6 +24,7 @@ from pipeline.engine.fingerprint import fingerprint, hash_bytes, hash_file
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.errors import UserError
+from pipeline.one_cycle import warmup_share
 from tokenizer_cache.settings import VQSettings
 from tokenizer_cache.vq.adversarial import Discriminator, adaptive_weight, discriminator_loss
 from tokenizer_cache.vq.checkpoint import Checkpoints
@@ -139,7 +140,11 @@ class _Training:
             self._perceptual = PerceptualDistance(network).to(self._device)
         self._optimizer = AdamW(groups, lr=rate, fused=True)
         self._schedule = OneCycleLR(
-            self._optimizer, rate, total_steps=settings.steps, pct_start=0.05, cycle_momentum=False
+            self._optimizer,
+            rate,
+            total_steps=settings.steps,
+            pct_start=warmup_share(0.05, settings.steps),
+            cycle_momentum=False,
         )
         key = fingerprint(
             settings=settings.model_dump(mode="json"),
