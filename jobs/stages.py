@@ -285,7 +285,7 @@ def _audio(recipe: Recipe) -> FitSpec:
 def _tokenize_audio(recipe: Recipe) -> StageSpec:
     return StageSpec(
         name="tokenize-audio",
-        version=1,
+        version=2,
         reads=("records",),
         writes="audio_tokens",
         schema=token_schemas.AUDIO_TOKENS,

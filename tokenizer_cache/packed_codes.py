@@ -1,9 +1,9 @@
 """Codes packed to the bits that their codebook needs: 9 for 512 codes, 14 for 16,384.
 
-The bits of an image's codes follow one another in raster order, each code's highest bit first, and
-the last byte is filled up with zeros.
+The bits of the codes follow one another, of an image's in raster order and of a sound's frame by
+frame, each code's highest bit first, and the last byte is filled up with zeros.
 
-Legend: B batch, h w code grid, b bits of a code.
+Legend: B batch, h w code grid, b bits of a code; of a sound h is its frames, w its codebooks.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def bits_per_code(codebook_size: int) -> int:
 
 
 def pack(codes: np.ndarray, bits: int) -> list[bytes]:
-    """The codes of each image of (B, h, w) uint16 in h * w * b bits.
+    """The codes of each image or sound of (B, h, w) uint16 in h * w * b bits.
 
     Raises:
         ValueError: when a code needs more bits.
@@ -67,8 +67,12 @@ def pack(codes: np.ndarray, bits: int) -> list[bytes]:
 
 def unpack(row: Mapping[str, Any]) -> np.ndarray:
     """The codes of a row of `tokens`, (h, w) uint16."""
-    height, width, bits = row["rows"], row["columns"], row["bits"]
-    octets = np.frombuffer(row["codes"], np.uint8)
+    return unpack_grid(row["codes"], row["bits"], row["rows"], row["columns"])
+
+
+def unpack_grid(packed: bytes, bits: int, height: int, width: int) -> np.ndarray:
+    """The codes that `pack` has packed of one image or sound, (h, w) uint16."""
+    octets = np.frombuffer(packed, np.uint8)
     each = np.zeros((height * width, 16), np.uint8)
     each[:, -bits:] = np.unpackbits(octets, count=height * width * bits).reshape(-1, bits)
     codes = np.packbits(each, axis=-1).view(">u2")  # (h * w, 1)

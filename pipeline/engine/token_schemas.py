@@ -36,7 +36,8 @@ AUDIO_TOKENS = pa.schema(
         RECORD_ID,
         column("frames", pa.int32(), "Frames of codes, one after another in time"),
         column("codebooks", pa.int16(), "Codes of a frame"),
-        column("codes", pa.binary(), "The codes frame by frame, little-endian uint16"),
+        column("bits", pa.int8(), "Bits of a code: what the size of a codebook needs"),
+        column("codes", pa.binary(), "The codes frame by frame, packed, each highest bit first"),
     ]
 )
 

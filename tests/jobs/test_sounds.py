@@ -143,7 +143,7 @@ def test_a_model_is_trained_on_pictures_and_sounds(folder, manifest):
 def test_a_sound_is_explained_and_stands_on_the_card(folder, opened):
     story = explain(opened, "sounds/03.wav")
     assert story["audio_tokens"] == [
-        {"record_id": story["record_id"], "frames": 25, "codebooks": 1}
+        {"record_id": story["record_id"], "frames": 25, "codebooks": 1, "bits": 5}
     ]
     assert "sound" not in story["record"]
     assert "audio-" in story["outcome"]

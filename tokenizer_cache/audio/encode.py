@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.sounds import read_wav
 from tokenizer_cache.audio.settings import AudioSettings, PublishedAudioSettings
+from tokenizer_cache.packed_codes import bits_per_code, pack, unpack_grid
 
 if TYPE_CHECKING:
     from tokenizer_cache.audio.tokenizer import AudioTokenizer
@@ -45,6 +46,7 @@ class EncodeAudioWorker:
         records = work.read("records", ["record_id", "sound"])
         sounds = records.filter(records["sound"].is_valid()).to_pylist()
         rows: list[Row] = []
+        bits = bits_per_code(self._tokenizer.codebook_size) if sounds else 0
         for record in work.each(sounds):
             sound = read_wav(record["sound"])
             codes = self._tokenizer.encode(self._tokenizer.prepare(sound))  # (N, Q)
@@ -53,7 +55,8 @@ class EncodeAudioWorker:
                     "record_id": record["record_id"],
                     "frames": codes.shape[0],
                     "codebooks": codes.shape[1],
-                    "codes": codes.astype("<u2").tobytes(),
+                    "bits": bits,
+                    "codes": pack(codes[np.newaxis], bits)[0],
                 }
             )
         return Output(rows=rows)
@@ -64,6 +67,6 @@ def frames_by_record(work: Work) -> dict[str, np.ndarray]:
     if "audio_tokens" not in work.inputs:
         return {}
     return {
-        row["record_id"]: np.frombuffer(row["codes"], "<u2").reshape(row["frames"], -1)
+        row["record_id"]: unpack_grid(row["codes"], row["bits"], row["frames"], row["codebooks"])
         for row in work.read("audio_tokens").to_pylist()
     }
