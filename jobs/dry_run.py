@@ -16,6 +16,7 @@ from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.parts import read_parts
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import read_json
+from tokenizer_cache.publishing import unwritten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +107,10 @@ class _Planner:
         if above:
             self.unknown[spec.writes] = f"`{spec.writes}` is written anew"
             return self._planned(spec.name, "stage", len(self.corpus.parts), above)
-        tables_known = all(not self.missing.get(table) for table in spec.reads)
-        if spec.name == "shards" and not tables_known:
-            return self._planned(spec.name, "stage", len(self._touched(spec.reads)), ())
         tasks = self.corpus.resolve_stage(spec, part_extras(spec, self.recipe, self.corpus))
         todo = self.missing[spec.writes] = {task.work.part for task in tasks}
+        if spec.name == "shards" and self.corpus.shards is not None:
+            todo |= unwritten(self.corpus.shards, self.corpus.tables["samples"])
         return self._planned(spec.name, "stage", len(todo), tuple(self._why(spec, todo)))
 
     def _why(self, spec: StageSpec, todo: set[str]) -> Iterator[str]:
@@ -157,9 +157,6 @@ class _Planner:
 
     def _unknown_above(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(self.unknown[name] for name in names if name in self.unknown)
-
-    def _touched(self, tables: tuple[str, ...]) -> set[str]:
-        return set().union(*(self.missing.get(table, set()) for table in tables))
 
     def _planned(self, step: str, kind: str, parts: int, reasons: tuple[str, ...]) -> PlannedStep:
         if parts and not reasons:

@@ -1,7 +1,7 @@
 """One run over a corpus: takes the steps in their order and does what is missing.
 
 Stages wait in a chain until something needs all of their parts (a fit, a step over the corpus, the
-names of the shards); then the whole chain runs, each part going through its stages one after the
+manifest of the shards); then the whole chain runs, each part going through its stages one after the
 other while other parts are still in the first.
 """
 
@@ -30,7 +30,7 @@ from pipeline.engine.storage import commit_json, read_json
 from pipeline.engine.worker import Advance, Left, PartDone, Result, RunContext
 from pipeline.errors import FAILED, STOPPED, UserError
 from tokenizer_cache.manifest import find_manifest
-from tokenizer_cache.publishing import finish_publishing, is_staged, publish, withdraw
+from tokenizer_cache.publishing import finish_publishing, publish, unwritten, withdraw
 
 DECIDED_FILE = "decided.json"
 """What decided each step's output in the last run, for `--dry-run` to compare with."""
@@ -199,17 +199,13 @@ class Filling:
         finish_publishing(folder)
         missing = {task.work.part: task for task in self.corpus.resolve_stage(spec, extras)}
         samples = self.corpus.tables["samples"]
-        manifest = find_manifest(folder)
-        is_done = manifest is not None and manifest.samples == samples.fingerprint()
-        published = {shard.part: shard.samples for shard in manifest.shards} if manifest else {}
-        for part, print_ in {} if is_done else samples.prints.items():
-            is_known = part in missing or published.get(part) == print_
-            if not is_known and not is_staged(folder, samples[part]):
-                missing[part] = self.corpus.task(spec, part, extras)
-        withdraw(folder, [part for part in missing if published.get(part) == samples.prints[part]])
+        for part in unwritten(folder, samples):
+            missing[part] = self.corpus.task(spec, part, extras)
+        withdraw(folder, {part: samples.prints[part] for part in missing})
         self._wait(spec, list(missing.values()))
         self._flush()
-        if missing or not is_done:
+        manifest = find_manifest(folder)
+        if manifest is None or manifest.samples != samples.fingerprint():
             publish(
                 folder,
                 self.corpus.files("samples"),

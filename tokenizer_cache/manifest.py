@@ -56,12 +56,14 @@ class Manifest:
         shards: all of them, by name.
         samples: fingerprint of the `samples` table that describes them; empty while some are taken
             out.
+        withdrawn: those taken out, whose numbers wait for them.
     """
 
     folder: Path
     vocabulary: Vocabulary
     shards: tuple[Shard, ...]
     samples: str
+    withdrawn: tuple[Shard, ...] = ()
 
     def paths(self, stream: str, split: str) -> list[Path]:
         """The tars of a stream and a split."""
@@ -84,8 +86,10 @@ class Manifest:
                 for known in self.vocabulary.ranges
                 if known.tokenizer
             },
+            "layout": LAYOUT,
             "samples": self.samples,
             "shards": [asdict(shard) for shard in self.shards],
+            "withdrawn": [asdict(shard) for shard in self.withdrawn],
         }
 
 
@@ -142,4 +146,5 @@ def open_manifest(folder: Path, vocabulary_fingerprint: str | None = None) -> Ma
         vocabulary=vocabulary,
         shards=tuple(Shard(**shard) for shard in value["shards"]),
         samples=value["samples"],
+        withdrawn=tuple(Shard(**shard) for shard in value["withdrawn"]),
     )

@@ -11,14 +11,17 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.corpus import MANIFEST_FILE
-from pipeline.engine.storage import commit_json, move, read_json, remove
+from pipeline.engine.corpus import MANIFEST_FILE, PartFiles
+from pipeline.engine.storage import commit_json, move, read_json, remove, sizes_below
 from pipeline.engine.tables import read_table
 from tokenizer_cache.manifest import (
+    LAYOUT,
     VOCABULARY,
     Manifest,
     Shard,
@@ -30,6 +33,8 @@ from tokenizer_cache.vocabulary import Vocabulary
 
 _STAGED = "staged"
 _PLAN = "publishing.json"
+_NUM_READS = 16
+"""Files of a table that are read at a time: on a store each takes a while."""
 _SHARD_NAME = re.compile(r"(text|image|mixed|audio)(-validation)?-\d{6,}\.(tar|index)")
 _WIDS_NAME = re.compile(r"wids-.+\.json")
 
@@ -75,7 +80,7 @@ def allot_names(
     return names
 
 
-def publish(folder: Path, samples: Iterable[Path], vocabulary: Vocabulary, *, state: str) -> None:
+def publish(folder: Path, samples: Collection[Path], vocabulary: Vocabulary, *, state: str) -> None:
     """Publish the shards of some parts, and remove all others.
 
     Args:
@@ -86,15 +91,15 @@ def publish(folder: Path, samples: Iterable[Path], vocabulary: Vocabulary, *, st
         state: fingerprint of the table.
     """
     last = find_manifest(folder)
-    known: dict[tuple[str, str], list[Shard]] = defaultdict(list)
-    for shard in last.shards if last else ():
-        known[shard.part, shard.samples].append(shard)
+    listed = _by_part(last.shards if last else ())
+    unlisted = [path for path in samples if _part_of(path) not in listed]
+    with ThreadPoolExecutor(_NUM_READS) as pool:
+        staged = dict(zip(unlisted, pool.map(_staged_shards, unlisted), strict=True))
     shards = [
-        shard
-        for path in samples
-        for shard in known.get((path.stem, path.parent.name)) or _staged_shards(path)
+        shard for path in samples for shard in staged.get(path) or listed.get(_part_of(path), [])
     ]
-    previous = {(each.part, each.name): each.file for each in (last.shards if last else ())}
+    before = (*last.shards, *last.withdrawn) if last else ()
+    previous = {(each.part, each.name): each.file for each in before}
     names = allot_names([(each.part, each.name) for each in shards], previous)
     moves: dict[str, str] = {}
     numbered: list[Shard] = []
@@ -125,49 +130,94 @@ def finish_publishing(folder: Path) -> None:
         return
     plan = read_json(folder / _PLAN)
     moves, manifest = plan["moves"], plan["manifest"]
-    last = find_manifest(folder)
-    if last is not None:
-        touched = {*moves, *moves.values()}
-        _keep(last, [shard for shard in last.shards if shard.file not in touched])
-    move([(folder / source, folder / target) for source, target in moves.items()])
-    commit_json(folder / VOCABULARY, plan["vocabulary"])
     shards = [Shard(**shard) for shard in manifest["shards"]]
-    _list(folder, shards, manifest)
-    _remove_all_but(folder, shards)
-
-
-def is_staged(folder: Path, samples: Path) -> bool:
-    """Whether the shards that a part's committed `samples` name wait to be published."""
-    return all(
-        (folder / name).exists()
-        for shard in _staged_shards(samples)
-        for name in (shard.file, index_name(shard.file))
-    )
-
-
-def withdraw(folder: Path, parts: Collection[str]) -> None:
-    """Take parts out of a folder's manifest, if it has one: what it names of them is no good."""
     last = find_manifest(folder)
-    if last is not None:
-        _keep(last, [shard for shard in last.shards if shard.part not in parts])
+    if last is None or last.to_json() != manifest:
+        before = last.shards if last else ()
+        touched = {*moves, *moves.values()}
+        parts = {shard.part for shard in before if shard.file in touched}
+        _withdraw(last, [shard for shard in before if shard.part in parts])
+        move([(folder / source, folder / target) for source, target in moves.items()])
+        commit_json(folder / VOCABULARY, plan["vocabulary"])
+        _list(folder, shards, manifest)
+    _remove_all_but(folder, shards)
+    (folder / _PLAN).unlink()
+
+
+def unwritten(folder: Path, samples: PartFiles) -> set[str]:
+    """The parts whose committed `samples` name shards that are neither published nor staged."""
+    if (folder / _PLAN).exists():
+        return set()
+    manifest = find_manifest(folder)
+    if manifest is not None and manifest.samples == samples.fingerprint():
+        return set()
+    listed = _by_part(manifest.shards if manifest else ())
+    waiting = sizes_below(folder / _STAGED)
+    parts = sorted(samples.committed())
+    unlisted = [part for part in parts if (part, samples.prints[part]) not in listed]
+    with ThreadPoolExecutor(_NUM_READS) as pool:
+        named = pool.map(_staged_shards, [samples[part] for part in unlisted])
+        return {
+            part
+            for part, shards in zip(unlisted, named, strict=True)
+            if not all(_is_waiting(shard, waiting) for shard in shards)
+        }
+
+
+def withdraw(folder: Path, samples: Mapping[str, str]) -> None:
+    """Take parts out of a folder's manifest, if it names them: their shards are no good.
+
+    Args:
+        folder: where the shards lie.
+        samples: for each part the fingerprint of its `samples`; shards of another are left alone.
+    """
+    last = find_manifest(folder)
+    shards = last.shards if last else ()
+    _withdraw(last, [each for each in shards if samples.get(each.part) == each.samples])
 
 
 def discard(folder: Path, parts: Collection[str]) -> None:
     """Take parts out of a folder of shards for good: off the manifest first, then their tars.
 
-    What is staged goes, too: a killed run may have left it with anything.
+    What is staged goes, too: a killed run may have left it with anything. A folder that an earlier
+    version wrote goes as a whole, since nothing reads it any more.
     """
+    path = folder / MANIFEST_FILE
+    if path.exists() and read_json(path).get("layout") != LAYOUT:
+        remove(folder)
+        return
     finish_publishing(folder)
-    withdraw(folder, parts)
-    manifest = find_manifest(folder)
-    _remove_all_but(folder, manifest.shards if manifest else ())
+    last = find_manifest(folder)
+    shards = last.shards if last else ()
+    _withdraw(last, [shard for shard in shards if shard.part in parts])
+    _remove_all_but(folder, [shard for shard in shards if shard.part not in parts])
 
 
-def _keep(manifest: Manifest, shards: Collection[Shard]) -> None:
-    """Publish a manifest without those of its shards that are not among these."""
-    if len(shards) < len(manifest.shards):
-        kept = replace(manifest, shards=tuple(shards), samples="")
-        _list(kept.folder, shards, kept.to_json())
+def _by_part(shards: Iterable[Shard]) -> dict[tuple[str, str], list[Shard]]:
+    """Shards by their part and the fingerprint of its `samples`."""
+    found: dict[tuple[str, str], list[Shard]] = defaultdict(list)
+    for shard in shards:
+        found[shard.part, shard.samples].append(shard)
+    return found
+
+
+def _part_of(samples: Path) -> tuple[str, str]:
+    """The part that a file of the `samples` table is of, and its fingerprint."""
+    return samples.stem, samples.parent.name
+
+
+def _is_waiting(shard: Shard, waiting: Mapping[str, int]) -> bool:
+    """Whether a staged shard is there, by the sizes of what is staged."""
+    tar = str(Path(shard.file).relative_to(_STAGED))
+    return waiting.get(tar) == shard.size_bytes and index_name(tar) in waiting
+
+
+def _withdraw(manifest: Manifest | None, shards: Collection[Shard]) -> None:
+    """Publish a manifest without some of its shards, which are all that it names of their parts."""
+    if manifest is not None and shards:
+        kept = tuple(each for each in manifest.shards if each not in shards)
+        left = replace(manifest, shards=kept, samples="", withdrawn=(*manifest.withdrawn, *shards))
+        _list(left.folder, kept, left.to_json())
 
 
 def _list(folder: Path, shards: Collection[Shard], manifest: Mapping[str, Any]) -> None:
@@ -187,26 +237,27 @@ def _list(folder: Path, shards: Collection[Shard], manifest: Mapping[str, Any]) 
 
 
 def _remove_all_but(folder: Path, shards: Collection[Shard]) -> None:
-    """Remove what belongs to no shard of these: tars, indexes, what is staged, and the plan."""
-    (folder / _PLAN).unlink(missing_ok=True)
+    """Remove what belongs to no shard of these: tars, indexes, and what is staged."""
     named = {name for shard in shards for name in (shard.file, index_name(shard.file))}
     for path in list(folder.iterdir()):
         if _SHARD_NAME.fullmatch(path.name) and path.name not in named:
             path.unlink()
-    remove(folder / _STAGED)
+    with suppress(OSError):  # a worker that was given up still writes there
+        remove(folder / _STAGED)
 
 
 def _staged_shards(samples: Path) -> list[Shard]:
     """The shards that one part of the `samples` table names, in its order, each where it waits."""
     columns = ["shard", "stream", "split", "shard_sha256", "shard_size_bytes", "index_sha256"]
     groups = read_table(samples, columns).group_by(columns, use_threads=False)
-    place = staged_folder(Path(), samples.stem, samples.parent.name)
+    part, print_ = _part_of(samples)
+    place = staged_folder(Path(), part, print_)
     return [
         Shard(
             file=str(place / row["shard"]),
-            part=samples.stem,
+            part=part,
             name=row["shard"],
-            samples=samples.parent.name,
+            samples=print_,
             stream=row["stream"],
             split=row["split"],
             num_samples=row["count_all"],

@@ -69,8 +69,7 @@ class ShardWorker:
     Writes: the tars and their indexes where they wait to be published, and one row of `samples`
         per sample.
     Rejects: `bridge-without-end` for a text that leads to a record without codes. The record
-        itself is left out: `tokenize` has rejected it. One without text or shard is a fault of the
-        program.
+        itself is left out: `tokenize` has rejected it. One without text is a fault of the program.
     Source: WebDataset (github.com/webdataset/webdataset).
     """
 
@@ -83,19 +82,19 @@ class ShardWorker:
         """Write the part's shards; the same work gives the same bytes."""
         folder = staged_folder(to_path(work.extra["folder"]), work.part, work.fingerprint)
         records: dict[tuple[str, str], list[SelectedRecord]] = defaultdict(list)
-        shards: dict[tuple[str, str], list[_Document]] = defaultdict(list)
+        samples: dict[tuple[str, str], list[_Document]] = defaultdict(list)
         selected, rejects = without_loose_bridges(list(selected_records(work)))
         if self.settings.pictures is not None:
             selected = with_pictures(selected, work, self.settings.pictures)
         for record in selected:
             records[record.stream, record.split].append(record)
         for (stream, split), own in sorted(records.items()):
-            shards[stream, split] += _documents(stream, own, self.settings.records_per_document)
-            shards["text", split] += [
+            samples[stream, split] += _documents(stream, own, self.settings.records_per_document)
+            samples["text", split] += [
                 _prose(record, text) for record in own for text in record.prose
             ]
         rows: list[Row] = []
-        for (stream, split), documents in sorted(shards.items()):
+        for (stream, split), documents in sorted(samples.items()):
             for number, held in enumerate(self._cut(documents)):
                 path = folder / shard_name(stream, split, number)
                 files = {each.key: each.files for each in held}
@@ -122,7 +121,7 @@ class ShardWorker:
 def _documents(
     stream: str, records: Sequence[SelectedRecord], records_per_document: int
 ) -> list[_Document]:
-    """The samples of one shard, in the order of its records."""
+    """The samples of one stream and split, in the order of the records."""
     for record in records:
         if not record.captions:
             message = f"record {record.id} is selected without a caption"

@@ -28,7 +28,7 @@ MODEL_FILE = "model.json"
 REMOVED_FILE = "removed.json"
 """Names the files that a forget has taken out of a model's folder, each with its SHA-256."""
 MANIFEST_FILE = "manifest.json"
-"""What publishes a folder of shards; `tokenizer_cache.manifest` writes it."""
+"""What publishes a folder of shards; `tokenizer_cache.publishing` writes it."""
 
 _SAYS_WHERE = {"part", "source", "folder", "forgotten", "corpus"}
 """Keys of a part's `extra` that say where to read and write, not what: no part of a fingerprint."""
@@ -236,13 +236,30 @@ class Corpus:
         """The committed files of all stages' live rejects."""
         return [path for stage in self.rejects.values() for path in _existing(stage)]
 
-    def published_shards(self) -> list[dict[str, Any]] | None:
-        """The shards as their manifest lists them; None before it is published."""
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest of the shards, as JSON; None before it is published."""
         path = self.shards / MANIFEST_FILE if self.shards else None
         if path is None or not path.exists():
             return None
-        shards: list[dict[str, Any]] = read_json(path)["shards"]
-        return shards
+        value: dict[str, Any] = read_json(path)
+        return value
+
+    def published_shards(self) -> list[dict[str, Any]] | None:
+        """The shards as their manifest lists them; None before it is published.
+
+        Those of a part that has changed since are of its earlier `samples`.
+        """
+        manifest = self.manifest()
+        return None if manifest is None else list(manifest["shards"])
+
+    def shards_of_now(self) -> dict[tuple[str, str], str]:
+        """The file of each published shard of the live `samples`, by its part and name there."""
+        prints = self.tables["samples"].prints if "samples" in self.tables else {}
+        return {
+            (shard["part"], shard["name"]): shard["file"]
+            for shard in self.published_shards() or []
+            if prints.get(shard["part"]) == shard["samples"]
+        }
 
     def query(self, sql: str) -> duckdb.DuckDBPyRelation:
         """Run SQL over the live tables: those resolved and committed, by name, and `rejects`.

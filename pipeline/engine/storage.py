@@ -212,6 +212,16 @@ def files_by_folder(parent: Path, folders: Iterable[str]) -> dict[str, set[str]]
     return found
 
 
+def sizes_below(folder: Path) -> dict[str, int]:
+    """The sizes of all files below a folder, by their path from there; one listing of a store."""
+    if is_local(folder):
+        found = (path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    store, root = on_store(folder)
+    listed = store.find(root, detail=True)
+    return {name.removeprefix(root).lstrip("/"): info["size"] for name, info in listed.items()}
+
+
 def commit_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` as one commit."""
     with committing(path) as temporary:

@@ -183,8 +183,8 @@ def _shard_members(
     shards = corpus.published_shards()
     if corpus.shards is None or shards is None:
         return
-    files = {(shard["part"], shard["name"]): shard["file"] for shard in shards}
-    unseen = set(files.values()) - set(damaged_shards)
+    files = corpus.shards_of_now()
+    unseen = {shard["file"] for shard in shards} - set(damaged_shards)
     samples = connection.sql("SELECT part, shard, key FROM samples ORDER BY part, shard")
     batches = samples.to_arrow_reader(_ROWS_PER_BATCH)
     rows = (row for batch in batches for row in batch.to_pylist())

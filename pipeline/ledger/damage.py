@@ -145,7 +145,9 @@ def _shards(corpus: Corpus) -> Iterator[Damage]:
         assert corpus.shards is not None  # noqa: S101 - it has a manifest
         path = corpus.shards / shard["file"]
         files = {path: shard["sha256"], path.with_suffix(".index"): shard["index_sha256"]}
-        samples = corpus.tables.get("samples", {}).get(shard["part"])
+        live = corpus.tables.get("samples")
+        is_of_now = live is not None and live.prints.get(shard["part"]) == shard["samples"]
+        samples = live[shard["part"]] if live is not None and is_of_now else None
         for file, sha256 in files.items():
             if not file.exists():
                 fault = "it is missing"

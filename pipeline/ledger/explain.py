@@ -91,8 +91,7 @@ def _samples(connection: DuckDBPyConnection, corpus: Corpus, part: str, record: 
 
     Each with the file that it is in; without those whose shard is not published.
     """
-    published = corpus.published_shards() or []
-    files = {each["name"]: each["file"] for each in published if each["part"] == part}
+    files = corpus.shards_of_now()
     samples = _rows(
         connection,
         corpus,
@@ -104,7 +103,11 @@ def _samples(connection: DuckDBPyConnection, corpus: Corpus, part: str, record: 
         ORDER BY NOT list_contains(record_ids, '{record}'), key
         """,
     )
-    return [{**row, "shard": files[row["shard"]]} for row in samples if row["shard"] in files]
+    return [
+        {**row, "shard": files[part, row["shard"]]}
+        for row in samples
+        if (part, row["shard"]) in files
+    ]
 
 
 def _rejects(connection: DuckDBPyConnection, mine: str) -> list[Row]:

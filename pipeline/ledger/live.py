@@ -16,5 +16,9 @@ def missing(corpus: Corpus) -> list[str]:
         for path in sorted(set(paths.values()) - set(corpus.files(table)))
     ]
     tables = [f"the whole table {table}" for table in WHOLE if table not in corpus.tables]
-    manifest = [] if corpus.published_shards() is not None else ["the shards' manifest"]
-    return [*files, *tables, *manifest]
+    manifest, samples = corpus.manifest(), corpus.tables.get("samples")
+    if manifest is None:
+        return [*files, *tables, "the shards' manifest"]
+    if samples is not None and manifest["samples"] != samples.fingerprint():
+        return [*files, *tables, "the manifest of the shards that the samples name"]
+    return [*files, *tables]

@@ -8,11 +8,14 @@ import sys
 
 import pytest
 
+from jobs import filling
 from jobs.run import open_corpus
 from pipeline.engine.lock import holding
 from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.token_schemas import TOKENS
 from pipeline.errors import UserError
+from pipeline.ledger.explain import explain
+from pipeline.ledger.live import missing
 from pipeline.ledger.status import status
 from tests.jobs.corpora import faults, files_of, run
 from tokenizer_cache import publishing
@@ -79,6 +82,27 @@ def test_a_publication_that_was_killed_ends_with_the_next_run(corpus, load, tmp_
     assert "shards         nothing has changed" in run(recipe, corpus)
     assert files_of(corpus / "shards") == files_of(tmp_path / "whole/shards")
     assert not faults(corpus)
+
+
+def test_shards_that_are_not_published_are_not_taken_for_those_of_the_recipe(
+    corpus, load, monkeypatch
+):
+    def killed(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(filling, "publish", killed)
+    recipe = load("select.rules.clip_score.quantile=0.4")
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, corpus)
+    opened = open_corpus(corpus)[1]
+    assert missing(opened) == ["the manifest of the shards that the samples name"]
+    assert faults(corpus)
+    rows = opened.query("SELECT unnest(record_ids) AS record FROM samples").fetchall()
+    assert explain(opened, rows[0][0])["outcome"].endswith("its shard has not been written yet.")
+    monkeypatch.undo()
+    run(recipe, corpus)
+    assert not faults(corpus)
+    assert "It is in the shards" in explain(open_corpus(corpus)[1], rows[0][0])["outcome"]
 
 
 def test_another_threshold_starts_no_ray_and_loads_no_model(corpus, tiny_recipe):

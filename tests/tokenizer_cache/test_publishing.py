@@ -10,7 +10,8 @@ import wids
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.tables import write_table
+from pipeline.engine.corpus import PartFiles
+from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.token_schemas import SAMPLES
 from pipeline.errors import UserError
 from tests.tokenizer_cache.corpus import Selected, shard_work, text_models, write_part
@@ -20,8 +21,8 @@ from tokenizer_cache.publishing import (
     allot_names,
     discard,
     finish_publishing,
-    is_staged,
     publish,
+    unwritten,
     withdraw,
 )
 from tokenizer_cache.settings import ShardSettings
@@ -94,9 +95,9 @@ def test_stock_wids_takes_any_sample_by_its_number(tmp_path: Path) -> None:
     assert [sample["__key__"] for sample in samples] == ["b1", "a0", "b2"]
     assert samples[0][".codes.npy"].tolist() == [[1, 2], [3, 4]]
     assert samples[0][".json"]["captions"][0]["text"] == "b 1"
-    withdraw(folder, {"a"})
+    withdraw(folder, {"a": "run"})
     assert len(wids.ShardListDataset(str(folder / "wids-image.json"))) == 3
-    withdraw(folder, {"b"})
+    withdraw(folder, {"b": "run"})
     assert not list(folder.glob("wids-*"))
 
 
@@ -189,8 +190,8 @@ def test_shards_of_before_stay_readable_until_all_parts_are_done(tmp_path: Path)
     assert open_manifest(before.folder) == before
 
 
-def killed_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
-    """Fail at the given write or renaming of a publication; returns whether it came to that."""
+def killed_at(number: int, patch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Fail at the given change of the disk; returns whether it came to that."""
     done = 0
 
     def counting(function: Callable[..., object]) -> Callable[..., object]:
@@ -205,9 +206,10 @@ def killed_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool
 
     move = publishing.move
     for name in ("commit_json", "remove"):
-        monkeypatch.setattr(publishing, name, counting(getattr(publishing, name)))
+        patch.setattr(publishing, name, counting(getattr(publishing, name)))
     one = counting(lambda pair: move([pair]))
-    monkeypatch.setattr(publishing, "move", lambda pairs: [one(pair) for pair in pairs])
+    patch.setattr(publishing, "move", lambda pairs: [one(pair) for pair in pairs])
+    patch.setattr(Path, "unlink", counting(Path.unlink))
     return lambda: done >= number
 
 
@@ -215,12 +217,12 @@ def killed_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool
 def test_a_publication_that_is_killed_anywhere_comes_to_the_same_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgets: bool
 ) -> None:
-    """Parts that grow, that stay, that go and that are new, and one that moves into a gap."""
+    """A part shrinks, one stays and moves into a gap, one goes, one is new."""
     before = {part: images(part, 0, 1, 2) for part in "abc"}
-    write_shards(tmp_path, before, run="1", max_samples=2)
+    write_shards(tmp_path, before, run="1", max_samples=1)
     stays = tmp_path / "samples/1/c.parquet"
-    changed = {"b": images("b", 0, 1, 2, 3, 4), "d": images("d", 0)}
-    samples = [*stage(tmp_path, changed, run="2", max_samples=2), stays]
+    changed = {"b": images("b", 0, 5), "d": images("d", 0)}
+    samples = [*stage(tmp_path, changed, run="2", max_samples=1), stays]
     start = tmp_path / "start"
     shutil.copytree(tmp_path / "shards", start)
 
@@ -233,8 +235,11 @@ def test_a_publication_that_is_killed_anywhere_comes_to_the_same_end(
     shutil.copytree(start, tmp_path / "whole")
     run(tmp_path / "whole")
     whole = files_in(tmp_path / "whole")
-    holds(open_manifest(tmp_path / "whole"))
-    for number in range(1, 100):
+    ended = open_manifest(tmp_path / "whole")
+    holds(ended)
+    first = {shard.file for shard in open_manifest(start).shards if shard.part == "c"}
+    assert first != {shard.file for shard in ended.shards if shard.part == "c"}
+    for number in range(1, 200):
         folder = tmp_path / f"killed-{number}"
         shutil.copytree(start, folder)
         with monkeypatch.context() as patch:
@@ -255,28 +260,48 @@ def test_a_publication_that_is_killed_anywhere_comes_to_the_same_end(
         else:
             run(folder)
             assert files_in(folder) == whole
-    assert number > 15
+    assert number > 20
 
 
-def test_what_waits_is_known_from_its_files(tmp_path: Path) -> None:
-    (samples,) = stage(tmp_path, {"a": images("a", 0)}, run="1")
-    folder = tmp_path / "shards"
-    assert is_staged(folder, samples)
+def test_what_is_neither_published_nor_waits_is_unwritten(tmp_path: Path) -> None:
+    stage(tmp_path, {"a": images("a", 0), "b": []}, run="1")
+    folder, table = tmp_path / "shards", PartFiles(tmp_path / "samples")
+    for part in "ab":
+        table.place(part, "1")
+    assert not unwritten(folder, table)
     for path in [path for path in folder.rglob("*") if path.is_file()]:
         whole = path.read_bytes()
         path.unlink()
-        assert not is_staged(folder, samples)
+        assert unwritten(folder, table) == {"a"}
         path.write_bytes(whole)
+    assert not unwritten(folder, table)
+    publish(folder, table.values(), vocabulary_of("vq"), state=table.fingerprint())
+    assert not unwritten(folder, table)
+    table.place("a", "2")
+    write_table(table["a"], read_table(tmp_path / "samples/1/a.parquet"), SAMPLES)
+    assert unwritten(folder, table) == {"a"}
 
 
-def test_a_part_that_is_withdrawn_is_named_no_more(tmp_path: Path) -> None:
-    manifest = write_shards(tmp_path, {part: images(part, 0) for part in "ab"})
-    withdraw(manifest.folder, ["c"])
+def test_a_part_that_is_withdrawn_is_named_no_more_and_keeps_its_numbers(tmp_path: Path) -> None:
+    write_shards(tmp_path, {"a": images("a", 0, 1), "b": images("b", 0)}, max_samples=1)
+    grown = {"a": images("a", 0, 1), "b": images("b", 0, 1, 2)}
+    manifest = write_shards(tmp_path, grown, run="2", max_samples=1)
+    withdraw(manifest.folder, {"a": "1", "b": "1", "c": "2"})
     assert open_manifest(manifest.folder) == manifest
-    withdraw(manifest.folder, ["a"])
+    withdraw(manifest.folder, {"b": "2"})
+    withdraw(manifest.folder, {"a": "2"})
     left = open_manifest(manifest.folder)
-    assert [shard.part for shard in left.shards] == ["b"]
+    assert not left.shards
     assert not left.samples
+    backwards = dict(reversed(grown.items()))
+    assert write_shards(tmp_path, backwards, run="2", max_samples=1) == manifest
+
+
+def test_a_folder_of_an_earlier_version_is_forgotten_as_a_whole(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path, {"a": images("a", 0)}).folder
+    (folder / "manifest.json").write_text('{"selection": "", "shards": [{"file": "a.tar"}]}')
+    discard(folder, {"b"})
+    assert not folder.exists()
 
 
 def test_shards_of_another_vocabulary_are_refused_by_name(tmp_path: Path) -> None:
