@@ -21,7 +21,8 @@ def _folder_or_name(value: str, info: ValidationInfo) -> str:
     """A file or folder, relative to the recipe, as an absolute path; or a name on the hub."""
     path = Path(value).expanduser()
     folder = (info.context or {}).get("recipe_folder", Path())
-    if path.is_absolute() or (folder / path).exists():
+    # A corpus outlives the files of its recipe: without one any absolute path is taken.
+    if (folder / path).exists() or (path.is_absolute() and info.context is None):
         return str((folder / path).absolute())
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", value):
         return value

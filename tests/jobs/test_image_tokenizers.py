@@ -69,6 +69,7 @@ def test_a_tokenizer_without_a_decoder_has_a_report_without_psnr(corpus, load, w
         ("{kind: janus}", [":4: image_tokenizer.weights", "Field required"]),
         ("{kind: dalle, weights: a/b}", [":4: image_tokenizer.kind", "'janus'"]),
         ("{kind: janus, weights: nowhere}", ["there is no such file or folder", "'nowhere'"]),
+        ("{kind: janus, weights: /no/where}", ["there is no such file or folder", "'/no/where'"]),
         ("{kind: janus, weights: a/b, steps: 3}",
          ["image_tokenizer.steps", "Allowed here: kind, weights, image_size"]),
         ("{steps: 0}", [":4: image_tokenizer.steps", "greater than or equal to 1"]),
