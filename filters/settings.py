@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.settings import RecipePath, Settings
+from pipeline.settings import ExistingPath, Settings, existing_place
 
 _FOLDER = "local-dir:"
 
@@ -60,12 +60,6 @@ class ClipSettings(Settings):
     """Seed of the weights and the order."""
 
 
-def _place(value: str, info: ValidationInfo) -> str:
-    """A file or folder, relative to the recipe, as an absolute path; another text as it is."""
-    path = (info.context or {}).get("recipe_folder", Path()) / Path(value).expanduser()
-    return str(path.absolute()) if path.exists() else value
-
-
 class OpenClipSettings(Settings):
     """A CLIP that somebody has published, in the format of open_clip."""
 
@@ -75,7 +69,7 @@ class OpenClipSettings(Settings):
     """A name that open_clip has (`ViT-B-32`), `hf-hub:OWNER/NAME`, or a folder with
     `open_clip_config.json` and weights as open_clip's `local-dir:` has it. It is copied into the
     corpus once: later changes at that place do not move a score."""
-    pretrained: Annotated[str, AfterValidator(_place)] | None = None
+    pretrained: Annotated[str, AfterValidator(existing_place)] | None = None
     """For a name: open_clip's tag of the weights (`laion2b_s34b_b79k`), or their file
     (safetensors, or another that holds tensors alone)."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
@@ -85,7 +79,7 @@ class OpenClipSettings(Settings):
     @field_validator("model")
     @classmethod
     def _is_known_place(cls, model: str, info: ValidationInfo) -> str:
-        place = _place(model.removeprefix(_FOLDER), info)
+        place = existing_place(model.removeprefix(_FOLDER), info)
         return _FOLDER + place if Path(place).is_absolute() or model.startswith(_FOLDER) else model
 
     @model_validator(mode="after")
@@ -133,7 +127,7 @@ def _is_column(name: str) -> str:
     return name
 
 
-Heads = dict[Annotated[str, AfterValidator(_is_column)], RecipePath]
+Heads = dict[Annotated[str, AfterValidator(_is_column)], ExistingPath]
 """Files of heads (`filters/heads.py`) by the column that they fill."""
 
 
@@ -184,10 +178,10 @@ class RightsSettings(Settings):
     opt_outs: Literal["reject", "keep"] = "keep"
     """What to do with records that carry a signal against data mining. There are none unless
     `ingest.opt_outs` is `keep`, too; that one rejects them before they are stored."""
-    blocked_domains: RecipePath | None = Field(default=None, exclude=True)
+    blocked_domains: ExistingPath | None = Field(default=None, exclude=True)
     """File of domains, one a line: a record is refused whose origin is a URL of one, or of one
     below it. The content of the lists, not their path, is part of the fingerprint."""
-    blocked_images: RecipePath | None = Field(default=None, exclude=True)
+    blocked_images: ExistingPath | None = Field(default=None, exclude=True)
     """File of SHA-256 hashes: of an image's bytes (`image_id`) or of its pixels (`pixel_hash`)."""
-    blocked_texts: RecipePath | None = Field(default=None, exclude=True)
+    blocked_texts: ExistingPath | None = Field(default=None, exclude=True)
     """File of words and phrases that no text may have, or `/patterns/` (regular expressions)."""

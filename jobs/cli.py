@@ -95,7 +95,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     filled = fill(loaded, root, until=until, refit=refit or [], repair=repair, reporter=reporter)
     for warning in warnings(filled):
         _ERRORS.print(f"warning: {warning}", soft_wrap=True, markup=False)
-    _ERRORS.print(f"The corpus is in {root}", soft_wrap=True)
+    place = "" if filled.shards is None else f", its shards in {root}/shards/{filled.shards.name}"
+    _ERRORS.print(f"The corpus is in {root}{place}", soft_wrap=True)
 
 
 @app.command()
@@ -203,7 +204,10 @@ def forget(
         *(entry for path in entries or [] for entry in read_list(path)),
     ]
     done = take_out(corpus, wanted, reporter=Reporter(_ERRORS))
-    _out(f"{done.num_records} records were there and are gone; they will not come back.")
+    if done.num_records:
+        _out(f"{done.num_records} records were there and are gone; they will not come back.")
+    else:
+        _out("No record of the corpus is meant by that; those to come will be kept out.")
     if not done.is_complete:
         _out(
             "The corpus is not filled to its end: the next `anymix run` completes shards and card."

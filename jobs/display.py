@@ -70,6 +70,8 @@ def print_status(state: Row) -> None:
     print_table(
         ("stream", "split", "samples", "records"), [tuple(row.values()) for row in state["samples"]]
     )
+    if state["shards"]:
+        typer.echo(f"shards in {state['shards']}\n")
     print_table(
         ("model", "since it was fitted"), [(d["model"], d["advice"]) for d in state["drift"]]
     )

@@ -141,7 +141,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(content, context={"recipe_folder": path.parent})
     except ValidationError as error:
-        problems = [_describe(path, node, problem) for problem in error.errors()]
+        problems = [_describe(path, node, changes, problem) for problem in error.errors()]
         raise UserError("\n".join(problems)) from error
 
 
@@ -219,10 +219,20 @@ def _index(items: list[Any], step: str, change: str) -> int:
     return int(step)
 
 
-def _describe(path: Path, node: yaml.Node | None, problem: Any) -> str:  # noqa: ANN401 - pydantic's
-    """One line for one problem: file, line, field, what was found and what is allowed."""
+def _describe(
+    path: Path,
+    node: yaml.Node | None,
+    changes: Sequence[str],
+    problem: Any,  # noqa: ANN401 - pydantic's
+) -> str:
+    """One line for one problem: file, line, field, what was found and what is allowed.
+
+    Where a change of the file has set the field, the change takes the place of file and line.
+    """
     line, way = _find(node, problem["loc"])
-    place = f"{path}:{line}: {'.'.join(map(str, way))}"
+    field = ".".join(map(str, way))
+    made_by = [each for each in changes if f"{field}.".startswith(f"{each.partition('=')[0]}.")]
+    place = f"{made_by[-1] if made_by else f'{path}:{line}'}: {field}"
     if problem["type"] == "extra_forbidden":
         allowed = ", ".join(_model_at(problem["loc"][:-1]).model_fields)
         return f"{place}: there is no such setting. Allowed here: {allowed}."

@@ -24,6 +24,7 @@ from pipeline.engine.forgotten import FORGOTTEN_FILE
 from pipeline.engine.parts import Part
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, Resources, StageSpec, Step
 from pipeline.engine.storage import local_copy
+from pipeline.errors import UserError
 from pipeline.selection.cuts import cuts_settings
 from pipeline.settings import Settings
 from pipeline.sources import open_source
@@ -331,12 +332,20 @@ def list_parts(recipe: Recipe, known: Mapping[str, Part]) -> list[Part]:
     Args:
         recipe: names the sources.
         known: the parts of the last run, by their `look`.
+
+    Raises:
+        UserError: when no source has any.
     """
-    return [
+    parts = [
         part
         for settings in recipe.sources
         for part in open_source(settings).parts(recipe.ingest.rows_per_part, known)
     ]
+    if not parts:
+        places = (getattr(source, "path", None) or source.kind for source in recipe.sources)
+        message = f"sources: there is nothing to read in {', '.join(map(str, places))}"
+        raise UserError(message, "A corpus needs a record; look at the paths and the kinds.")
+    return parts
 
 
 def _places(recipe: Recipe, name: str, source: Mapping[str, Any]) -> dict[str, str]:

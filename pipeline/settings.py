@@ -4,7 +4,14 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+)
 
 from pipeline.engine.storage import is_local, to_path
 
@@ -35,3 +42,30 @@ RecipePath = Annotated[
     Path, PlainValidator(_from_recipe_folder), PlainSerializer(str, when_used="json")
 ]
 """A path, absolute or relative to the recipe that names it, or the URL of a folder on a store."""
+
+
+def _is_there(path: Path, info: ValidationInfo) -> Path:
+    if info.context is not None and not path.exists():
+        message = "there is no such file or folder"
+        raise ValueError(message)
+    return path
+
+
+ExistingPath = Annotated[RecipePath, AfterValidator(_is_there)]
+"""A `RecipePath` that is there when a recipe is read; a corpus outlives the files of its recipe."""
+
+
+def existing_place(value: str, info: ValidationInfo) -> str:
+    """A file or folder, relative to the recipe, as an absolute path; another text as it is.
+
+    Raises:
+        ValueError: when a recipe names an absolute path that is not there.
+    """
+    path = Path(value).expanduser()
+    there = (info.context or {}).get("recipe_folder", Path()) / path
+    if there.exists():
+        return str(there.absolute())
+    if path.is_absolute() and info.context is not None:
+        message = "there is no such file or folder"
+        raise ValueError(message)
+    return value

@@ -14,31 +14,20 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.settings import RecipePath, Settings
+from pipeline.settings import ExistingPath, Settings, existing_place
 
 
 def _folder_or_name(value: str, info: ValidationInfo) -> str:
     """A file or folder, relative to the recipe, as an absolute path; or a name on the hub."""
-    path = Path(value).expanduser()
-    folder = (info.context or {}).get("recipe_folder", Path())
-    # A corpus outlives the files of its recipe: without one any absolute path is taken.
-    if (folder / path).exists() or (path.is_absolute() and info.context is None):
-        return str((folder / path).absolute())
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", value):
-        return value
+    place = existing_place(value, info)
+    if Path(place).is_absolute() or re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place):
+        return place
     message = "there is no such file or folder, and it is no OWNER/NAME on the Hugging Face hub"
     raise ValueError(message)
 
 
 FolderOrName = Annotated[str, AfterValidator(_folder_or_name)]
 """A file or folder, relative to the recipe, or a name on the Hugging Face hub."""
-
-
-def _is_file(path: Path, info: ValidationInfo) -> Path:
-    """A file that is there, where a recipe names it; a corpus outlives the files of its recipe."""
-    if info.context is not None and not path.is_file():
-        raise ValueError("there is no such file")
-    return path
 
 
 def _is_none(value: object) -> bool:
@@ -65,7 +54,7 @@ VQ_PRESETS: dict[str, dict[str, Any]] = {
 class PerceptualSettings(Settings):
     """Reconstructions are held to what a frozen VGG16 sees of their images, too."""
 
-    network: Annotated[RecipePath, AfterValidator(_is_file)]
+    network: ExistingPath
     """The state dict of torchvision's `vgg16`, as its `.pth` or as safetensors: nothing of it is
     packaged here. Loaded without running what a pickle may hold."""
     weight: float = Field(1.0, gt=0)

@@ -85,6 +85,8 @@ def _of_disk(error: BaseException) -> UserError | None:
         return UserError(f"{where}: permission denied", "Check whose folder it is.")
     hint = _GO_ON if error.errno in (errno.EIO, errno.ESTALE) else ""
     exit_code = FAILED if hint else WRONG
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        hint = "A file stands where a folder is wanted; name another place."
     return UserError(f"{where}: {error.strerror or error}", hint, exit_code=exit_code)
 
 

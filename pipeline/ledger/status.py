@@ -61,6 +61,7 @@ def status(corpus: Corpus, holder: str | None = None) -> Row:
         "tables": tables,
         "stages": stages(events, is_running=holder is not None),
         "errors": [event for event in events if kind_of(event) == "error"][-_NUM_ERRORS:],
+        "shards": None if corpus.published_shards() is None else str(corpus.shards),
         "models": {name: folder.name for name, folder in corpus.models.items()},
         "rejects": [
             {"stage": stage, "reason": reason, "records": records, "texts": texts}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.engine.stage import Resources
-from pipeline.settings import RecipePath, Settings
+from pipeline.settings import ExistingPath, RecipePath, Settings, existing_place
 from pipeline.synthesis.backends.settings import EndpointSettings
 from pipeline.synthesis.critics.settings import CriticSettings
 from pipeline.synthesis.forms import Kind
@@ -68,11 +68,11 @@ class SynthesisSettings(Settings):
     """The kinds of text that the LLM writes, and for which share of those records. A kind that is
     not named is not written. Default: ours; prose and documents beside as many sources of them."""
 
-    templates: RecipePath | None = Field(default=None, exclude=True)
+    templates: ExistingPath | None = Field(default=None, exclude=True)
     """Folder with templates of your own, such as `caption.jinja2`; what it lacks, or null, is the
     packaged one. Its content, not its path, is part of the fingerprint."""
 
-    styles: RecipePath | None = Field(default=None, exclude=True)
+    styles: ExistingPath | None = Field(default=None, exclude=True)
     """YAML file with the taxonomy of styles; null takes the packaged one. Its content, not its
     path, is part of the fingerprint."""
 
@@ -168,6 +168,13 @@ class SynthesisSettings(Settings):
             message = f"has no effect with backend: {backend}, only with backend: {only}"
             raise ValueError(message)
         return value
+
+    @field_validator("model")
+    @classmethod
+    def _is_there(cls, model: str, info: ValidationInfo) -> str:
+        if info.data.get("backend") == "vllm":
+            existing_place(model, info)  # a server may know a model by a path of its own machine
+        return model
 
     @model_validator(mode="after")
     def _has_what_the_backend_needs(self) -> SynthesisSettings:

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from jobs.recipe import Recipe, dump_recipe, load_recipe
+from jobs.stages import list_parts
 from pipeline.errors import UserError
 
 RECIPES = sorted((Path(__file__).parents[2] / "jobs" / "recipes").glob("*.yaml"))
@@ -106,3 +107,46 @@ def test_the_former_name_of_a_setting_is_an_unknown_key_like_any_other(tmp_path)
         load_recipe(tmp_path / "r.yaml")
     assert "sources.0.captions: there is no such setting. Allowed here: " in str(error.value)
     assert "caption_columns" in str(error.value)
+
+
+def test_a_setting_that_a_change_has_made_wrong_is_blamed_on_the_change(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(UserError, match=r"^shards\.max_samples=0: shards\.max_samples: .*found 0"):
+        load_recipe(path, ["shards.max_samples=0"])
+    with pytest.raises(UserError, match=r"^shards=\{max_mb: 0\}: shards\.max_mb: "):
+        load_recipe(path, ["shards={max_mb: 0}"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "synthesis.model=/no/where",
+        "synthesis.templates=no-where",
+        "rights.blocked_domains=no-where.txt",
+        "score.heads={aesthetic: no-where.safetensors}",
+        "text_tokenizer.weights=/no/where",
+        "score.clip={kind: open_clip, model: /no/where}",
+    ],
+)
+def test_a_file_that_a_recipe_names_must_be_there(tmp_path, change):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(UserError, match="there is no such file or folder"):
+        load_recipe(path, [change])
+
+
+def test_a_server_may_know_its_model_by_a_path_of_its_own(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(MINIMAL)
+    endpoint = "synthesis.endpoint={base_url: 'http://localhost:8000/v1'}"
+    changes = ["synthesis.backend=openai", endpoint, "synthesis.model=/models/llm"]
+    assert load_recipe(path, changes).synthesis.model == "/models/llm"
+
+
+def test_sources_without_a_record_are_named(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: a\nsources:\n  - {kind: folder, path: pictures}\n")
+    with pytest.raises(UserError, match=f"nothing to read in {tmp_path / 'pictures'}"):
+        list_parts(load_recipe(path), {})
