@@ -7,7 +7,9 @@ there.
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import re
 import signal
 import sys
@@ -318,6 +320,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Run the command line."""
+    atexit.register(_close_stderr)  # called last, since it is registered first
     sys.exit(call(sys.argv[1:]))
 
 
@@ -341,6 +344,12 @@ def call(arguments: Sequence[str]) -> int:
         _print_error(found)
         return found.exit_code
     return 0
+
+
+def _close_stderr() -> None:
+    """Hide what DuckDB's binding says at the end of Python: a page of what has not been freed."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _print_error(error: UserError) -> None:

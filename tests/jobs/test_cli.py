@@ -40,6 +40,15 @@ def test_a_wrong_command_says_what_is_wrong_and_ends_with_2(arguments, part, cap
     assert not said.out
 
 
+def test_an_error_is_the_last_that_is_said(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"name: a\nsources:\n  - {{kind: folder, path: {tmp_path / 'gone'}}}\n")
+    code, out, err = anymix("run", recipe)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error {recipe}:3: sources.0.path: there is no folder")
+    assert len(err.splitlines()) == 1
+
+
 def test_an_unknown_command_ends_with_2():
     assert cli.call(["bogus"]) == 2
 
