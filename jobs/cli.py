@@ -206,14 +206,10 @@ def forget(
         *(entry for path in entries or [] for entry in read_list(path)),
     ]
     done = take_out(corpus, wanted, reporter=Reporter(_ERRORS))
-    if done.num_records:
-        _out(f"{done.num_records} records were there and are gone; they will not come back.")
-    else:
-        _out("No record of the corpus is meant by that; those to come will be kept out.")
+    gone = f"{done.num_records} records were there and are gone; they will not come back."
+    _out(gone if done.num_records else "No record is meant by that; those to come are kept out.")
     if not done.is_complete:
-        _out(
-            "The corpus is not filled to its end: the next `anymix run` completes shards and card."
-        )
+        _out("The corpus is not filled to its end: `anymix run` completes shards and card.")
     _out("Models that were fitted before may have seen them: `anymix run --refit NAME` fits anew.")
     _out("report.html and the pictures beside models are removed where they may have shown them:")
     _out("`anymix report` writes the one again, a refit the others.")
