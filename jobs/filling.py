@@ -201,7 +201,8 @@ class Filling:
         samples = self.corpus.tables["samples"]
         for part in unwritten(folder, samples):
             missing[part] = self.corpus.task(spec, part, extras)
-        withdraw(folder, {part: samples.prints[part] for part in missing})
+        if missing:
+            withdraw(folder, {part: samples.prints[part] for part in missing})
         self._wait(spec, list(missing.values()))
         self._flush()
         manifest = find_manifest(folder)

@@ -215,7 +215,8 @@ def _is_waiting(shard: Shard, waiting: Mapping[str, int]) -> bool:
 def _withdraw(manifest: Manifest | None, shards: Collection[Shard]) -> None:
     """Publish a manifest without some of its shards, which are all that it names of their parts."""
     if manifest is not None and shards:
-        kept = tuple(each for each in manifest.shards if each not in shards)
+        gone = set(shards)
+        kept = tuple(each for each in manifest.shards if each not in gone)
         left = replace(manifest, shards=kept, samples="", withdrawn=(*manifest.withdrawn, *shards))
         _list(left.folder, kept, left.to_json())
 

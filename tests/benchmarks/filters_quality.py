@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from filters.clip import load_trained, mean_feature, tokenize
+from filters.clip import load_trained, mean_feature, normalize, tokenize
 from filters.clip_training import ClipTraining
 from filters.settings import ClipSettings
 from pipeline import images
@@ -152,7 +152,7 @@ def _by_one_model(pairs: Sequence[Pair], settings: ClipSettings, path: Path) -> 
         pass
     training.save(path)
     scorer = load_trained(path, settings)
-    pictures = [scorer.prepare(images.decode(pair.image)) for pair in pairs]
+    pictures = list(normalize(pixels))
     starts = range(0, len(pairs), _BATCH_SIZE)
     image = np.concatenate([scorer.embed_images(pictures[n : n + _BATCH_SIZE]) for n in starts])
     text = np.stack([mean_feature(pieces) for pieces in scorer.embed_texts(captions)])
