@@ -8,6 +8,7 @@ completed. A reader therefore sees the old content or the new, never a part of e
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -25,6 +26,8 @@ from pipeline.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
 
+_NUM_TRIES = 100
+"""How often a folder that another process keeps replacing is replaced."""
 _NUM_COPIES = 32
 """Files that a store copies at a time."""
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
@@ -120,11 +123,23 @@ def committing_folder(folder: Path, *, last: str | None = None) -> Iterator[Path
         yield temporary
         for path in temporary.rglob("*"):
             flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
+        _take_place(temporary, folder)
         flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(temporary: Path, folder: Path) -> None:
+    """Put a folder where another may be; whoever comes last of several processes stays."""
+    for tries_left in reversed(range(_NUM_TRIES)):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            temporary.replace(folder)
+        except OSError as error:  # somebody else's has come between the two
+            if error.errno != errno.ENOTEMPTY or not tries_left:
+                raise
+        else:
+            return
 
 
 def cache_folder() -> Path:

@@ -47,7 +47,10 @@ SELECTED = [
 
 def fitted(root: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
-    progress = list(fit(TINY_VQ, fit_inputs(write_part(root, "part", SELECTED)), folder))
+    inputs = fit_inputs(write_part(root, "part", SELECTED))
+    with pytest.MonkeyPatch.context() as patch:  # what a killed test left is no start for it
+        patch.setenv("ANYMIX_CACHE", str(root / "cache"))
+        progress = list(fit(TINY_VQ, inputs, folder))
     assert [each.done for each in progress] == list(range(1, TINY_VQ.steps + 1))
     return folder
 

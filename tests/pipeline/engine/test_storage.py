@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from pipeline.engine.storage import (
@@ -52,6 +55,19 @@ def test_a_folder_is_committed_whole_or_not_at_all(tmp_path):
         raise RuntimeError
     assert [path.name for path in folder.iterdir()] == ["weights"]
     assert [path.name for path in folder.parent.iterdir()] == ["vq"]
+
+
+def test_processes_that_replace_one_folder_do_not_end_each_other(tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom pipeline.engine.storage import *\n"
+        "for number in range(300):\n"
+        "    with committing_folder(Path(sys.argv[1])) as made:\n"
+        "        (made / 'a').write_text('whole')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "folder")]
+    writers = [subprocess.Popen(command) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "a"]
 
 
 def test_json_keeps_other_scripts_readable(tmp_path):
