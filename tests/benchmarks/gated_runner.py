@@ -28,9 +28,9 @@ class GatedRunner(RayRunner):
 
     def source(self, rows: list[dict[str, str]]) -> Any:
         wait = partial(_wait, first=rows[0]["part"], gate=self.gate)
-        # Every row waits in a task of its own, which holds nothing that the chain needs.
+        # One task after the other: idle workers of Ray take a percent of a core each.
         # The class's own arguments: a dataclass with slots is made twice, which `super()` misses.
-        return RayRunner.source(self, rows).map(wait, num_cpus=0)
+        return RayRunner.source(self, rows).map(wait, num_cpus=0, concurrency=1)
 
 
 def _wait(row: dict[str, str], *, first: str, gate: Path) -> dict[str, str]:

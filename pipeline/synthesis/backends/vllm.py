@@ -81,6 +81,8 @@ def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[s
         )
     if settings.vision:
         _check_eyes(settings)
+        # Before the processor, whose steps run where vLLM is and anymix may not be.
+        dataset = dataset.map(_place_pictures, num_cpus=_LIGHT)
     kept = (*carried, *_ANSWERED)
     most = {"max_tokens": settings.max_tokens, "max_model_len": settings.max_model_len}
 
@@ -90,9 +92,10 @@ def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[s
 
     ask = build_processor(
         _processor_config(settings),
-        preprocess=_place_pictures if settings.vision else None,
         postprocess=keep,  # rows with an error come past it unchanged
-        preprocess_map_kwargs={"num_cpus": _LIGHT},
+        # As the chat template's stage has them, so that Ray Data makes one step of both: tasks of
+        # their own would start a process for each batch that waits, and take the engine's cores.
+        preprocess_map_kwargs={"num_cpus": _LIGHT, "runtime_env": runtime_env(settings)},
         postprocess_map_kwargs={"num_cpus": _LIGHT},
     )
     engine = ask.get_stage_by_name(_ENGINE_STAGE)
@@ -205,7 +208,8 @@ def _processor_config(settings: SynthesisSettings) -> vLLMEngineProcessorConfig:
     from ray.data.llm import vLLMEngineProcessorConfig
 
     num_together = rows_per_batch(settings)
-    in_flight = max(2, -(-2 * settings.max_num_seqs // num_together))
+    # A batch comes out with its last answer: with twice the sequences, the engine ran dry at times.
+    in_flight = max(2, -(-4 * settings.max_num_seqs // num_together))
     gpus = {"bundle_per_worker": {"CPU": 1, "GPU": 1}}
     return vLLMEngineProcessorConfig(
         model_source=resolve_model(settings.model),
@@ -217,7 +221,7 @@ def _processor_config(settings: SynthesisSettings) -> vLLMEngineProcessorConfig:
         max_concurrent_batches=in_flight,
         should_continue_on_error=True,
         log_engine_metrics=False,
-        chat_template_stage={"concurrency": 1},
+        chat_template_stage={"concurrency": settings.num_replicas, "num_cpus": _LIGHT},
         # vLLM does both itself: two processes less to start.
         tokenize_stage=False,
         detokenize_stage=False,
