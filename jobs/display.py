@@ -27,7 +27,7 @@ def print_table(names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None
     table = Table(box=None, pad_edge=False)
     for index, name in enumerate(names):
         is_number = all(isinstance(row[index], int) for row in rows)
-        table.add_column(name, justify="right" if is_number else "left")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
     Console(highlight=False, markup=False).print(table)

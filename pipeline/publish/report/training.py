@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from pipeline.engine.storage import read_json, read_json_lines
+from pipeline.errors import UserError
 from pipeline.publish.report import figures
 
 _NUM_POINTS = 120
@@ -44,11 +45,18 @@ class Training:
     evaluation: Mapping[str, Any] | None
 
 
-def describe(run: Path) -> Training | None:
-    """The training in a run's folder; None before its first step."""
+def describe(run: Path) -> Training:
+    """The training in a run's folder.
+
+    Raises:
+        UserError: when the folder holds none, or its first step is not done.
+    """
     steps = read_json_lines(run / "metrics.jsonl")
     if not steps:
-        return None
+        raise UserError(
+            f"{run} holds no training: there is no step in its metrics.jsonl.",
+            "Name the folder that `anymix train --out` has written.",
+        )
     looks = [step for step in steps if step.get("held_out")]
     speeds = sorted(step["tokens_per_s"] for step in steps)
     evaluation = read_json(path) if (path := run / "evaluation.json").exists() else None

@@ -12,10 +12,12 @@ import pytest
 from jobs.embedding import text_encoder
 from jobs.run import open_corpus
 from pipeline.engine.corpus import Corpus
+from pipeline.errors import UserError
 from pipeline.images import decode
 from pipeline.publish import facts
 from pipeline.publish.report import write_report
 from pipeline.publish.report.queries import stage_times
+from pipeline.publish.report.training import describe
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -156,6 +158,11 @@ def test_pictures_stand_above_what_the_tokenizer_makes_of_them(html: str, corpus
     on_page, held = (np.asarray(decode(each).convert("L"), int) for each in (contents, sheet))
     assert on_page.shape == held.shape
     assert np.abs(on_page - held).mean() < 8
+
+
+def test_a_folder_without_a_training_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no training"):
+        describe(tmp_path)
 
 
 def test_training_is_shown_with_its_test_in_one_sentence(html: str) -> None:
