@@ -17,7 +17,6 @@ from pipeline.images import decode
 from pipeline.publish import facts
 from pipeline.publish.report import write_report
 from pipeline.publish.report.queries import stage_times
-from pipeline.publish.report.training import describe
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -160,11 +159,6 @@ def test_pictures_stand_above_what_the_tokenizer_makes_of_them(html: str, corpus
     assert np.abs(on_page - held).mean() < 8
 
 
-def test_a_folder_without_a_training_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no training"):
-        describe(tmp_path)
-
-
 def test_training_is_shown_with_its_test_in_one_sentence(html: str) -> None:
     words = Page(_section(html, "training")).words
     assert "4 steps" in words
@@ -180,15 +174,18 @@ def test_page_of_an_unchanged_corpus_is_the_same_to_the_byte(root: Path, run: Pa
     assert pages[0] == pages[1]
 
 
-def test_sections_without_anything_yet_say_so(begun: Path, tmp_path: Path) -> None:
-    corpus = open_corpus(begun)[1]
-    for run in (None, tmp_path / "empty"):
-        html = write_report(corpus, run, embed=None).read_text()
-        page = Page(html)
-        assert page.open == []
-        assert html.count('class="nothing"') >= 6
-        assert "not decided yet" in page.words
-        assert "Nothing has been scored yet." in page.words
+def test_sections_without_anything_yet_say_so(begun: Path) -> None:
+    html = write_report(open_corpus(begun)[1], None, embed=None).read_text()
+    page = Page(html)
+    assert page.open == []
+    assert html.count('class="nothing"') >= 6
+    assert "not decided yet" in page.words
+    assert "Nothing has been scored yet." in page.words
+
+
+def test_a_run_without_a_training_is_an_error(begun: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no training"):
+        write_report(open_corpus(begun)[1], tmp_path / "empty", embed=None)
 
 
 def _section(html: str, name: str) -> str:
