@@ -48,6 +48,9 @@ def write_report(corpus: Corpus, run: Path | None, *, embed: Embed | None) -> Pa
         corpus: in any state, from its first stage on.
         run: the folder of a trained model, or None.
         embed: an encoder for the spread of the LLM's texts; None leaves it out.
+
+    Raises:
+        UserError: when the run holds no training.
     """
     page = environment().get_template("report.html.jinja2").render(**_context(corpus, run, embed))
     commit_text(corpus.root / REPORT_FILE, page)
@@ -55,11 +58,11 @@ def write_report(corpus: Corpus, run: Path | None, *, embed: Embed | None) -> Pa
 
 
 def _context(corpus: Corpus, run: Path | None, embed: Embed | None) -> dict[str, Any]:
+    trained = training.describe(run) if run else None  # first: a wrong run is an error
     diversity = text_diversity(corpus, WRITTEN, embed=embed)
     records, texts = facts.record_outcome(corpus), facts.text_outcome(corpus)
     streams = facts.stream_facts(corpus)
     times = queries.stage_times(corpus.root / EVENTS_FILE)
-    trained = training.describe(run) if run else None
     calibrated, vq = read_calibration(corpus), facts.vq_metrics(corpus)
     rights, num_more_rights = facts.rights_facts(corpus, limit=_MAX_RIGHTS)
     rules = facts.rule_facts(corpus)

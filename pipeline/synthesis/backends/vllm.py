@@ -82,7 +82,7 @@ def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[s
     if settings.vision:
         _check_eyes(settings)
         # Before the processor, whose steps run where vLLM is and anymix may not be.
-        dataset = dataset.map(_place_pictures, num_cpus=_LIGHT)
+        dataset = dataset.map(_place_pictures, num_cpus=_LIGHT, concurrency=settings.num_replicas)
     kept = (*carried, *_ANSWERED)
     most = {"max_tokens": settings.max_tokens, "max_model_len": settings.max_model_len}
 
@@ -90,12 +90,13 @@ def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[s
         found = {name: row[name] for name in kept}
         return found | {"finish_reason": _finish_reason(found, **most), ERROR_COLUMN: ""}
 
+    config = _processor_config(settings)
     ask = build_processor(
-        _processor_config(settings),
+        config,
         postprocess=keep,  # rows with an error come past it unchanged
         # As the chat template's stage has them, so that Ray Data makes one step of both: tasks of
         # their own would start a process for each batch that waits, and take the engine's cores.
-        preprocess_map_kwargs={"num_cpus": _LIGHT, "runtime_env": runtime_env(settings)},
+        preprocess_map_kwargs={"num_cpus": _LIGHT, "runtime_env": config.runtime_env},
         postprocess_map_kwargs={"num_cpus": _LIGHT},
     )
     engine = ask.get_stage_by_name(_ENGINE_STAGE)
