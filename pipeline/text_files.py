@@ -1,0 +1,93 @@
+"""From the bytes of a text file to text: the one place where an encoding is told.
+
+Captions, metadata, tables, JSON, drawings, recipes and lists all come through here.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+
+_MARKS = (
+    # UTF-32's little-endian mark begins as UTF-16's does, so the longer ones come first.
+    (codecs.BOM_UTF32_LE, "utf-32-le", "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32-be", "utf-32"),
+    (codecs.BOM_UTF8, "utf-8", "byte-order-mark"),
+    (codecs.BOM_UTF16_LE, "utf-16-le", "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16-be", "utf-16"),
+)
+_NUM_LOOKED_AT = 256
+"""Bytes that tell UTF-16 without a mark."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How a text file is written.
+
+    Attributes:
+        codec: Python's name of it, without a byte order mark.
+        mark_size: how many bytes the mark has; 0 without one.
+        repairs: what a record's `repairs` say of it; nothing for plain UTF-8.
+    """
+
+    codec: str
+    mark_size: int
+    repairs: tuple[str, ...]
+
+
+def encoding_of(start: bytes) -> Encoding:
+    """The encoding of a file by its first bytes (256 tell all there is to tell).
+
+    A byte order mark decides. Without one the text is UTF-16 where every second byte is NUL, which
+    no text in UTF-8 has, and else UTF-8: a guess at an eight-bit encoding would be wrong for some
+    language.
+    """
+    for mark, codec, repair in _MARKS:
+        if start.startswith(mark):
+            return Encoding(codec=codec, mark_size=len(mark), repairs=(repair,))
+    start = start[: min(len(start), _NUM_LOOKED_AT) // 2 * 2]
+    even, odd = start[0::2], start[1::2]
+    if start and not any(odd) and all(even):
+        return Encoding(codec="utf-16-le", mark_size=0, repairs=("utf-16",))
+    if start and not any(even) and all(odd):
+        return Encoding(codec="utf-16-be", mark_size=0, repairs=("utf-16",))
+    return Encoding(codec="utf-8", mark_size=0, repairs=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedText:
+    """The text of a file.
+
+    Attributes:
+        text: with `\\n` at the end of each line. Bytes that the encoding does not know are lone
+            surrogates (`surrogateescape`), so that the rest can be used; `undecodable` finds them.
+        repairs: what a record's `repairs` say of its encoding.
+    """
+
+    text: str
+    repairs: tuple[str, ...]
+
+
+def decode_text(raw: bytes) -> DecodedText:
+    """The text of a whole file: byte order mark, UTF-16 and line ends are seen to, nothing else."""
+    encoding = encoding_of(raw[:_NUM_LOOKED_AT])
+    # `surrogateescape` keeps the bytes of broken UTF-8; a broken unit of UTF-16 is a lone surrogate.
+    errors = "surrogateescape" if encoding.codec == "utf-8" else "surrogatepass"
+    body = raw[encoding.mark_size :]
+    try:
+        text = body.decode(encoding.codec, errors)
+    except UnicodeDecodeError:  # half a unit at the end of UTF-16 or UTF-32
+        text = body.decode(encoding.codec, "replace")
+    return DecodedText(text=with_plain_line_ends(text), repairs=encoding.repairs)
+
+
+def with_plain_line_ends(text: str) -> str:
+    r"""The text with `\n` where a line ends in `\r\n` or `\r`."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def undecodable(text: str) -> int | None:
+    """Where the text has the first byte that its encoding does not know; None where it has none."""
+    if text.isascii():
+        return None
+    return next((at for at, sign in enumerate(text) if "\udc80" <= sign <= "\udcff"), None)
