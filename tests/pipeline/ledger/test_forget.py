@@ -242,7 +242,9 @@ def test_tables_of_an_earlier_version_keep_their_columns(root, quiet):
     assert read_table(path).column_names == old.names
 
 
-@pytest.mark.parametrize("commits", [1, 2, 3, 6, 9, 14, 18])
+@pytest.mark.parametrize(
+    "commits", [1, 3, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 6, 14, 18))]
+)
 def test_a_forget_that_is_killed_is_completed_by_the_next_command(
     root, made, recipe, tmp_path, quiet, commits
 ):
