@@ -240,15 +240,17 @@ def train(
         Path, typer.Option(parser=to_path, metavar="PATH", help="The corpus to train on.")
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Discard what RUN holds and begin again.")
+    ] = False,
     changes: Changes = None,
 ) -> None:
-    """Train a decoder on a corpus's shards and evaluate it on held-out records."""
+    """Train a decoder on a corpus's shards, or resume, and evaluate it on held-out records."""
     from jobs.recipe import load_recipe
     from jobs.training import train_model
 
     loaded = load_recipe(recipe, changes or [])
-    train_model(loaded, corpus, out, resume=resume, console=_ERRORS)
+    train_model(loaded, corpus, out, fresh=fresh, console=_ERRORS)
 
 
 @app.command()

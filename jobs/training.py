@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -10,41 +11,65 @@ from jobs.recipe import Recipe, dump_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from jobs.stages import vocabulary_models
 from pipeline.engine.corpus import Corpus
+from pipeline.engine.lock import holding
 from pipeline.engine.storage import commit_json, commit_text, local_copy, read_json
 from pipeline.errors import UserError
-from tokenizer_cache.manifest import find_manifest
+from tokenizer_cache.manifest import find_manifest, open_manifest
+
+if TYPE_CHECKING:
+    from tokenizer_cache.manifest import Manifest
 
 CORPUS_FILE = "corpus.json"
 """Where the run says which corpus it was trained on, for held-out samples and the report."""
 
 
 def train_model(
-    recipe: Recipe, corpus_root: Path, run: Path, *, resume: bool, console: Console
+    recipe: Recipe, corpus_root: Path, run: Path, *, fresh: bool, console: Console
 ) -> None:
-    """Train a model on a corpus's shards and evaluate it; a finished training is not done again.
+    """Train a model on a corpus's shards and evaluate it.
+
+    A run that was interrupted resumes, on the shards that it began with; one that is finished is
+    not trained again. Nothing is written before that is settled.
+
+    Args:
+        recipe: what to train.
+        corpus_root: the corpus.
+        run: the run's folder.
+        fresh: discard what the run holds, and begin again.
+        console: takes what is said.
 
     Raises:
-        UserError: when the corpus has no shards yet, or the run is of another training.
+        UserError: when the corpus has no shards yet, when the run holds another training, or when
+            another process trains it.
     """
     from trainer.evaluate import evaluate
     from trainer.run import EVALUATION, load_run
-    from trainer.train import is_trained, train
+    from trainer.train.loop import find_start, train
+    from trainer.train.pinned import pin_shards, release_shards
 
     if ":/" in str(run):  # a URL, whose second slash `Path` has dropped
         raise UserError(f"{run} is on a store", "A run's folder is local: --out DIR.")
     built, corpus = open_corpus(corpus_root)
     shards = find_shards(corpus)
-    run.mkdir(parents=True, exist_ok=True)
-    commit_text(run / RECIPE_FILE, dump_recipe(recipe))
-    commit_json(run / CORPUS_FILE, {"corpus": str(corpus.root), "shards": shards.name})
-    if is_trained(recipe.train, shards=shards, run=run):
-        console.print(f"train          nothing has changed: {run} holds this training")
-    else:
-        (run / EVALUATION).unlink(missing_ok=True)
-        models = {name: local_copy(corpus.models[name]) for name in vocabulary_models(built)}
-        train(recipe.train, shards=shards, models=models, run=run, resume=resume)
-    if not (run / EVALUATION).exists():
-        evaluate(load_run(run), shards=shards, settings=recipe.evaluate)
+    with holding(run):
+        manifest = _shards_of(run, shards, fresh=fresh)
+        start = find_start(recipe.train, manifest, run, fresh=fresh)
+        if start.is_done:
+            console.print(f"train          nothing has changed: {run} holds this training")
+            if start.is_outdated:
+                message = "The corpus has other shards now: --fresh or another --out takes them."
+                console.print(message, soft_wrap=True)
+        else:
+            (run / EVALUATION).unlink(missing_ok=True)
+            commit_text(run / RECIPE_FILE, dump_recipe(recipe))
+            commit_json(run / CORPUS_FILE, {"corpus": str(corpus.root), "shards": shards.name})
+            if start.checkpoint is None:
+                manifest = pin_shards(manifest, run)
+            models = {name: local_copy(corpus.models[name]) for name in vocabulary_models(built)}
+            train(recipe.train, manifest, start, models=models, run=run)
+        if not (run / EVALUATION).exists():
+            evaluate(load_run(run), shards=manifest.folder, settings=recipe.evaluate)
+        release_shards(run)
     found = read_json(run / EVALUATION)
     losses = found["held_out"].get("all", {})
     shown = ", ".join(f"{name} {nats:.3f}" for name, nats in losses.items())
@@ -64,3 +89,11 @@ def find_shards(corpus: Corpus) -> Path:
         message = f"{corpus.root} has no shards yet"
         raise UserError(message, "Run `anymix run RECIPE --corpus …` to the end first.")
     return corpus.shards
+
+
+def _shards_of(run: Path, latest: Path, *, fresh: bool) -> Manifest:
+    """The shards that a run began with, while it is not finished; else the corpus's."""
+    from trainer.train.pinned import pinned_manifest
+
+    pinned = None if fresh else pinned_manifest(run)
+    return pinned or open_manifest(latest)

@@ -17,13 +17,13 @@ import torch
 from pipeline.engine.storage import commit_json
 from tokenizer_cache.manifest import Manifest, open_manifest
 from tokenizer_cache.shard_reading import ImageSegment, TextSegment
-from trainer.batch import collate, modalities
+from trainer.batch import Batch, collate, modalities
 from trainer.held_out import held_out_rows, held_out_samples
-from trainer.loss import mean_by_modality, token_losses
 from trainer.mix import STREAMS
 from trainer.packing import build_row
 from trainer.run import EVALUATION, Run
 from trainer.settings import EvaluateSettings
+from trainer.train.loss import mean_by_modality, next_token_losses
 
 _BATCH = 16
 """Rows at a time; bounds the memory of the logits."""
@@ -210,7 +210,7 @@ def picture_nats(run: Run, texts: Sequence[str], codes: Sequence[np.ndarray]) ->
         length = max(map(len, part))
         rows = [build_row([document], seq_len=length, pad=pad) for document in part]
         batch = collate(rows, run.vocabulary, run.device)
-        losses, _ = token_losses(batch.logits(run.model).flatten(0, 1), batch.targets.flatten())
+        losses = _token_losses(run, batch)
         is_code = (batch.targets >= ids.start) & (batch.targets < ids.stop)  # (B, T)
         sums.append((losses.view_as(is_code) * is_code).sum(dim=1).double().cpu().numpy())
     return np.concatenate(sums)
@@ -227,8 +227,7 @@ def _losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, dict[str, 
         parts = []
         for start in range(0, len(rows), _BATCH):
             batch = collate(rows[start : start + _BATCH], run.vocabulary, run.device)
-            flat = batch.targets.flatten()
-            parts.append((token_losses(batch.logits(run.model).flatten(0, 1), flat)[0], flat))
+            parts.append((_token_losses(run, batch), batch.targets.flatten()))
         if parts:
             losses[stream] = torch.cat([loss for loss, _ in parts])
             targets[stream] = torch.cat([target for _, target in parts])
@@ -237,6 +236,12 @@ def _losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, dict[str, 
         together = torch.cat(list(losses.values())), torch.cat(list(targets.values()))
         result["all"] = mean_by_modality(*together, ids)
     return result
+
+
+def _token_losses(run: Run, batch: Batch) -> torch.Tensor:
+    """(B * T,) float32 nats of each token."""
+    hidden = batch.hidden(run.model).flatten(0, 1)
+    return next_token_losses(hidden, run.model.head.weight, batch.targets.flatten())[0]
 
 
 def _bits_per_pixel(run: Run, test: ConditionTest | None) -> float | None:

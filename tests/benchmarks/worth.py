@@ -60,7 +60,7 @@ _MODEL = {
     "mix": {"text": 0, "image": 1, "mixed": 0},
     "model": {"layers": 3, "width": 128, "heads": 4},
     "seq_len": 128,
-    "rows_per_step": 8,
+    "tokens_per_step": 1024,
     "evaluate_every_steps": 10_000,
     "checkpoint_every_steps": 10_000,
 }

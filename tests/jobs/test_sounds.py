@@ -36,7 +36,7 @@ audio_tokenizer:
 train:
   model: {{layers: 1, width: 32, heads: 2}}
   steps: 2
-  rows_per_step: 2
+  tokens_per_step: 512
 evaluate: {{max_pairs: 6, num_resamples: 100}}
 run: {{num_workers: 0}}
 """
@@ -132,7 +132,7 @@ def test_rows_hold_the_sounds_between_their_brackets(folder, manifest):
 def test_a_model_is_trained_on_pictures_and_sounds(folder, manifest):
     recipe = load_recipe(folder / "recipe.yaml")
     console = Console(quiet=True)
-    train_model(recipe, folder / "corpus", folder / "run", resume=False, console=console)
+    train_model(recipe, folder / "corpus", folder / "run", fresh=False, console=console)
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     assert {"text", "image", "audio"} <= json.loads(lines[-1])["train"].keys()
     held_out = json.loads((folder / "run" / "evaluation.json").read_text())["held_out"]

@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from tests.trainer.conftest import Squares
+from tests.trainer.conftest import Squares, train_run
 from tokenizer_cache.publishing import publish
 from tokenizer_cache.text import describe_text
 from tokenizer_cache.vocabulary import TokenizerDescription, build_vocabulary
 from trainer.evaluate import condition_test, derangement, evaluate, held_out_pairs
 from trainer.run import EVALUATION, Run, load_run
 from trainer.settings import EvaluateSettings, TrainSettings
-from trainer.train import train
 
 SETTINGS = EvaluateSettings(num_resamples=1000)
 
@@ -39,7 +38,7 @@ def test_a_model_that_learnt_the_squares_is_seen_to_use_their_texts(
 
 def test_an_untrained_model_is_not_seen_to_use_its_texts(squares: Squares, tmp_path: Path) -> None:
     settings = TrainSettings(steps=1, seq_len=96, caption_max_tokens=16)
-    train(settings, shards=squares.shards, models=squares.models, run=tmp_path, resume=False)
+    train_run(squares, tmp_path, settings)
     evaluation = evaluate(load_run(tmp_path), shards=squares.shards, settings=SETTINGS)
     assert evaluation.condition is not None
     assert not evaluation.condition.excludes_zero

@@ -30,7 +30,7 @@ AnswerOf = Callable[[int, dict[str, Any], str, Prompts], str]
 """The LLM's answer: to the number of a request in its round, the request, and the caption."""
 
 _TRAIN = {
-    "steps": 4, "rows_per_step": 2, "evaluate_every_steps": 2, "evaluate_rows": 2,
+    "steps": 4, "tokens_per_step": 512, "evaluate_every_steps": 2, "evaluate_rows": 2,
     "model": {"layers": 1, "width": 32, "heads": 2},
 }  # fmt: skip
 
