@@ -55,15 +55,15 @@ class Drawing:
             _refuse_references(element)
         self.width, self.height = _size(self._root)
 
-    def render(self) -> Image.Image:
-        """The drawing on white, its longer side `LONGER_SIDE` pixels.
+    def render(self, *, longer_side: int = LONGER_SIDE) -> Image.Image:
+        """The drawing on white, its longer side so many pixels.
 
         Raises:
             ValueError: when resvg cannot draw it.
         """
         import resvg_py
 
-        scale = LONGER_SIDE / max(self.width, self.height)
+        scale = longer_side / max(self.width, self.height)
         try:
             content = resvg_py.svg_to_bytes(
                 svg_string=ET.tostring(self._root, encoding="unicode"),
