@@ -240,9 +240,7 @@ def train(
         Path, typer.Option(parser=to_path, metavar="PATH", help="The corpus to train on.")
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Discard what RUN holds and begin again.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard RUN and begin again.")] = False,
     changes: Changes = None,
 ) -> None:
     """Train a decoder on a corpus's shards, or resume, and evaluate it on held-out records."""

@@ -49,7 +49,7 @@ SOURCE_KINDS: dict[str, type[Settings]] = {
 """The settings of each `kind`, for messages about recipes."""
 
 
-def open_source(settings: SourceSettings) -> Source:  # noqa: PLR0911 - one return a kind
+def open_source(settings: SourceSettings) -> Source:  # noqa: C901, PLR0911 - one return a kind
     """The source that the settings describe."""
     match settings:
         case FolderSettings():  # and SoundsSettings, which are such
