@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from jobs.recipe import Recipe, dump_recipe
+from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from jobs.stages import vocabulary_models
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.lock import holding
-from pipeline.engine.storage import commit_json, commit_text, local_copy, read_json
+from pipeline.engine.storage import commit_json, commit_text, local_copy, read_json, to_path
 from pipeline.errors import UserError
 from tokenizer_cache.manifest import find_manifest, open_manifest
 
@@ -42,7 +43,7 @@ def train_model(
         UserError: when the corpus has no shards yet, when the run holds another training, or when
             another process trains it.
     """
-    from trainer.evaluate import evaluate
+    from trainer.evaluate.evaluation import evaluate
     from trainer.run import EVALUATION, load_run
     from trainer.train.loop import find_start, train
     from trainer.train.pinned import pin_shards, release_shards
@@ -68,15 +69,44 @@ def train_model(
             models = {name: local_copy(corpus.models[name]) for name in vocabulary_models(built)}
             train(recipe.train, manifest, start, models=models, run=run)
         if not (run / EVALUATION).exists():
-            evaluate(load_run(run), shards=manifest.folder, settings=recipe.evaluate)
+            evaluate(load_run(run), manifest, recipe.evaluate)
         release_shards(run)
-    found = read_json(run / EVALUATION)
-    losses = found["held_out"].get("all", {})
+    for line in sentences(read_json(run / EVALUATION)):
+        console.print(line, soft_wrap=True)
+
+
+def evaluate_model(run: Path) -> Mapping[str, Any]:
+    """Judge a run anew, finished or not, and return what its `evaluation.json` then holds.
+
+    Raises:
+        UserError: when the run holds no model, or its corpus has gone or has another vocabulary.
+    """
+    from trainer.evaluate.evaluation import evaluate
+    from trainer.run import EVALUATION, load_run
+    from trainer.train.pinned import pinned_manifest
+
+    loaded = load_run(run)
+    recipe = read_resolved_recipe(run / RECIPE_FILE)
+    manifest = pinned_manifest(run)
+    if manifest is None:
+        place = read_json(run / CORPUS_FILE)
+        folder = to_path(place["corpus"]) / "shards" / place["shards"]
+        manifest = open_manifest(folder, loaded.vocabulary.fingerprint)
+    evaluate(loaded, manifest, recipe.evaluate)
+    found: Mapping[str, Any] = read_json(run / EVALUATION)
+    return found
+
+
+def sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """What an evaluation found, in words."""
+    losses = evaluation["held_out"].get("all", {})
     shown = ", ".join(f"{name} {nats:.3f}" for name, nats in losses.items())
-    console.print(f"Held-out loss in nats per token: {shown}")
-    if found["bits_per_pixel"] is not None:
-        console.print(f"Held-out pictures: {found['bits_per_pixel']:.4f} bits per pixel")
-    console.print(found["sentence"], soft_wrap=True)
+    yield f"Held-out loss in nats per token: {shown}"
+    if evaluation["bits_per_pixel"] is not None:
+        yield f"Held-out pictures: {evaluation['bits_per_pixel']:.4f} bits per pixel"
+    yield evaluation["sentence"]
+    if evaluation["drawing"]:
+        yield evaluation["drawing"]
 
 
 def find_shards(corpus: Corpus) -> Path:

@@ -234,6 +234,10 @@ class EvaluateSettings(Settings):
     max_rows: int = Field(default=256, ge=1)
     """Rows of held-out samples in the loss of each stream."""
 
+    max_drawn: int = Field(default=32, ge=0)
+    """Pictures that are drawn of trained and of held-out texts, to see how many of their codes come
+    back; 0 draws none."""
+
     num_resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples behind the 95 % interval."""
 

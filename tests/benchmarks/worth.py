@@ -36,7 +36,7 @@ from tests.benchmarks.dirty import (
 )
 from tests.benchmarks.result import Result, show
 from tokenizer_cache.manifest import open_manifest
-from trainer.evaluate import Pair, derangement, held_out_pairs, picture_nats
+from trainer.evaluate.likelihood import Pair, derangement, pairs_of, picture_nats
 from trainer.run import load_run
 
 SHARE = 0.3
@@ -174,7 +174,8 @@ def _judge_all(folder: Path, size: Size) -> dict[str, Judged]:
         select = {"mixed_share": 0, "drop_duplicates": False, **select}
         corpus = run_recipe(recipe | {"select": select}, root)
         if not held_out:  # while none is left out
-            held_out.extend(held_out_pairs(open_manifest(find_shards(corpus)), len(dirty)))
+            shards = open_manifest(find_shards(corpus))
+            held_out.extend(pairs_of(shards, "validation", len(dirty)))
         kept = count_selected(corpus, "dirty", len(dirty), split="train") > 0
         own, shuffled = zip(
             *(_nats(root, folder / f"{name} {seed}", seed, held_out) for seed in SEEDS),
