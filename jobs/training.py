@@ -15,10 +15,12 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.lock import holding
 from pipeline.engine.storage import commit_json, commit_text, local_copy, read_json, to_path
 from pipeline.errors import UserError
+from pipeline.sources.shapes import ShapesSettings
 from tokenizer_cache.manifest import find_manifest, open_manifest
 
 if TYPE_CHECKING:
     from tokenizer_cache.manifest import Manifest
+    from trainer.run import Run
 
 CORPUS_FILE = "corpus.json"
 """Where the run says which corpus it was trained on, for held-out samples and the report."""
@@ -43,7 +45,6 @@ def train_model(
         UserError: when the corpus has no shards yet, when the run holds another training, or when
             another process trains it.
     """
-    from trainer.evaluate.evaluation import evaluate
     from trainer.run import EVALUATION, load_run
     from trainer.train.loop import find_start, train
     from trainer.train.pinned import pin_shards, release_shards
@@ -69,7 +70,7 @@ def train_model(
             models = {name: local_copy(corpus.models[name]) for name in vocabulary_models(built)}
             train(recipe.train, manifest, start, models=models, run=run)
         if not (run / EVALUATION).exists():
-            evaluate(load_run(run), manifest, recipe.evaluate)
+            _judge(load_run(run), manifest, recipe)
         release_shards(run)
     for line in sentences(read_json(run / EVALUATION)):
         console.print(line, soft_wrap=True)
@@ -81,7 +82,6 @@ def evaluate_model(run: Path) -> Mapping[str, Any]:
     Raises:
         UserError: when the run holds no model, or its corpus has gone or has another vocabulary.
     """
-    from trainer.evaluate.evaluation import evaluate
     from trainer.run import EVALUATION, load_run
     from trainer.train.pinned import pinned_manifest
 
@@ -92,7 +92,7 @@ def evaluate_model(run: Path) -> Mapping[str, Any]:
         place = read_json(run / CORPUS_FILE)
         folder = to_path(place["corpus"]) / "shards" / place["shards"]
         manifest = open_manifest(folder, loaded.vocabulary.fingerprint)
-    evaluate(loaded, manifest, recipe.evaluate)
+    _judge(loaded, manifest, recipe)
     found: Mapping[str, Any] = read_json(run / EVALUATION)
     return found
 
@@ -105,8 +105,6 @@ def sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
     if evaluation["bits_per_pixel"] is not None:
         yield f"Held-out pictures: {evaluation['bits_per_pixel']:.4f} bits per pixel"
     yield evaluation["sentence"]
-    if evaluation["drawing"]:
-        yield evaluation["drawing"]
 
 
 def find_shards(corpus: Corpus) -> Path:
@@ -119,6 +117,14 @@ def find_shards(corpus: Corpus) -> Path:
         message = f"{corpus.root} has no shards yet"
         raise UserError(message, "Run `anymix run RECIPE --corpus …` to the end first.")
     return corpus.shards
+
+
+def _judge(run: Run, manifest: Manifest, recipe: Recipe) -> None:
+    """Write the run's `evaluation.json`."""
+    from trainer.evaluate.evaluation import evaluate
+
+    shapes = next((each for each in recipe.sources if isinstance(each, ShapesSettings)), None)
+    evaluate(run, manifest, recipe.evaluate, sampling=recipe.sample, shapes=shapes)
 
 
 def _shards_of(run: Path, latest: Path, *, fresh: bool) -> Manifest:

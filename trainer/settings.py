@@ -238,6 +238,9 @@ class EvaluateSettings(Settings):
     """Pictures that are drawn of trained and of held-out texts, to see how many of their codes come
     back; 0 draws none."""
 
+    num_shapes: int = Field(default=200, ge=5)
+    """Fresh captions of coloured shapes that are drawn, where the corpus has such a source."""
+
     num_resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples behind the 95 % interval."""
 

@@ -26,7 +26,7 @@ train:
   tokens_per_step: 512
   evaluate_every_steps: 3
 sample: {num_sheet_pairs: 2}
-evaluate: {max_pairs: 6, num_resamples: 100}
+evaluate: {max_pairs: 6, max_drawn: 4, num_shapes: 10, num_resamples: 100}
 run: {num_workers: 0}
 """
 

@@ -1,5 +1,6 @@
 """`anymix train` as it is typed: again, with another recipe, twice at once, on a moving corpus."""
 
+import json
 import shutil
 
 from jobs.cli import call
@@ -19,7 +20,9 @@ def test_a_finished_run_is_not_trained_again_and_a_refused_command_leaves_it_as_
     run = tmp_path / "run"
     assert train(tiny_recipe, made, run) == 0
     before = contents(run)
-    assert any(name.endswith("evaluation.json") for name in before)
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found["shapes"]["true"]["all"] == {"num_right": 10, "num": 10}
+    assert "Shape-GenEval: " in found["sentence"]
     assert train(tiny_recipe, made, run) == 0
     assert "nothing has changed" in capsys.readouterr().err
     assert train(tiny_recipe, made, run, "--set", "train.steps=7") == WRONG

@@ -7,18 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.conftest import Squares, train_run
-from trainer.evaluate.evaluation import evaluate
+from trainer.evaluate.evaluation import Evaluation, evaluate
 from trainer.evaluate.likelihood import condition_test, derangement, pairs_of
 from trainer.run import EVALUATION, Run, load_run
-from trainer.settings import EvaluateSettings, TrainSettings
+from trainer.settings import EvaluateSettings, SampleSettings, TrainSettings
 
 SETTINGS = EvaluateSettings(num_resamples=1000)
+
+
+def judged(run: Run, squares: Squares, settings: EvaluateSettings = SETTINGS) -> Evaluation:
+    return evaluate(run, squares.manifest, settings, sampling=SampleSettings())
 
 
 def test_a_model_that_learnt_the_squares_is_seen_to_use_their_texts(
     trained: Run, squares: Squares
 ) -> None:
-    evaluation = evaluate(trained, squares.manifest, SETTINGS)
+    evaluation = judged(trained, squares)
     test = evaluation.condition
     assert test is not None
     assert test.num_pairs == 96  # 32 image samples, and 32 mixed ones with two pictures
@@ -28,13 +32,13 @@ def test_a_model_that_learnt_the_squares_is_seen_to_use_their_texts(
     assert "the model uses its texts" in evaluation.sentence()
     written = json.loads((trained.folder / EVALUATION).read_text())
     assert written["condition"]["num_pairs"] == 96
-    assert written["sentence"] == evaluation.sentence()
+    assert written["sentence"].startswith(evaluation.sentence())
     assert set(written["held_out"]) == {"text", "image", "mixed", "all"}
     assert set(written["held_out"]["mixed"]) == {"special", "text", "image", "all"}
 
 
 def test_what_was_trained_is_told_from_what_was_held_out(trained: Run, squares: Squares) -> None:
-    evaluation = evaluate(trained, squares.manifest, SETTINGS)
+    evaluation = judged(trained, squares)
     assert evaluation.condition_trained is not None
     assert evaluation.condition_trained.excludes_zero
     assert f"{evaluation.condition_trained.gain_nats:.2f} nats" in evaluation.sentence()
@@ -44,7 +48,7 @@ def test_what_was_trained_is_told_from_what_was_held_out(trained: Run, squares: 
     assert evaluation.given_back == pytest.approx(evaluation.given_back_trained, abs=0.2)
     assert "gives back" in evaluation.sentence_of_drawing()
     nothing = SETTINGS.model_copy(update={"max_drawn": 0})
-    assert evaluate(trained, squares.manifest, nothing).sentence_of_drawing() == ""
+    assert judged(trained, squares, nothing).sentence_of_drawing() == ""
 
 
 def test_pairs_come_from_both_streams_in_turn_and_no_more_is_read(squares: Squares) -> None:
@@ -56,7 +60,7 @@ def test_pairs_come_from_both_streams_in_turn_and_no_more_is_read(squares: Squar
 def test_an_untrained_model_is_not_seen_to_use_its_texts(squares: Squares, tmp_path: Path) -> None:
     settings = TrainSettings(steps=1, seq_len=96, caption_max_tokens=16)
     train_run(squares, tmp_path, settings)
-    evaluation = evaluate(load_run(tmp_path), squares.manifest, SETTINGS)
+    evaluation = judged(load_run(tmp_path), squares)
     assert evaluation.condition is not None
     assert not evaluation.condition.excludes_zero
     assert "it is not shown that the model uses its texts" in evaluation.sentence()

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from pipeline.engine.storage import commit_json
+from pipeline.sources.shapes import KINDS, ShapesSettings
 from tokenizer_cache.manifest import Manifest
 from trainer.evaluate.likelihood import (
     ConditionTest,
@@ -20,10 +21,13 @@ from trainer.evaluate.likelihood import (
     held_out_losses,
     pairs_of,
 )
+from trainer.evaluate.shapes import Share, fresh_pairs, judge
 from trainer.run import EVALUATION, Run
-from trainer.sample import draw_codes
+from trainer.sample import draw, draw_codes
 from trainer.settings import EvaluateSettings, SampleSettings
 
+_FRESH = 1_000_003
+"""Added to a source's seed, so that its pictures are others."""
 _GREEDY = SampleSettings(temperature=0, cfg_scale=1)
 
 
@@ -40,6 +44,9 @@ class Evaluation:
         given_back: share of a held-out picture's codes that greedy drawing from its text, without
             guidance, puts in their places; None without pairs.
         given_back_trained: the same of pictures that the model was trained on.
+        shapes: Shape-GenEval, where the corpus has coloured shapes: for pictures `drawn` of fresh
+            captions, their `true` pictures, these `reconstructed` from their codes, and the true
+            ones with `shuffled` captions, the share of each kind that shows what is said.
     """
 
     step: int
@@ -49,6 +56,7 @@ class Evaluation:
     condition_trained: ConditionTest | None
     given_back: float | None
     given_back_trained: float | None
+    shapes: dict[str, dict[str, Share]] | None
 
     def sentence(self) -> str:
         """Whether the model uses its texts, in words."""
@@ -83,9 +91,45 @@ class Evaluation:
             f"Greedy drawing from the texts, without guidance, gives back {' and '.join(shares)}."
         )
 
+    def sentence_of_shapes(self) -> str:
+        """Shape-GenEval in words; nothing where the corpus has no coloured shapes."""
+        if self.shapes is None:
+            return ""
+        drawn = self.shapes["drawn"]["all"]
+        low, high = drawn.interval
+        kinds = ", ".join(
+            f"{kind} {share.value:.0%}"
+            for kind, share in self.shapes["drawn"].items()
+            if kind != "all"
+        )
+        true, again, floor = (
+            self.shapes[name]["all"].value for name in ("true", "reconstructed", "shuffled")
+        )
+        return (
+            f"Shape-GenEval: {drawn.value:.0%} of {drawn.num} pictures drawn of fresh captions "
+            f"show what is said (95 % interval {low:.0%} to {high:.0%}; {kinds}). Of the true "
+            f"pictures {true:.0%} do, of their reconstructions {again:.0%}, with shuffled captions "
+            f"{floor:.0%}."
+        )
 
-def evaluate(run: Run, manifest: Manifest, settings: EvaluateSettings) -> Evaluation:
-    """Judge a run on shards of its vocabulary and write its `evaluation.json`."""
+
+def evaluate(
+    run: Run,
+    manifest: Manifest,
+    settings: EvaluateSettings,
+    *,
+    sampling: SampleSettings,
+    shapes: ShapesSettings | None = None,
+) -> Evaluation:
+    """Judge a run and write its `evaluation.json`.
+
+    Args:
+        run: the model.
+        manifest: of shards of its vocabulary.
+        settings: how much is looked at.
+        sampling: how pictures of shapes are drawn.
+        shapes: the corpus's source of coloured shapes, if it has one.
+    """
     held_out = pairs_of(manifest, "validation", settings.max_pairs)
     trained = pairs_of(manifest, "train", settings.max_pairs)
     test = condition_test(run, held_out, settings)
@@ -97,12 +141,15 @@ def evaluate(run: Run, manifest: Manifest, settings: EvaluateSettings) -> Evalua
         condition_trained=condition_test(run, trained, settings),
         given_back=_given_back(run, held_out[: settings.max_drawn]),
         given_back_trained=_given_back(run, trained[: settings.max_drawn]),
+        shapes=None if shapes is None else _shape_geneval(run, settings, sampling, shapes),
     )
-    commit_json(
-        run.folder / EVALUATION,
-        asdict(evaluation)
-        | {"sentence": evaluation.sentence(), "drawing": evaluation.sentence_of_drawing()},
+    sentences = (
+        evaluation.sentence(),
+        evaluation.sentence_of_drawing(),
+        evaluation.sentence_of_shapes(),
     )
+    words = {"sentence": " ".join(filter(None, sentences))}
+    commit_json(run.folder / EVALUATION, asdict(evaluation) | words)
     return evaluation
 
 
@@ -112,3 +159,18 @@ def _given_back(run: Run, pairs: list[Pair]) -> float | None:
         return None
     drawn = draw_codes(run, [pair.text for pair in pairs], _GREEDY)  # (n, h, w)
     return float((drawn == np.stack([pair.codes for pair in pairs])).mean())
+
+
+def _shape_geneval(
+    run: Run, settings: EvaluateSettings, sampling: SampleSettings, shapes: ShapesSettings
+) -> dict[str, dict[str, Share]]:
+    """How often pictures of captions that no corpus of the source holds show what is said."""
+    pairs = fresh_pairs(settings.num_shapes, size=shapes.size, seed=shapes.seed + _FRESH)
+    pictures, captions = [picture for picture, _ in pairs], [caption for _, caption in pairs]
+    turned = captions[len(KINDS) :] + captions[: len(KINDS)]
+    return {
+        "drawn": judge(draw(run, captions, sampling), captions),
+        "true": judge(pictures, captions),
+        "reconstructed": judge(run.vq.decode_images(run.vq.encode_images(pictures)), captions),
+        "shuffled": judge(pictures, turned),
+    }
