@@ -51,6 +51,8 @@ EXTRAS = (
     Extra(name="jxl", module="pillow_jxl", endings=(".jxl",)),
 )
 
+MORE_PICTURES = tuple(ending for extra in EXTRAS for ending in extra.endings)
+
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 _ORDINARY = re.compile(r"(\.[a-z0-9_+-]{1,12}){1,2}")
 _MAX_KINDS = 100
@@ -88,13 +90,21 @@ class Unread(Counter[str]):
 
     def note(self, name: str, why: str = "") -> None:
         """Count one file (or member of a tar), with a word on why it is not read."""
-        found = ending(name)
-        kind = found if _ORDINARY.fullmatch(found) else _OTHER if found else "without an ending"
-        self.add(f"{kind} {why}".rstrip())
+        self.add(f"{_kind(name)} {why}".rstrip())
+
+    def take_back(self, name: str) -> None:
+        """Uncount a file that is read after all."""
+        self.subtract([_kind(name)])
+        self += Counter()  # without the kinds of which none is left
 
     def add(self, kind: str, count: int = 1) -> None:
         """Count some files of a kind."""
         self[kind if kind in self or len(self) < _MAX_KINDS else _OTHER] += count
+
+
+def _kind(name: str) -> str:
+    found = ending(name)
+    return found if _ORDINARY.fullmatch(found) else _OTHER if found else "without an ending"
 
 
 def sentence(unread: Mapping[str, int]) -> str:

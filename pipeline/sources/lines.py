@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -120,6 +121,17 @@ class LineFile:
     def _read_header(self) -> list[str]:
         header = next(iter(self), [])
         return header if isinstance(header, list) else []
+
+
+@contextmanager
+def open_lines(path: Path) -> Iterator[LineFile]:
+    """The rows of a file.
+
+    Raises:
+        OSError: when it cannot be opened.
+    """
+    with path.open("rb") as stream:
+        yield LineFile(stream, path.suffix.lower())
 
 
 def column_names(path: Path) -> list[str]:

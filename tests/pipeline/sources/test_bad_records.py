@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from pipeline.sources import (
     TextSourceSettings,
 )
 from tests.pipeline.sources.files import (
+    forbidden_to_root,
     png,
     read,
     write_json_lines,
@@ -305,20 +305,6 @@ def test_a_bad_record_is_rejected_and_its_neighbours_survive(make, reasons, tmp_
     assert {record.caption for record in records} == {"good"}
     assert len(records) % 2 == 0
     assert len(records) >= 2
-
-
-@contextmanager
-def forbidden_to_root():
-    """Lets a root process be refused what a file's mode refuses others."""
-    own = os.geteuid()
-    if own:
-        yield
-        return
-    os.seteuid(65534)  # nobody
-    try:
-        yield
-    finally:
-        os.seteuid(own)
 
 
 def test_a_forbidden_file_is_a_reject_until_it_is_allowed():
