@@ -9,7 +9,7 @@ source ─ingest─▶ records ─ask─▶ answers ─synthesize─▶ variants
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from filters.blocklists import lists_fingerprint
@@ -213,7 +213,8 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
             sources = {source.name: source.model_dump(mode="json") for source in recipe.sources}
             return {
                 part.name: {
-                    "part": asdict(part),
+                    # Not `asdict`, which copies the slice.
+                    "part": {each.name: getattr(part, each.name) for each in fields(part)},
                     "source": sources[part.source],
                     "forgotten": str(corpus.root / FORGOTTEN_FILE),
                     **_places(recipe, part.source, sources[part.source]),

@@ -31,7 +31,8 @@ class Part:
     """A slice of one source.
 
     Attributes:
-        name: the source's name and a hash of `slice`: the same content always has the same name.
+        name: the source's name and a hash of what decides the records: the same content always
+            has the same name.
         source: the source's name in the recipe.
         slice: JSON that tells the source what to read, with the hash of what it will find there.
         num_records: how many records the slice holds.

@@ -16,12 +16,13 @@ from pathlib import PurePosixPath
 
 PICTURES = (
     ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".svg",
-    ".jpe", ".jfif", ".j2k", ".jpx", ".apng", ".dib", ".avifs", ".ico", ".tga",
+    ".jpe", ".jfif", ".mpo", ".j2k", ".j2c", ".jpx", ".apng", ".dib", ".avifs", ".ico", ".tga",
     ".ppm", ".pgm", ".pbm", ".pnm", ".svgz",
 )  # fmt: skip
 """Of several pictures in one sample of a tar, the one whose ending comes first is taken."""
 SOUNDS = (
-    ".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf",
+    ".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au",
+    ".snd",
 )  # fmt: skip
 CAPTIONS = (".txt", ".caption", ".json")
 """Where the caption of a picture may be written; the first that is there counts."""

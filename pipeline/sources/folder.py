@@ -101,7 +101,7 @@ class FolderSource:
         is_checked = False
         for run in cut(keys, rows_per_part):
             members = {key: listed[key] for key in keys[run]}
-            looks = [[key, each.fingerprint] for key, each in members.items()]
+            looks = [[key, *each.state] for key, each in members.items()]
             look = fingerprint(files=looks, settings=settings)
             if look in known:
                 content = dict(zip(_CONTENT, _content(known[look].slice), strict=True))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,29 @@ def column_names(file: Path) -> Sequence[str]:
 
 def caption_columns_of(row: Mapping[str, object], columns: Sequence[str] | None) -> Sequence[str]:
     """The columns of a row that are captions: by the recipe, else by their names."""
-    return caption_columns(row) if columns is None else [each for each in columns if each in row]
+    if columns is None:
+        return _known(tuple(row)).captions
+    return [each for each in columns if each in row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What some columns are by their names."""
+
+    image: str | None
+    captions: list[str]
+    notes: list[str]
+
+
+@lru_cache(maxsize=64)
+def _known(names: tuple[str, ...]) -> _Known:
+    """The same for all rows of a CSV, and for most rows of JSON lines."""
+    lists = (name for name in names if normal(name).endswith("file_names"))
+    return _Known(
+        image=image_column(names) or next(lists, None),
+        captions=caption_columns(names),
+        notes=provenance_columns(names),
+    )
 
 
 def _rows(file: Path) -> Iterator[tuple[int, Row | Problem]]:
@@ -110,9 +134,7 @@ def _is_parquet(file: Path) -> bool:
 
 def _key(root: Path, file: str, row: Row) -> str | Problem:
     """The key of the picture that a row names."""
-    column = image_column(row) or next(
-        (name for name in row if normal(name).endswith("file_names")), None
-    )
+    column = _known(tuple(row)).image
     if column is None:
         known = f"{', '.join(IMAGES[:3])} or another of its known names"
         detail = f"no column is called {known}: there are {plain(', '.join(row))}"
@@ -136,9 +158,10 @@ def _key(root: Path, file: str, row: Row) -> str | Problem:
 
 def _fingerprint(row: Row, columns: Sequence[str] | None) -> str:
     """A hash of the cells that decide a record, made as ever, so that parts keep their names."""
-    captions = columns or [name for name in caption_columns(row) if row[name] is not None]
-    notes = [name for name in provenance_columns(row) if row[name] is not None]
-    used = {name: row.get(name) for name in dict.fromkeys([*captions, *notes])}
+    known = _known(tuple(row))
+    used = {name: row.get(name) for name in columns or ()}
+    by_name = known.notes if columns else [*known.captions, *known.notes]
+    used |= {name: row[name] for name in by_name if row[name] is not None}
     # JSON's own escapes stand for what is no UTF-8.
     return fingerprint(look="", problem=None, row=json.dumps(used, default=str))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from os import stat_result
 from pathlib import Path
 
-from pipeline.engine.fingerprint import fingerprint
 from pipeline.sources.endings import MORE_PICTURES, PICTURES, SOUNDS, TABLES, Unread, is_of_system
 from pipeline.sources.files import Problem, plain, problem_of
 
@@ -34,14 +33,10 @@ class Listed:
     row: Place | None = None
 
     @property
-    def fingerprint(self) -> str:
+    def state(self) -> list[str]:
         """What is known without opening a file; where the row is decides nothing."""
-        return fingerprint(
-            look=self.look,
-            beside=self.beside,
-            problem=self.problem and self.problem.reason,
-            row=self.row and self.row.fingerprint,
-        )
+        problem = self.problem.reason if self.problem else ""
+        return [self.look, *self.beside, problem, self.row.fingerprint if self.row else ""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +59,7 @@ class Walk:
     """What is looked for, and what was passed over.
 
     Attributes:
-        endings: of the pictures (or sounds), in lower case.
+        endings: of the pictures, or `SOUNDS`, in lower case.
         captions: endings of caption files, the first that is there counts.
         metadata: keys of the metadata files that were found.
         unread: the files that are none of these.
@@ -127,22 +122,25 @@ class Walk:
                 used |= {name, *(stem + each for each in names)}
                 yield plain(prefix + name), _picture(name, status, names, files)
         for name in files.keys() - used:
-            self._pass_over(plain(prefix + name), is_beside=_split(name)[0] in pictures)
+            if not is_of_system(prefix + name):
+                self.unread.note(name, self._why_unread(name, pictures))
 
-    def _pass_over(self, key: str, *, is_beside: bool) -> None:
-        suffix = _split(key)[1].lower()
-        if is_of_system(key):
-            return
-        if key.rpartition("/")[2].lower() in METADATA:
-            self.unread.note(key, "next to another metadata file")
-        elif suffix in self.captions:
-            what = "next to another caption file" if is_beside else "without a picture"
-            self.unread.note(key, what)
-        elif suffix in SOUNDS:
-            self.unread.note(key, "(a sound)")
-        else:
-            is_picture = suffix in PICTURES or suffix in MORE_PICTURES
-            self.unread.note(key, "(a picture)" if is_picture and ".wav" in self.endings else "")
+    def _why_unread(self, name: str, pictures: Set[str]) -> str:
+        """A word on why a file is not read, where its ending does not tell."""
+        _, suffix = _split(name.lower())
+        if name.lower() in METADATA:
+            return "next to another metadata file"
+        if suffix in self.captions:
+            is_beside = _split(name)[0] in pictures
+            return "next to another caption file" if is_beside else f"without a {self._what}"
+        if suffix in SOUNDS:
+            return "(a sound)"
+        is_picture = suffix in PICTURES or suffix in MORE_PICTURES
+        return "(a picture)" if is_picture and self._what == "sound" else ""
+
+    @property
+    def _what(self) -> str:
+        return "sound" if self.endings is SOUNDS else "picture"
 
 
 def look_at(path: Path) -> Listed:
@@ -174,8 +172,9 @@ def _picture(
 
 
 def _split(name: str) -> tuple[str, str]:
-    suffix = Path(name).suffix
-    return name.removesuffix(suffix), suffix
+    """Stem and suffix, as `Path` has them."""
+    stem, dot, end = name.rpartition(".")
+    return (stem, dot + end) if stem and end else (name, "")
 
 
 def _look(statuses: Sequence[stat_result | Problem]) -> str:
