@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,10 +58,13 @@ def read_places(file: Path, places: Mapping[int, str]) -> Iterator[tuple[str, Ro
     """The rows at some places of a metadata file, each with the key that is given for its place."""
     wanted = sorted(places)
     if not _is_parquet(file):
-        with lines.open_lines(file) as stream:
+        with closing(lines.LineFile(file)) as stream:
+            raw = iter(stream)
             for place in wanted:
-                stream.seek(place)
-                yield places[place], stream.parse(next(iter(stream), _GONE))
+                if stream.offset != place:
+                    stream.seek(place)
+                    raw = iter(stream)
+                yield places[place], stream.parse(next(raw, _GONE))
         return
     # One pass from the first to the last: most files are in the order of the names.
     names = row_groups.column_names(file)
@@ -116,7 +120,7 @@ def _rows(file: Path) -> Iterator[tuple[int, Row | Problem]]:
         if _is_parquet(file):
             yield from enumerate(row_groups.read_all(file))
             return
-        with lines.open_lines(file) as stream:
+        with closing(lines.LineFile(file)) as stream:
             place = stream.offset
             for raw in stream:
                 yield place, stream.parse(raw)
