@@ -37,7 +37,7 @@ REASONS = {code: f"the text {what}" for code, what in critics.REASONS.items()} |
     "sound-too-short": "the sound is shorter than the recipe allows",
     "ingest-opted-out": "its owner does not want it mined",
     "ingest-duplicate-key": "its key is there already",
-    "ingest-not-adjacent": "the sample's files do not stand together in the tar",
+    "ingest-not-adjacent": "the sample's files are not next to each other in the tar",
     "ingest-dotted-key": "it has several pictures, since its key ends at the first dot",
     "ingest-several-images": "its row names several pictures",
     "ingest-no-key": "its row names no picture or key",

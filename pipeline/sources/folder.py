@@ -20,12 +20,12 @@ from pipeline.sources.columns import NUM_FIRST_ROWS, check_columns
 from pipeline.sources.endings import CAPTIONS, SOUNDS, Unread, pictures
 from pipeline.sources.files import Problem, read_file
 from pipeline.sources.folder_captions import (
-    Beside,
-    captions_beside,
+    Sidecar,
     fingerprints,
     no_caption,
-    notes_beside,
-    read_beside,
+    read_sidecars,
+    sidecar_captions,
+    sidecar_notes,
 )
 from pipeline.sources.folder_walk import METADATA, Listed, Walk, look_at
 from pipeline.sources.known_names import provenance_of
@@ -146,8 +146,8 @@ class FolderSource:
                 listed[key] = look_at(root / key)
                 if listed[key].problem is None:
                     walk.unread.take_back(key)
-            elif has_captions and listed[key].beside:
-                walk.unread.note(f"a{listed[key].beside[0]}", "next to a row of metadata")
+            elif has_captions and listed[key].sidecars:
+                walk.unread.note(f"a{listed[key].sidecars[0]}", "next to a row of metadata")
             listed[key] = replace(listed[key], row=row)
         self.unread = walk.unread
         return listed, walk.metadata
@@ -164,8 +164,8 @@ class FolderSource:
             UserError: naming what is missing and what is there.
         """
         root, settings = self._settings.path, self._settings
-        beside = [(key, each.beside) for key, each in listed.items() if each.beside]
-        if settings.caption_extensions != CAPTIONS and listed and not beside:
+        sidecars = [(key, each.sidecars) for key, each in listed.items() if each.sidecars]
+        if settings.caption_extensions != CAPTIONS and listed and not sidecars:
             raise UserError(
                 f"source {settings.name!r}: no file in {root} has a caption file next to it that"
                 f" ends in {' or '.join(settings.caption_extensions)} (caption_extensions)",
@@ -173,8 +173,8 @@ class FolderSource:
             )
         if settings.caption_columns is not None:
             of_json = (
-                list(notes_beside(read_beside(root / key, endings)))
-                for key, endings in islice(beside, NUM_FIRST_ROWS)
+                list(sidecar_notes(read_sidecars(root / key, endings)))
+                for key, endings in islice(sidecars, NUM_FIRST_ROWS)
             )
             of_metadata = (folder_metadata.column_names(root / file) for file in metadata)
             needed = [(name,) for name in settings.caption_columns]
@@ -195,8 +195,8 @@ class FolderSource:
                 is_readable &= content.reason != "ingest-file-unreadable"
             else:
                 row = listed.row.fingerprint if listed.row else folder_metadata.NO_ROW
-                beside = read_beside(image, listed.beside)
-                contents.append([key, hash_bytes(content), row, *fingerprints(beside)])
+                sidecars = read_sidecars(image, listed.sidecars)
+                contents.append([key, hash_bytes(content), row, *fingerprints(sidecars)])
                 size += len(content)
         slice_ = {
             "first": min(members),
@@ -219,10 +219,9 @@ class FolderSource:
         content = read_file(image, self._settings.max_image_bytes)
         if isinstance(content, Problem):
             return UnreadableRecord(key=key, **asdict(content))
-        beside = read_beside(image, endings)
-        captions = row if isinstance(row, Problem) else self._captions(key, beside, row)
-        if isinstance(row, Problem) or isinstance(captions, Problem):
-            assert isinstance(captions, Problem)  # noqa: S101 - a row that is one
+        sidecars = read_sidecars(image, endings)
+        captions = row if isinstance(row, Problem) else self._captions(key, sidecars, row)
+        if isinstance(captions, Problem):
             return UnreadableRecord(key=key, **asdict(captions))
         return SourceRecord(
             key=key,
@@ -232,7 +231,7 @@ class FolderSource:
             image_ref=None if self._has_sounds else image.as_posix(),
             sound=content if self._has_sounds else None,
             **provenance_of(
-                {**notes_beside(beside), **(row or {})},
+                {**sidecar_notes(sidecars), **(row if isinstance(row, Mapping) else {})},
                 licence=self._settings.licence,
                 attribution=self._settings.attribution,
                 origin=key,
@@ -240,13 +239,13 @@ class FolderSource:
         )
 
     def _captions(
-        self, key: str, beside: Sequence[Beside], row: Mapping[str, Any] | None
+        self, key: str, sidecars: Sequence[Sidecar], row: Mapping[str, Any] | None
     ) -> Captions | Problem:
         columns = self._settings.caption_columns
-        if row is not None and (not beside or folder_metadata.caption_columns_of(row, columns)):
+        if row is not None and (not sidecars or folder_metadata.caption_columns_of(row, columns)):
             return named_captions(row) if columns is None else captions_of(row, columns)
-        if beside:
-            return captions_beside(beside[0], columns)
+        if sidecars:
+            return sidecar_captions(sidecars[0], columns)
         there = [(each / name).as_posix() for each in Path(key).parents for name in METADATA]
         metadata = [each for each in there if (self._settings.path / each).exists()]
         return no_caption(Path(key), self._settings.caption_extensions, metadata)
@@ -264,7 +263,7 @@ def _members(members: Mapping[str, Listed]) -> dict[str, Any]:
     """How to read a run of files without listing the folder again.
 
     Returns:
-        `files`: the endings of the files next to each, as `Listed.beside`, `rows`: for each
+        `files`: the endings of the files next to each, as `Listed.sidecars`, `rows`: for each
         metadata file the places of their rows, and `problems`: why some cannot be read.
     """
     rows: dict[str, dict[str, int]] = {}
@@ -273,7 +272,7 @@ def _members(members: Mapping[str, Listed]) -> dict[str, Any]:
             rows.setdefault(listed.row.file, {})[key] = listed.row.place
     problems = {key: each.problem for key, each in members.items() if each.problem}
     return {
-        "files": {k: " ".join(each.beside) for k, each in members.items() if k not in problems},
+        "files": {k: " ".join(each.sidecars) for k, each in members.items() if k not in problems},
         "rows": rows,
         "problems": {key: [each.reason, each.detail] for key, each in problems.items()},
     }

@@ -1,4 +1,4 @@
-"""Captions in a file next to a picture: text, or JSON with notes."""
+"""Sidecars: a file next to a picture with its caption, as text or JSON, or with notes on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class Sidecar:
     """A file next to a picture: its ending in lower case, and its bytes or why there are none."""
 
     suffix: str
@@ -47,10 +47,10 @@ class Beside:
         return value if isinstance(value, dict) else {"caption": value}
 
 
-def read_beside(image: Path, endings: Sequence[str]) -> list[Beside]:
+def read_sidecars(image: Path, endings: Sequence[str]) -> list[Sidecar]:
     """The files next to a picture with these endings: the caption file, then a JSON with notes."""
     return [
-        Beside(
+        Sidecar(
             suffix=ending.lower(),
             content=read_file(image.with_name(image.stem + ending), _MAX_BYTES),
         )
@@ -58,33 +58,33 @@ def read_beside(image: Path, endings: Sequence[str]) -> list[Beside]:
     ]
 
 
-def captions_beside(beside: Beside, columns: Sequence[str] | None) -> Captions | Problem:
+def sidecar_captions(sidecar: Sidecar, columns: Sequence[str] | None) -> Captions | Problem:
     """The captions that a file next to a picture holds."""
-    notes = beside.notes
+    notes = sidecar.notes
     if isinstance(notes, Problem):
         return notes
-    if beside.suffix != ".json":
-        assert isinstance(beside.content, bytes)  # noqa: S101 - else it has a problem
-        return Captions(caption=as_text(beside.content), more={})
+    if sidecar.suffix != ".json":
+        assert isinstance(sidecar.content, bytes)  # noqa: S101 - else it has a problem
+        return Captions(caption=as_text(sidecar.content), more={})
     return named_captions(notes) if columns is None else captions_of(notes, columns)
 
 
-def fingerprints(beside: Sequence[Beside]) -> list[str]:
+def fingerprints(sidecars: Sequence[Sidecar]) -> list[str]:
     """What decides a record: of further notes, only where they say whom it belongs to."""
-    if not beside:
+    if not sidecars:
         return ["", "ingest-no-caption"]
-    first, *others = beside
+    first, *others = sidecars
     notes = [each for each in others if provenance_columns(_fields(each))]
     return [word for each in (first, *notes) for word in each.fingerprint]
 
 
-def notes_beside(beside: Sequence[Beside]) -> Mapping[str, Any]:
+def sidecar_notes(sidecars: Sequence[Sidecar]) -> Mapping[str, Any]:
     """The fields of the JSON next to a picture, whether it is its caption file or not."""
-    return next((_fields(each) for each in beside if each.suffix == ".json"), {})
+    return next((_fields(each) for each in sidecars if each.suffix == ".json"), {})
 
 
-def _fields(beside: Beside) -> Mapping[str, Any]:
-    return {} if isinstance(beside.notes, Problem) else beside.notes
+def _fields(sidecar: Sidecar) -> Mapping[str, Any]:
+    return {} if isinstance(sidecar.notes, Problem) else sidecar.notes
 
 
 def no_caption(image: Path, endings: Sequence[str], metadata: Sequence[str]) -> Problem:

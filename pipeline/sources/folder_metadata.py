@@ -40,9 +40,11 @@ def read_metadata(
     for file in sorted(files, key=lambda key: (-key.count("/"), key)):
         for number, (place, row) in enumerate(_rows(root / file)):
             by_number = f"{file}#{number}"
-            key = row if isinstance(row, Problem) else _key(root, file, row)
-            if isinstance(key, Problem) or isinstance(row, Problem):
-                assert isinstance(key, Problem)  # noqa: S101 - a row that is one
+            if isinstance(row, Problem):
+                yield by_number, row, False
+                continue
+            key = _key(root, file, row)
+            if isinstance(key, Problem):
                 yield by_number, key, False
             elif key in seen:
                 detail = f"{key} has a row already, in {seen[key]}"

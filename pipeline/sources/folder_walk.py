@@ -21,14 +21,14 @@ class Listed:
 
     Attributes:
         look: sizes and times of the picture and of the files next to it.
-        beside: endings of the caption file next to it and then of the JSON with notes, as their
+        sidecars: endings of the caption file next to it and then of the JSON with notes, as their
             names write them; empty where there is none.
         problem: why it cannot be read; None where nothing is known against it.
         row: a fingerprint of its row of the metadata, and where that is; None where it has none.
     """
 
     look: str = ""
-    beside: tuple[str, ...] = ()
+    sidecars: tuple[str, ...] = ()
     problem: Problem | None = None
     row: Place | None = None
 
@@ -36,7 +36,7 @@ class Listed:
     def state(self) -> list[str]:
         """What is known without opening a file; where the row is decides nothing."""
         problem = self.problem.reason if self.problem else ""
-        return [self.look, *self.beside, problem, self.row.fingerprint if self.row else ""]
+        return [self.look, *self.sidecars, problem, self.row.fingerprint if self.row else ""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +103,18 @@ class Walk:
         self, prefix: str, files: Mapping[str, stat_result | Problem]
     ) -> Iterator[tuple[str, Listed]]:
         """The pictures of one folder."""
-        beside: dict[str, dict[str, str]] = {}
+        sidecars: dict[str, dict[str, str]] = {}
         for name in sorted(files, reverse=True):  # of `a.TXT` and `a.txt` the latter stays
             stem, suffix = _split(name)
             if suffix.lower() in self.captions:
-                beside.setdefault(stem, {})[suffix.lower()] = suffix
+                sidecars.setdefault(stem, {})[suffix.lower()] = suffix
         used = set(_metadata_of(files))
         self.metadata += (plain(prefix + name) for name in used)
         pictures = set()
         for name, status in files.items():
             stem, suffix = _split(name)
             if suffix.lower() in self.endings:
-                there = beside.get(stem, {})
+                there = sidecars.get(stem, {})
                 kinds = [kind for kind in self.captions if kind in there]
                 kept = [*kinds[:1], *(kind for kind in kinds[1:] if kind == ".json")]
                 names = tuple(there[kind] for kind in kept)
@@ -131,8 +131,8 @@ class Walk:
         if name.lower() in METADATA:
             return "next to another metadata file"
         if suffix in self.captions:
-            is_beside = _split(name)[0] in pictures
-            return "next to another caption file" if is_beside else f"without a {self._what}"
+            is_second = _split(name)[0] in pictures
+            return "next to another caption file" if is_second else f"without a {self._what}"
         if suffix in SOUNDS:
             return "(a sound)"
         is_picture = suffix in PICTURES or suffix in MORE_PICTURES
@@ -159,7 +159,7 @@ def _metadata_of(files: Mapping[str, object]) -> list[str]:
 def _picture(
     name: str,
     status: stat_result | Problem,
-    beside: tuple[str, ...],
+    sidecars: tuple[str, ...],
     files: Mapping[str, stat_result | Problem],
 ) -> Listed:
     if isinstance(status, Problem):
@@ -168,7 +168,9 @@ def _picture(
         detail = f"{plain(name)}: the file's name is not UTF-8"
         return Listed(problem=Problem(reason="ingest-file-unreadable", detail=detail))
     stem = _split(name)[0]
-    return Listed(look=_look([status, *(files[stem + each] for each in beside)]), beside=beside)
+    return Listed(
+        look=_look([status, *(files[stem + each] for each in sidecars)]), sidecars=sidecars
+    )
 
 
 def _split(name: str) -> tuple[str, str]:

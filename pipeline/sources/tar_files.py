@@ -93,6 +93,12 @@ def _below(folder: Path) -> Iterator[tuple[str, bool]]:
     yield from ((Path(place).relative_to(folder).as_posix(), False) for place in forbidden)
 
 
+def has_tars(path: Path) -> bool:
+    """Whether there is a tar at all; looks no further than to the first."""
+    names = [path.name] if path.is_file() else (name for name, _ in _below(path))
+    return any(ending(name) in TARS for name in names)
+
+
 @contextmanager
 def open_tar(path: Path, start: int = 0, end: int | None = None) -> Iterator[OpenTar]:
     """Open a tar; of a compressed one, the bytes from `start` to `end` are unpacked first.

@@ -68,7 +68,7 @@ def samples(
             current = Sample(key=key, start=member.info.offset)
         current.files[extension] = (member.info.offset_data, member.info.size)
         current.end = position
-        current.fault = current.fault or _fault_of(member.info, size)
+        current.fault = current.fault or _fault_of(member, size)
     if current is not None:
         yield current
     if position < end:
@@ -93,7 +93,7 @@ def repetitions(found: Sequence[Sample]) -> dict[int, tuple[int, Problem]]:
         is_apart = len(set(kinds)) == len(kinds)
         for number, index in enumerate(indices, start=1):
             if len(indices) > 1 and is_apart:
-                detail = f"the files of {key} do not stand together in the tar"
+                detail = f"the files of {key} are not next to each other in the tar"
                 faults[index] = number, Problem(reason="ingest-not-adjacent", detail=detail)
             elif number > 1:
                 detail = f"{key}: the key's occurrence number {number}; the first one stays"
@@ -154,13 +154,13 @@ def _split(name: str) -> tuple[str, str] | None:
     return (f"{folder}/{stem}" if folder or name.startswith("/") else stem), extension.lower()
 
 
-def _fault_of(member: tarfile.TarInfo, tar_size: int) -> Problem | None:
-    path = PurePosixPath(member.name)
+def _fault_of(found: _Member, tar_size: int) -> Problem | None:
+    path, member = PurePosixPath(found.name), found.info
     if path.is_absolute() or ".." in path.parts:
         detail = f"{path} leads out of the tar"
         return Problem(reason="ingest-path-outside", detail=detail)
     if member.issym() or member.islnk():
-        detail = f"{path} is a link to {member.linkname}"
+        detail = f"{path} is a link to {plain(member.linkname)}"
         return Problem(reason="ingest-tar-link", detail=detail)
     if not member.isreg() or member.issparse():
         detail = f"{path} is a device, a pipe or a sparse file"

@@ -38,7 +38,7 @@ from pipeline.sources.samples import (
     parse_notes,
     reading_of,
 )
-from pipeline.sources.tar_files import OpenTar, find_tars, open_tar
+from pipeline.sources.tar_files import OpenTar, find_tars, has_tars, open_tar
 from pipeline.sources.tar_members import Sample, repetitions, samples
 
 
@@ -75,7 +75,7 @@ class WebDatasetSettings(Settings):
     @field_validator("path")
     @classmethod
     def _has_tars(cls, path: Path) -> Path:
-        if not find_tars(path)[0]:
+        if not has_tars(path):
             message = f"there is no tar ({', '.join(TARS)}) at {path}"
             raise ValueError(message)
         return path
@@ -97,6 +97,12 @@ class WebDatasetSource:
         tars, self.unread = find_tars(self._settings.path)
         is_checked = False
         for name, path in tars.items():
+            if plain(name) != name:
+                detail = f"{plain(name)}: the file's name is not UTF-8"
+                yield self._unreadable(
+                    name, Problem(reason="ingest-file-unreadable", detail=detail)
+                )
+                continue
             look = fingerprint(
                 name=name,
                 files=[_status(path), _status(table_of(path))],
@@ -112,9 +118,7 @@ class WebDatasetSource:
             try:
                 yield from parts or self._cut(name, path, look, rows_per_part)
             except OSError as error:
-                # Without a look: a changed permission does not show in the size and the time.
-                problem = asdict(problem_of(error, path))
-                yield Part.of(self._settings.name, {"tar": name, "problem": problem}, num_records=1)
+                yield self._unreadable(name, problem_of(error, path))
 
     def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
         """The samples of one run, then what its tar's downloader had failed at."""
@@ -141,6 +145,11 @@ class WebDatasetSource:
             yield UnreadableRecord(key=f"{slice_['tar']}#end", **slice_["fault"])
         if slice_["failed"]:
             yield from failures(path, slice_["tar"])
+
+    def _unreadable(self, name: str, problem: Problem) -> Part:
+        # Without a look: a changed permission does not show in the size and the time.
+        slice_ = {"tar": plain(name), "problem": asdict(problem)}
+        return Part.of(self._settings.name, slice_, num_records=1)
 
     def _check_columns(self, tars: Iterable[Path]) -> None:
         wanted = self._settings.caption_columns or ()

@@ -201,6 +201,8 @@ TARS = [
     Bad(name="../ in a tar", make=lambda: tar_of(*pair("../a")), reason="ingest-path-outside"),
     Bad(name="absolute path in a tar", make=lambda: tar_of(*pair("/tmp/a")),  # noqa: S108
         reason="ingest-path-outside"),
+    Bad(name="path that is not UTF-8 in a tar", make=lambda: tar_of(*pair("../\udcff")),
+        reason="ingest-path-outside"),
     Bad(name="link in a tar", make=lambda: tar_of(("a.png", b"", _LINK), ("a.txt", b"a")),
         reason="ingest-tar-link"),
     Bad(name="hard link in a tar", make=lambda: tar_of(("a.png", b"", _HARD_LINK)),

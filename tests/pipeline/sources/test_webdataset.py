@@ -2,6 +2,7 @@ import bz2
 import errno
 import gzip
 import lzma
+import os
 from dataclasses import asdict
 
 import fsspec
@@ -268,10 +269,11 @@ def test_only_the_parts_of_a_changed_tar_get_another_name(tmp_path):
 def test_a_tar_that_cannot_be_opened_is_a_reject(tmp_path):
     (tmp_path / "loop.tar").symlink_to("loop.tar")
     (tmp_path / "folder.tar").mkdir()
+    (tmp_path / os.fsdecode(b"a\xff.tar")).write_bytes(tar_of(*pair("a")))
     rows, rejects = ingest(source(tmp_path, tar_of(*pair("a"))))
     assert len(rows) == 1
     assert sorted(row["reason"] for row in rejects) == [
-        "ingest-image-missing", "ingest-symlink-loop",
+        "ingest-file-unreadable", "ingest-image-missing", "ingest-symlink-loop",
     ]  # fmt: skip
 
 
