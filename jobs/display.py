@@ -13,6 +13,7 @@ from rich.table import Table
 from pipeline.calibration import describe
 from pipeline.ledger.audit import Finding
 from pipeline.ledger.gc import Garbage
+from pipeline.ledger.unread import describe_unread
 
 Row = dict[str, Any]
 
@@ -80,6 +81,8 @@ def print_status(state: Row) -> None:
         typer.echo(f"audited {audited['time'][:16]}: {outcome}")
     if state["calibration"]:
         typer.echo(describe(state["calibration"]))
+    for note in describe_unread(state["unread"]):
+        typer.echo(note)
     for warning in state["warnings"]:
         typer.echo(f"warning: {warning}")
 
@@ -129,7 +132,9 @@ def print_story(story: Row) -> None:
     typer.echo(f"record {story['record_id']}\n{story['outcome']}\n")
     part = story["part"]
     typer.echo(f"part: {part['name']}, {part['num_records']} records of {part['source']}")
-    typer.echo(f"slice: {part['slice']}")
+    # Not the lists of files and rows in it, which may be a thousand lines.
+    slice_ = {k: v for k, v in part["slice"].items() if not isinstance(v, dict | list)}
+    typer.echo(f"slice: {slice_}")
     for name, value in (story["record"] or {}).items():
         if value not in (None, [], story["record_id"]):
             typer.echo(f"{name}: {value}")

@@ -14,7 +14,7 @@ from jobs.filling import Filling
 from jobs.forgetting import finish, take_out_unfinished
 from jobs.progress import Reporter
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
-from jobs.stages import list_parts, part_extras, steps
+from jobs.stages import list_parts, list_sources, part_extras, steps
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.events import EVENTS_FILE, EventLog
@@ -26,6 +26,7 @@ from pipeline.engine.tables import DamagedFile, write_table
 from pipeline.errors import UserError
 from pipeline.ledger.damage import Damage, repair_descriptions
 from pipeline.ledger.damage import repair as repair_damage
+from pipeline.ledger.unread import remember_unread
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -63,7 +64,10 @@ def fill(
         if repair:
             reporter.repaired([*_repair_parts(recipe, root), *_repair(root)])
         if parts is None:
-            parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
+            known = {part.look: part for part in read_parts(root) if part.look}
+            listing = list_sources(recipe, known)
+            parts = listing.parts
+            remember_unread(root, listing.unread)
         corpus = _corpus(recipe, root, parts)
         _remember(recipe, corpus)
         run = f"{time.strftime('%Y%m%dT%H%M%S')}-{socket.gethostname()}-{os.getpid()}"

@@ -1,5 +1,6 @@
 """Every kind of bad picture, text and tar: how it is made, and what becomes of it."""
 
+import gzip
 import io
 import json
 import struct
@@ -173,12 +174,34 @@ def _status(**columns: object) -> bytes:
     return json.dumps({"url": "https://example.org/a", **columns}).encode()
 
 
+def _header(**header: object) -> bytes:
+    """One header alone, as `tarfile` would never write it."""
+    info = tarfile.TarInfo("a.png")
+    for key, value in header.items():
+        setattr(info, key, value)
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _long_name(size: int) -> bytes:
+    return _header(type=tarfile.GNUTYPE_LONGNAME, size=size)
+
+
+def _endless_sparse() -> bytes:
+    holes = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        member(tar, "a.png", b"9" * 512, pax_headers=holes)
+    return stream.getvalue()
+
+
 _LINK = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}
 _HARD_LINK = {"type": tarfile.LNKTYPE, "linkname": "ok.png"}
 
 TARS = [
     Bad(name="../ in a tar", make=lambda: tar_of(*pair("../a")), reason="ingest-path-outside"),
     Bad(name="absolute path in a tar", make=lambda: tar_of(*pair("/tmp/a")),  # noqa: S108
+        reason="ingest-path-outside"),
+    Bad(name="path that is not UTF-8 in a tar", make=lambda: tar_of(*pair("../\udcff")),
         reason="ingest-path-outside"),
     Bad(name="link in a tar", make=lambda: tar_of(("a.png", b"", _LINK), ("a.txt", b"a")),
         reason="ingest-tar-link"),
@@ -190,13 +213,28 @@ TARS = [
         reason="ingest-duplicate-key"),
     Bad(name="files that are not adjacent", make=lambda: tar_of(
         pair("a")[0], *pair("b"), pair("a")[1]), reason="ingest-not-adjacent"),
-    Bad(name="key with dots", make=lambda: tar_of(*pair("a.v2")), reason="ingest-dotted-key"),
+    Bad(name="key with dots", make=lambda: tar_of(*pair("a.v1"), *pair("a.v2")),
+        reason="ingest-dotted-key"),
     Bad(name="truncated tar", make=lambda: tar_of(*pair("a"), *pair("b"))[:-9_500],
         reason="ingest-tar-truncated"),
     Bad(name="damaged tar", make=lambda: tar_of(*pair("a"))[:-10_240] + b"x" * 10_240,
         reason="ingest-tar-damaged"),
     Bad(name="HTML named .tar", make=lambda: b"<html>404</html>" * 100,
         reason="ingest-tar-damaged"),
+    Bad(name="sparse file's header without an end", make=_endless_sparse,
+        reason="ingest-tar-damaged"),
+    Bad(name="long name of 2 GiB", make=lambda: _long_name(1 << 31), reason="ingest-tar-damaged"),
+    Bad(name="negative size", make=lambda: _header(size=-4096), reason="ingest-tar-damaged"),
+    Bad(name="a thousand long names in a row", make=lambda: _long_name(0) * 1500,
+        reason="ingest-tar-damaged"),
+    Bad(name="truncated .tar.gz", make=lambda: gzip.compress(tar_of(*pair("a")))[:1500],
+        reason="ingest-tar-truncated"),
+    Bad(name="damaged .tar.gz", make=lambda: gzip.compress(tar_of(*pair("a")))[:-8] + bytes(8),
+        reason="ingest-tar-damaged"),
+    Bad(name="zip named .tar", make=lambda: b"PK\x03\x04" + bytes(600),
+        reason="ingest-tar-unsupported"),
+    Bad(name=".tar.zst", make=lambda: b"\x28\xb5\x2f\xfd" + bytes(600),
+        reason="ingest-tar-unsupported"),
     Bad(name="missing image", make=lambda: tar_of(("a.txt", b"a")), reason="ingest-no-image"),
     Bad(name="missing caption", make=lambda: tar_of(pair("a")[0]), reason="ingest-no-caption"),
     Bad(name="JSON that is none", make=lambda: tar_of(*pair("a"), ("a.json", b"{")),
