@@ -11,6 +11,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipeline.text_files import decode_text, undecodable
+
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EIO}
 _SPECIAL = {stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK}
@@ -81,20 +83,23 @@ def place_below(folder: Path, name: str) -> Path | Problem:
 
 
 def as_text(value: str | bytes) -> str | bytes:
-    """Text where the bytes are UTF-8, else the bytes as they are, for ingest to judge.
+    """Text where it is plain UTF-8, else bytes for ingest to decode and to judge.
 
     Args:
         value: bytes, or a string that was decoded with `surrogateescape`.
     """
     if isinstance(value, str):
-        try:
-            value = value.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:  # `\\ud800` spelled out in JSON: no bytes stand for it
-            return value
+        return value if undecodable(value) is None else _as_bytes(value)
+    decoded = decode_text(value)
+    is_plain = not decoded.repairs and undecodable(decoded.text) is None
+    return decoded.text if is_plain else value
+
+
+def _as_bytes(text: str) -> str | bytes:
     try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # `\\ud800` spelled out in JSON: no bytes stand for it
+        return text
 
 
 def plain(text: str) -> str:
