@@ -16,8 +16,27 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le", "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16-be", "utf-16"),
 )
-_NUM_LOOKED_AT = 256
+NUM_LOOKED_AT = 256
 """Bytes that tell UTF-16 without a mark."""
+
+KEEP = "anymix-keep"
+"""The error handler for text files: what an encoding does not know is kept as lone surrogates."""
+
+
+def _keep(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Broken UTF-8 by byte, a broken unit of UTF-16 as it is, and else the replacement character.
+
+    It encodes again to the same bytes, except for the last, such as half a unit at the end.
+    """
+    assert isinstance(error, UnicodeDecodeError | UnicodeEncodeError)
+    name = "surrogateescape" if error.encoding == "utf-8" else "surrogatepass"
+    try:
+        return codecs.lookup_error(name)(error)
+    except UnicodeError:
+        return "\ufffd", error.end
+
+
+codecs.register_error(KEEP, _keep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +57,18 @@ class Encoding:
 def encoding_of(start: bytes) -> Encoding:
     """The encoding of a file by its first bytes (256 tell all there is to tell).
 
-    A byte order mark decides. Without one the text is UTF-16 where every second byte is NUL, which
-    no text in UTF-8 has, and else UTF-8: a guess at an eight-bit encoding would be wrong for some
-    language.
+    A byte order mark decides. Without one the text is UTF-16 where most of every second byte is NUL
+    and none of the others, which no text in UTF-8 has, and else UTF-8: a guess at an eight-bit
+    encoding would be wrong for some language.
     """
     for mark, codec, repair in _MARKS:
         if start.startswith(mark):
             return Encoding(codec=codec, mark_size=len(mark), repairs=(repair,))
-    start = start[: min(len(start), _NUM_LOOKED_AT) // 2 * 2]
+    start = start[: min(len(start), NUM_LOOKED_AT) // 2 * 2]
     even, odd = start[0::2], start[1::2]
-    if start and not any(odd) and all(even):
+    if all(even) and 2 * odd.count(0) > len(odd):
         return Encoding(codec="utf-16-le", mark_size=0, repairs=("utf-16",))
-    if start and not any(even) and all(odd):
+    if all(odd) and 2 * even.count(0) > len(even):
         return Encoding(codec="utf-16-be", mark_size=0, repairs=("utf-16",))
     return Encoding(codec="utf-8", mark_size=0, repairs=())
 
@@ -70,14 +89,8 @@ class DecodedText:
 
 def decode_text(raw: bytes) -> DecodedText:
     """The text of a whole file: byte order mark, UTF-16 and line ends are seen to, nothing else."""
-    encoding = encoding_of(raw[:_NUM_LOOKED_AT])
-    # `surrogateescape` keeps the bytes of broken UTF-8; a broken unit of UTF-16 is a lone surrogate.
-    errors = "surrogateescape" if encoding.codec == "utf-8" else "surrogatepass"
-    body = raw[encoding.mark_size :]
-    try:
-        text = body.decode(encoding.codec, errors)
-    except UnicodeDecodeError:  # half a unit at the end of UTF-16 or UTF-32
-        text = body.decode(encoding.codec, "replace")
+    encoding = encoding_of(raw[:NUM_LOOKED_AT])
+    text = raw[encoding.mark_size :].decode(encoding.codec, KEEP)
     return DecodedText(text=with_plain_line_ends(text), repairs=encoding.repairs)
 
 

@@ -24,6 +24,7 @@ from pipeline.errors import UserError
 from pipeline.settings import RecipePath, Settings
 from pipeline.sources.columns import check_columns
 from pipeline.sources.files import Problem, as_text, place_below, plain, problem_of, read_file
+from pipeline.sources.lines import format_of
 from pipeline.sources.spans import (
     SUFFIXES,
     Meaning,
@@ -33,6 +34,7 @@ from pipeline.sources.spans import (
     list_spans,
     read_span,
 )
+from pipeline.sources.unpacking import PACKINGS
 
 _WILDCARDS = "*?["
 
@@ -66,8 +68,9 @@ class RowFileSettings(Settings):
         if not folder.is_dir():
             message = f"there is no folder {folder}"
             raise ValueError(message)
-        if path.suffix.lower() not in SUFFIXES:
-            message = f"{path.name} does not end in one of {', '.join(sorted(SUFFIXES))}"
+        if format_of(path) not in SUFFIXES:
+            endings = f"{', '.join(SUFFIXES)}, and not in one of these with {' or '.join(PACKINGS)}"
+            message = f"{path.name} does not end in one of {endings}"
             raise ValueError(message)
         return path
 
@@ -241,9 +244,12 @@ _SPAN = ("first_row", "num_rows", "where", "repeated")
 
 
 def split_glob(path: Path) -> tuple[Path, str | None]:
-    """The folder that a glob starts in, and its pattern; for one file its folder and None."""
+    """The folder that a glob starts in, and its pattern; for one file its folder and None.
+
+    What is there by the name `data[1]` is no glob.
+    """
     for parent in reversed([path, *path.parents]):
-        if any(sign in parent.name for sign in _WILDCARDS):
+        if any(sign in parent.name for sign in _WILDCARDS) and not parent.exists():
             return parent.parent, path.relative_to(parent.parent).as_posix()
     return path.parent, None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipeline.sources.files import Problem
 
 Row = dict[str, Any]
 
-SUFFIXES = {*lines.SUFFIXES, ".parquet"}
+SUFFIXES = (*lines.SUFFIXES, ".parquet")
 """File names that hold rows."""
 
 
@@ -115,8 +116,7 @@ def _list_lines(
     path: Path, rows_per_span: int, look_at: Callable[[int, Row | Problem], int] | None
 ) -> list[Span]:
     spans: list[Span] = []
-    with path.open("rb") as stream:
-        file = lines.LineFile(stream, path.suffix.lower())
+    with closing(lines.LineFile(path)) as file:
         span = Span(first_row=0, where=file.offset)
 
         def close() -> Span:
