@@ -28,12 +28,14 @@ def _keep(error: UnicodeError) -> tuple[str | bytes, int]:
 
     It encodes again to the same bytes, except for the last, such as half a unit at the end.
     """
-    assert isinstance(error, UnicodeDecodeError | UnicodeEncodeError)
-    name = "surrogateescape" if error.encoding == "utf-8" else "surrogatepass"
+    is_utf8 = (
+        isinstance(error, UnicodeDecodeError | UnicodeEncodeError) and error.encoding == "utf-8"
+    )
+    name = "surrogateescape" if is_utf8 else "surrogatepass"
     try:
         return codecs.lookup_error(name)(error)
-    except UnicodeError:
-        return "\ufffd", error.end
+    except (UnicodeDecodeError, UnicodeEncodeError) as unknown:
+        return "\ufffd", unknown.end
 
 
 codecs.register_error(KEEP, _keep)
@@ -75,10 +77,10 @@ def encoding_of(start: bytes) -> Encoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedText:
-    """The text of a file.
+    r"""The text of a file.
 
     Attributes:
-        text: with `\\n` at the end of each line. Bytes that the encoding does not know are lone
+        text: with `\n` at the end of each line. Bytes that the encoding does not know are lone
             surrogates (`surrogateescape`), so that the rest can be used; `undecodable` finds them.
         repairs: what a record's `repairs` say of its encoding.
     """

@@ -8,19 +8,19 @@ their document and their place in it, so that shards can put them together again
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.engine.parts import SourceRecord, UnreadableRecord
 from pipeline.sources.files import Problem, as_text
+from pipeline.sources.image_cells import ImageCell, read_image
 from pipeline.sources.row_files import (
     PictureSettings,
     Place,
     RowFiles,
     own_key,
     provenance,
-    read_image,
 )
 from pipeline.sources.spans import Row
 
@@ -51,15 +51,17 @@ class _Documents:
 
     def __init__(self, settings: InterleavedSettings) -> None:
         self._settings = settings
-        content = [settings.texts_column, settings.images_column, settings.segments_column]
-        self.columns = [*content, *settings.columns()]
+        self._content = [settings.texts_column, settings.images_column, settings.segments_column]
         self.needed = [
             (settings.segments_column, settings.texts_column),
             (settings.segments_column, settings.images_column),
             *((name,) for name in settings.columns()),
         ]
         # The number of a document's records is known only when it is read, so listing reads it.
-        self.listed = self.columns
+        self.listed = [*self._content, *settings.columns()]
+
+    def columns(self, there: Sequence[str]) -> list[str]:
+        return [*self._content, *self._settings.columns_among(there)]
 
     def key(self, row: Row) -> str | None:
         return own_key(row, self._settings.key_column)
@@ -83,16 +85,17 @@ class _Documents:
         if piece.text is None:
             detail = "no text follows the picture"
             return UnreadableRecord(key=key, reason="ingest-no-caption", detail=detail)
-        image: tuple[bytes | None, str | None] | Problem = (None, None)
+        image: ImageCell | Problem | None = None
         if piece.image is not None:
-            image = read_image(piece.image, place.file, self._settings)
+            folder = self._settings.image_folder or place.file.parent
+            image = read_image(piece.image, folder, self._settings.max_image_bytes)
         if isinstance(image, Problem):
             return UnreadableRecord(key=key, reason=image.reason, detail=image.detail)
         return SourceRecord(
             key=key,
             caption=as_text(piece.text.strip()),
-            image=image[0],
-            image_ref=image[1],
+            image=image.content if image else None,
+            image_ref=image.path if image else None,
             document=place.key,
             position=position,
             **provenance(row, self._settings, place.key),

@@ -120,21 +120,18 @@ def provenance_of(
 ) -> Provenance:
     """What a row says by known names, and the given texts where it says nothing."""
     return Provenance(
-        licence=_said(row, LICENCES, licence),
-        attribution=_said(row, ATTRIBUTIONS, attribution),
-        origin=_said(row, ORIGINS, origin),
+        licence=text_of(row, first_of(row, LICENCES), licence),
+        attribution=text_of(row, first_of(row, ATTRIBUTIONS), attribution),
+        origin=text_of(row, first_of(row, ORIGINS), origin),
     )
 
 
-def _said(row: Mapping[str, object], names: Iterable[str], default: str) -> str:
-    name = first_of(row, names)
-    return default if name is None else as_note(row[name])
-
-
-def as_note(value: object) -> str:
-    """A cell beside the content (a licence, several authors) as one text."""
-    values = value if isinstance(value, list) else [value]
-    return ", ".join(plain(str(each)) for each in values)
+def text_of(row: Mapping[str, object], name: str | None, default: str) -> str:
+    """A cell besides the content (a licence, several authors) as one text; empty, the default."""
+    value = row.get(name) if name is not None else None
+    if _is_empty(value):
+        return default
+    return ", ".join(plain(str(each)) for each in (value if isinstance(value, list) else [value]))
 
 
 def _is_empty(value: object) -> bool:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
+
+from pipeline.sources.files import Problem, plain
 
 PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 """Endings of compressed files, with Arrow's name of the compression."""
@@ -78,3 +81,16 @@ class Unpacked(io.RawIOBase):
             self.damage = f"it unpacks to more than {_MAX_RATIO} times its size"
             return b""
         return block
+
+
+def unpacked(content: bytes, path: Path, max_bytes: int) -> bytes | Problem:
+    """The content of a file, unpacked where its name says that it is packed."""
+    packing = PACKINGS.get(path.suffix.lower())
+    if packing is None:
+        return content
+    stream = Unpacked(io.BytesIO(content), packing)
+    found = io.BufferedReader(stream).read(max_bytes + 1)
+    if stream.damage or len(found) > max_bytes:
+        detail = stream.damage or f"it unpacks to more than {max_bytes} bytes"
+        return Problem(reason="ingest-file-unreadable", detail=f"{plain(path.name)}: {detail}")
+    return found

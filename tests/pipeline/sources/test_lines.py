@@ -89,7 +89,9 @@ def test_what_a_damaged_compressed_file_gives_is_the_same_however_it_is_cut(tmp_
     path.write_bytes(packed[:half] + tail)
     whole, rejects = captions(path, 1_000_000)
     assert 1_000 < len(whole) < 45_000
-    assert [reason for _, reason in rejects] == ["ingest-file-unreadable"]
+    # Overwritten bytes unpack to nonsense, until the check at the end tells.
+    assert rejects[-1][1] == "ingest-file-unreadable"
+    assert len(rejects) == 1 or damage == "overwritten"
     assert captions(path, 4_999) == (whole, rejects)
 
 
