@@ -179,7 +179,7 @@ class _ParquetImages:
 
 
 def image_of(value: object) -> bytes | None:
-    """The bytes of an image column's value: bytes, `datasets`' `{bytes, path}`, or a list of one."""
+    """The bytes of an image cell: bytes, the `{bytes, path}` of `datasets`, or a list of one."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, Mapping):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UserError
 
 _MARKS = (
     # UTF-32's little-endian mark begins as UTF-16's does, so the longer ones come first.
@@ -106,3 +109,20 @@ def undecodable(text: str) -> int | None:
     if text.isascii():
         return None
     return next((at for at, sign in enumerate(text) if "\udc80" <= sign <= "\udcff"), None)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list that a person has written.
+
+    Raises:
+        UserError: when it cannot be read, or a line is not text.
+    """
+    try:
+        lines = decode_text(path.read_bytes()).text.split("\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    for number, line in enumerate(lines, start=1):
+        if (at := undecodable(line)) is not None:
+            message = f"{path}:{number}: character {at + 1} is not UTF-8"
+            raise UserError(message, "Save the list as UTF-8.")
+    return lines

@@ -119,7 +119,7 @@ def _pieces(row: Row, settings: InterleavedSettings) -> list[_Piece] | Problem:
             if value.strip():
                 pieces.append(_Piece(image=image, text=value))
                 image = None
-        elif kind == "image" and isinstance(value, str | bytes | dict):
+        elif kind == "image" and isinstance(value, str | bytes | dict | list):
             if image is not None:
                 pieces.append(_Piece(image=image))
             image = value
