@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _MAX_DETAIL = 300  # characters of what a server says
 
 _MAX_LEARNT = 10
-"""Refusals that a run learns from: more than there are settings, for one that goes to and fro."""
+"""Refusals that a run learns from, more than there are settings: a server may refuse both of two."""
 
 _NOT_OF_THE_REQUEST = {401, 402, 403, 408, 409, 429}
 """What is wrong with these is not how the server was asked."""

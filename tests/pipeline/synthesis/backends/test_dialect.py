@@ -2,9 +2,12 @@
 
 import pytest
 
+from pipeline.engine.fingerprint import fingerprint
 from pipeline.synthesis.backends.dialect import learn, request_body
 from pipeline.synthesis.backends.settings import EndpointSettings
+from pipeline.synthesis.prompts import prompt_fingerprint
 from pipeline.synthesis.settings import SynthesisSettings
+from pipeline.synthesis.weights import model_fingerprint
 from tests.pipeline.synthesis.backends.asking import request
 
 
@@ -138,3 +141,14 @@ def test_how_a_server_is_asked_is_no_part_of_the_fingerprint() -> None:
     assert plain.model_dump(mode="json") == SynthesisSettings(
         backend="openai", endpoint=told
     ).model_dump(mode="json")
+
+
+def test_corpora_of_before_are_taken_over_without_asking_again() -> None:
+    settings = SynthesisSettings(backend="openai", model="served", endpoint=endpoint())
+    decides = {
+        "settings": settings.model_dump(mode="json"),
+        "prompt": prompt_fingerprint(settings),
+        "model": model_fingerprint(settings),
+    }
+    # Made by the same lines of commit 983332f: what the stage `ask` is named by in a corpus.
+    assert fingerprint(**decides) == "fc5b101635c28780"
