@@ -28,5 +28,5 @@ def _sentence(kind: str, reasons: list[tuple[str, int, str | None]]) -> str:
     return (
         f"of the kind {kind} the corpus has no text: all {total} that the LLM was asked for were "
         f"refused, {num} of them because {REASONS.get(reason, reason)} ({reason}). For example: "
-        f"{shorten(example or 'nothing was written')}"
+        f"{shorten(example or '')}"
     )

@@ -12,6 +12,7 @@ from pipeline.synthesis.forms import FORMS
 from pipeline.synthesis.prompts import clean, shorten
 
 _PLAIN = re.compile(r"[^\w]+")
+_NOTHING = "the answer has no text in it"
 _ONLY_REASONING = "all tokens went to reasoning, none to an answer: raise synthesis.max_tokens"
 _FREE_OF_THE_RECORD = {"text", "interleave"}  # kinds that may well be the caption's words
 
@@ -94,7 +95,8 @@ def read_texts(text: str, forms: Sequence[str], *, complete: bool) -> dict[str, 
     if not complete:
         return Rejected("synthesis-cut-off", shorten(text) if answer else _ONLY_REASONING)
     is_empty = said is not None or not answer
-    return Rejected("synthesis-empty" if is_empty else "synthesis-malformed-json", shorten(text))
+    reason = "synthesis-empty" if is_empty else "synthesis-malformed-json"
+    return Rejected(reason, shorten(text.strip()) or _NOTHING)
 
 
 def _fault(name: str, written: str, kept: str, caption: str, opening: str) -> str | None:

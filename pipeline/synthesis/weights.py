@@ -48,7 +48,7 @@ _DECIDING = {
     ".safetensors", ".bin", ".pt", ".pth", ".gguf",
     ".json", ".jinja", ".model", ".tiktoken", ".py",
 }  # fmt: skip
-_DECIDING_NAMES = {"merges.txt", "vocab.txt"}
+_DECIDING_NAMES = {"merges.txt", "vocab.txt", "tokenizer.model.v1", "tokenizer.model.v3"}
 _OF_A_TRAINER = {"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.bin",
                  "scheduler.pt", "scaler.pt"}  # fmt: skip
 """Files that a trainer leaves beside the weights, and that no engine reads."""

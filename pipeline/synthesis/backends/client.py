@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import math
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -110,8 +111,8 @@ class BoundedClient(DefaultAsyncHttpxClient):
             tally.waited_s += wait_s
             self._closed_until = max(self._closed_until, time.monotonic() + wait_s)
             tally.notices.append(
-                f"synthesis.endpoint: the server has asked for a pause of {wait_s:g} s "
-                f"({response.status_code}, Retry-After), and the run has waited."
+                "synthesis.endpoint: the server has asked for a pause of "
+                f"{math.ceil(wait_s / 60)} min (Retry-After), and the run has waited."
             )
 
     async def _try(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
@@ -127,7 +128,7 @@ class BoundedClient(DefaultAsyncHttpxClient):
                     await response.aclose()
         except (TimeoutError, httpx2.ReadTimeout) as error:
             tally.bill(Usage(num_output_tokens=0))  # how far it has come, nobody knows
-            message = f"no whole answer within {self._timeout_s:g} s"
+            message = f"no whole response within {self._timeout_s:g} s (endpoint.timeout_s)"
             raise httpx2.ReadTimeout(message, request=request) from error
         except MalformedResponseError:
             tally.bill(Usage(num_output_tokens=tally.max_tokens))
@@ -158,7 +159,7 @@ async def _read(response: httpx2.Response) -> bytes:
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > _MAX_BYTES:
-            message = f"it has more than {_MAX_BYTES} bytes"
+            message = f"the response has more than {_MAX_BYTES:,} bytes"
             raise MalformedResponseError(message, request=response.request)
     return bytes(body)
 

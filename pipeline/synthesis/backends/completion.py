@@ -73,14 +73,14 @@ def read_completion(body: bytes) -> Completion:
     """
     whole = _read_json(body)
     if not isinstance(whole, dict):
-        raise MalformedError("it is no JSON object")
+        raise MalformedError("the response is not a JSON object")
     choice = _first(whole.get("choices"))
     error = whole.get("error") or choice.get("error")
     if error or whole.get("object") == "error":
         raise _served_error(error or whole)
     message = choice.get("message")
     if not isinstance(message, dict):
-        raise MalformedError("it has no choices with a message")
+        raise MalformedError("the response has no choice with a message")
     finish_reason = _plain(choice.get("finish_reason")) or None
     word = (finish_reason or "").lower()
     refusal = _plain(message.get("refusal"))
@@ -131,7 +131,7 @@ def _read_json(body: bytes) -> Any:  # noqa: ANN401 - whatever the server sends
     try:
         return json.loads(text.strip())
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"it is no JSON: {error}") from error
+        raise MalformedError(f"the response is not JSON: {error}") from error
 
 
 def _usage_of(whole: Any) -> Usage:  # noqa: ANN401 - unchecked

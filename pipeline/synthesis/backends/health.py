@@ -16,9 +16,9 @@ WINDOW = 50
 """How many of the last requests are looked at, and have to come after a failure."""
 
 _HINTS = {
-    "vllm": "Look into the engine's log in Ray's session folder, and at synthesis.engine.",
-    "openai": "Look after the server of synthesis.endpoint, or ask it for less at a time "
-    "(concurrency, requests_per_minute).",
+    "vllm": "Read the engine's log in Ray's session folder, and check synthesis.engine.",
+    "openai": "Check the server of synthesis.endpoint, or send it less at a time (concurrency, "
+    "requests_per_minute).",
     "replay": "The answers were recorded with other records, prompts or sampling settings: set "
     "synthesis.replay to those of this recipe.",
 }
@@ -35,7 +35,7 @@ _REMEDIES = {
     "synthesis-malformed-json": "The model does not keep to JSON: see response_format of "
     "synthesis.endpoint, or take another model.",
     "synthesis-cut-off": "Raise synthesis.max_tokens: reasoning takes hundreds to thousands.",
-    "synthesis-empty": "Look at what the server makes of the prompt, or take another model.",
+    "synthesis-empty": "Check what the server makes of the prompt, or take another model.",
     REFUSED: "Take another model, or word the prompts otherwise (synthesis.templates).",
 }
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _MAX_DETAIL = 300  # characters of what a server says
 
 _MAX_LEARNT = 10
-"""Refusals that a run learns from, more than there are settings: a server may refuse both of two."""
+"""Refusals to learn from, more than there are settings: a server may refuse both of two."""
 
 _NOT_OF_THE_REQUEST = {401, 402, 403, 408, 409, 429}
 """What is wrong with these is not how the server was asked."""
@@ -223,7 +223,7 @@ class Asker:
         match cause:
             case httpx2.ConnectError() | httpx2.ConnectTimeout():
                 raise UserError(
-                    f"synthesis.endpoint.base_url: nothing answers at {self._endpoint.base_url}: "
+                    f"synthesis.endpoint.base_url: no connection to {self._endpoint.base_url}: "
                     f"{said} ({self._endpoint.max_retries + 1} tries)",
                     "Start the server or correct the address. What was answered stays; the same "
                     "command goes on from there.",
@@ -263,16 +263,18 @@ class Asker:
         name = self._endpoint.api_key_env
         match status:
             case 401 | 403 if name:
-                hint = f"See that the environment's {name} holds a key that may use {self._model}."
+                hint = (
+                    f"Check that the environment's {name} holds a key that may use {self._model}."
+                )
             case 401 | 403:
                 hint = "Name the variable that holds the key in synthesis.endpoint.api_key_env."
             case 404 | 405:
                 hint = (
-                    f"See whether it serves {self._model} (synthesis.model) at that address, which "
+                    f"Check that it serves {self._model} (synthesis.model) at that address, which "
                     "ends in /v1 with most servers."
                 )
             case _:
-                hint = "Look at the account's credit."
+                hint = "Check the account's credit."
         raise UserError(
             f"synthesis.endpoint: {self._endpoint.base_url} answers: {said}",
             f"{hint} What was answered stays; the same command goes on from there.",

@@ -152,7 +152,7 @@ def test_long_pause_is_waited_for_and_told(monkeypatch) -> None:
     busy = (429, {"error": "slow down"}, {"Retry-After": "0.1"})
     reply = reply_to(busy, completion(usage=usage()), max_retries=0)
     assert reply["generated_text"] == TEXT
-    assert "pause of 0.1 s (429, Retry-After), and the run has waited" in reply["notices"]
+    assert "pause of 1 min (Retry-After), and the run has waited" in reply["notices"]
 
 
 @pytest.mark.parametrize("after", ["7200", "Fri, 31 Dec 2999 23:59:59 GMT"])
