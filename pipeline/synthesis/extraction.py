@@ -64,7 +64,9 @@ def find_object(text: str, names: Collection[str]) -> dict[str, Any] | None:
 def _values(text: str) -> Iterator[Any]:
     """What can be read as JSON in a text: the whole, else each object in it, else Python's."""
     with suppress(*_UNREADABLE):
-        yield json.loads(text)
+        whole = json.loads(text)
+        yield whole
+        text = whole if isinstance(whole, str) else text  # JSON that was made to JSON once more
     answer = without_thoughts(text)
     start = answer.find("{")
     first = start

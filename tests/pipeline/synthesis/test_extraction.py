@@ -31,6 +31,7 @@ WRAPPED = {
     "with more keys": json.dumps(ANSWER | {"note": "hello", "score": 1}),
     "with a comma behind its last value": PLAIN[:-1] + ",}",
     "with single quotes": str(ANSWER),
+    "as JSON in a JSON string": json.dumps(PLAIN),
     "before another turn": f'{PLAIN}\n[user]\n{{"text": "dog"}}\n{{"tags": "dog, animal"}}',
 }  # fmt: skip
 
