@@ -58,6 +58,7 @@ class Filling:
     log: EventLog
     run: str
     _waiting: list[Link] = field(default_factory=list)
+    _said: set[str] = field(default_factory=set)
     _has_started: bool = False
     _has_connected: bool = False
 
@@ -137,6 +138,7 @@ class Filling:
         for result in results:
             if isinstance(result, Advance):
                 show.advance(result)
+                self._warn(result)
                 continue
             if isinstance(result, Left):
                 left.append(result)
@@ -239,6 +241,14 @@ class Filling:
             return InProcessRunner(context=context)
         self._has_connected = connect_to_ray() or self._has_connected
         return RayRunner(num_workers=num_workers, context=context)
+
+    def _warn(self, made: Advance) -> None:
+        """Pass on what a stage has to say, once a run: each round of its engine finds it again."""
+        for notice in made.notices.splitlines():
+            if notice not in self._said:
+                self._said.add(notice)
+                self.log.write("warning", stage=made.stage, warning=notice)
+                self.reporter.warn(notice)
 
     def _log_start(self, links: list[Link]) -> None:
         for link in links:

@@ -71,6 +71,10 @@ class Reporter:
         """Say that a step has nothing to do."""
         self._console.print(f"[dim]{name:<14} nothing has changed[/dim]")
 
+    def warn(self, warning: str) -> None:
+        """Say what a person should know while the run goes on."""
+        self._console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+
     def repaired(self, found: Sequence[Damage]) -> None:
         """Say which damaged files were removed, to be made again."""
         for damage in found:

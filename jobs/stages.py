@@ -29,6 +29,7 @@ from pipeline.ledger.unread import Unread, describe_unread
 from pipeline.selection.cuts import cuts_settings
 from pipeline.settings import Settings
 from pipeline.sources import open_source
+from pipeline.synthesis.critics import VERSION as CRITICS
 from pipeline.synthesis.limit import LimitSettings
 from pipeline.synthesis.settings import resources_of
 from tokenizer_cache.manifest import LAYOUT
@@ -88,7 +89,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="synthesize",
-            version=4,
+            version=5,
             reads=("records", "answers"),
             writes="variants",
             schema=synthesis_schemas.VARIANTS,
@@ -231,7 +232,10 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
             }
         case "synthesize":
             critics = recipe.synthesis.critics
-            common = {"critics": critics.model_dump(mode="json") if critics else None}
+            common = {
+                "critics": critics.model_dump(mode="json") if critics else None,
+                "version": CRITICS,
+            }
         case "measure":
             common = {"heads": heads_fingerprint(recipe.score.heads)}
         case "refuse":

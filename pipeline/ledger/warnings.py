@@ -8,15 +8,17 @@ from typing import Any
 from pipeline.calibration import WEAK_AUC, describe_auc, read_calibration
 from pipeline.engine.corpus import Corpus
 from pipeline.selection.settings import SelectSettings
+from pipeline.synthesis.outcome import kinds_without_texts
 
 
 def warnings(corpus: Corpus) -> list[str]:
     """One sentence for each; none where all is well."""
+    told = kinds_without_texts(corpus)
     found = read_calibration(corpus)
     if found is None or not found["is_weak"]:
-        return []
+        return told
     select = SelectSettings.model_validate(corpus.recipe["select"])
-    return [_weak(found, select, corpus.recipe["score"]["clip"]["kind"])]
+    return [*told, _weak(found, select, corpus.recipe["score"]["clip"]["kind"])]
 
 
 def _weak(found: Mapping[str, Any], select: SelectSettings, kind: str) -> str:
