@@ -69,8 +69,7 @@ def read_places(file: Path, places: Mapping[int, str]) -> Iterator[tuple[str, Ro
                 yield places[place], stream.parse(next(raw, _GONE))
         return
     # One pass from the first to the last: most files are in the order of the names.
-    names = row_groups.column_names(file)
-    rows = row_groups.read_rows(file, wanted[0], wanted[-1] - wanted[0] + 1, names)
+    rows = row_groups.read_rows(file, wanted[0], wanted[-1] - wanted[0] + 1, lambda names: names)
     for place, row in enumerate(rows, start=wanted[0]):
         if place in places:
             yield places[place], row
