@@ -18,7 +18,8 @@ from pipeline.errors import UserError
 from pipeline.ingest import IngestSettings, IngestWorker
 from pipeline.references import image_bytes
 from pipeline.sources import WebDatasetSettings, open_source, tar_files
-from tests.faults.bad_records import PICTURES, TARS, TEXTS, encoded, noise, pair, tar_of
+from tests.faults.bad_pictures import PICTURES
+from tests.faults.bad_records import TARS, TEXTS, encoded, noise, pair, tar_of
 from tests.pipeline.sources.files import parts_of
 
 
