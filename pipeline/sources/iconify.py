@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
-from xml.etree.ElementTree import ParseError
+from typing import Any, Literal, NoReturn
 from xml.sax.saxutils import quoteattr
 
 from pydantic import Field, field_validator
@@ -26,7 +25,7 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, cut
 from pipeline.errors import UserError
 from pipeline.settings import RecipePath, Settings
-from pipeline.svg import Drawing, ExternalReferenceError
+from pipeline.svg import Drawing, DrawingError
 
 _SIDE = 16
 """An icon's side where neither it nor its set gives one: Iconify's default."""
@@ -173,11 +172,8 @@ class IconifySource:
         key = f"{icon_set.prefix}/{name}"
         try:
             image = _render(icon_set, name, self._settings.size)
-        except ExternalReferenceError as error:
-            reason = "decode-svg-external-reference"
-            return UnreadableRecord(key=key, reason=reason, detail=str(error))
-        except (ValueError, ParseError) as error:
-            return UnreadableRecord(key=key, reason="decode-svg-damaged", detail=str(error))
+        except DrawingError as error:
+            return UnreadableRecord(key=key, reason=error.reason, detail=str(error))
         words = {"name": name.replace("-", " "), "style": icon_set.style}
         caption, *more = (each.format(**words) for each in self._settings.captions)
         return SourceRecord(
@@ -265,7 +261,7 @@ def _render(icon_set: IconSet, name: str, size: int) -> bytes:
     """An icon as an RGB PNG on white, its longer side `size` pixels.
 
     Raises:
-        ValueError, ParseError: when it cannot be drawn.
+        DrawingError: when it cannot be drawn.
     """
     icon = icon_set.icons[name]
     left, top = float(icon.get("left", 0)), float(icon.get("top", 0))
@@ -277,5 +273,9 @@ def _render(icon_set: IconSet, name: str, size: int) -> bytes:
         f'viewBox={box} width="{width:g}" height="{height:g}">{icon["body"]}</svg>'
     )
     buffer = io.BytesIO()
-    Drawing(svg.encode()).render(longer_side=size).save(buffer, "PNG")
+    Drawing(svg, _refuse_picture).render(longer_side=size).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _refuse_picture(_content: bytes) -> NoReturn:
+    raise DrawingError("it holds a picture, and icons are drawings")
