@@ -62,8 +62,12 @@ def fit(settings: ClipSettings, inputs: FitInputs, folder: Path) -> Iterator[Pro
     Writes `fold-N.safetensors` and `metrics.json`: after each round how many pairs it was trained
     on, and the AUC of held-out pictures with their captions against other pictures' captions.
     """
-    use_all_cores()
     pairs = _read_pairs(settings, inputs)
+    with use_all_cores():
+        yield from _train(settings, pairs, folder)
+
+
+def _train(settings: ClipSettings, pairs: _Pairs, folder: Path) -> Iterator[Progress]:
     trainings = [ClipTraining(settings, settings.seed + fold) for fold in range(settings.folds)]
     kept = np.ones(len(pairs.captions), dtype=bool)
     rounds: list[dict[str, Any]] = []

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.device import use_threads
 from pipeline.engine.schemas import RECORDS, VARIANTS
 from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import write_table
@@ -56,7 +55,7 @@ def square(number: int) -> tuple[str, np.ndarray]:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Models as small as these lose more to threads that wait for each other than they gain."""
-    use_threads(1)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

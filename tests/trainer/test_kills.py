@@ -17,11 +17,13 @@ from trainer.run import METRICS
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from pipeline.device import use_threads
+
+import torch
+
 from trainer.settings import TrainSettings
 from trainer.train import train
 
-use_threads(1)
+torch.set_num_threads(1)
 settings, shards, models, run = json.loads(sys.argv[1])
 models = {name: Path(folder) for name, folder in models.items()}
 settings = TrainSettings.model_validate(settings)

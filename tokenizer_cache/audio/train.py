@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from pipeline.device import best_device, use_threads
+from pipeline.device import best_device, seeded, use_threads
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
@@ -49,13 +49,12 @@ def fit(settings: AudioSettings, inputs: FitInputs, folder: Path) -> Iterator[Pr
             "Check that its sources have sounds, and see `anymix status` for those rejected.",
         )
     # Its layers are too small for more, and the number decides the last bits.
-    use_threads(1)
-    torch.manual_seed(settings.seed)
-    model = AudioModel(settings).to(best_device()).train()
-    for step, loss in _steps(model, sounds, settings):
-        yield Progress(done=step, total=settings.steps, figures={"loss": loss})
-    save_audio(folder, settings, model)
-    figures = asdict(measure(load_audio(folder), measured))
+    with use_threads(1), seeded(settings.seed):
+        model = AudioModel(settings).to(best_device()).train()
+        for step, loss in _steps(model, sounds, settings):
+            yield Progress(done=step, total=settings.steps, figures={"loss": loss})
+        save_audio(folder, settings, model)
+        figures = asdict(measure(load_audio(folder), measured))
     about = {"split": split, "num_sounds": len(measured), "num_train_sounds": len(sounds)}
     commit_json(folder / METRICS, {**figures, **about})
     yield Progress(done=settings.steps, total=settings.steps, figures=figures)

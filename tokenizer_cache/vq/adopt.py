@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from pipeline.device import use_all_cores
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.errors import UserError
@@ -57,7 +58,8 @@ def fit(settings: PublishedVQSettings, inputs: FitInputs, folder: Path) -> Itera
             "the corpus has no images to measure the image tokenizer on",
             "Check that its sources have pictures.",
         )
-    metrics = _measure(tokenizer, images, folder)
+    with use_all_cores():
+        metrics = _measure(tokenizer, images, folder)
     shown = {name: value for name, value in metrics.items() if value is not None}
     about = {"split": split, "num_images": len(images), "curve": []}
     commit_json(folder / METRICS, {**metrics, **about})

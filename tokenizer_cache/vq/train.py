@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from pipeline.device import best_device, use_all_cores
+from pipeline.device import best_device, seeded, use_all_cores
 from pipeline.engine.fingerprint import fingerprint, hash_bytes, hash_file
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
@@ -69,11 +69,16 @@ def fit(settings: VQSettings, inputs: FitInputs, folder: Path) -> Iterator[Progr
     measured, split = (held_out, "validation") if len(held_out) else (images, "train")
     measured = measured[:MAX_HELD_OUT]
 
-    # Stages before it in this process may have set one thread; the number decides the last bits.
-    use_all_cores()
-    device = best_device()
-    torch.manual_seed(settings.seed)
-    model = VQModel(settings).to(device).to(memory_format=torch.channels_last)
+    # The number of threads decides the last bits, and Ray gives a process one.
+    with use_all_cores(), seeded(settings.seed):
+        yield from _train(settings, images, measured, split, folder)
+
+
+def _train(
+    settings: VQSettings, images: Tensor, measured: Tensor, split: str, folder: Path
+) -> Iterator[Progress]:
+    """Train on images (N, H, W, 3) uint8, and measure on those of a split."""
+    model = VQModel(settings).to(best_device()).to(memory_format=torch.channels_last)
     training = _Training(model, images, settings)
     every = max(1, settings.steps // _NUM_EVALUATIONS)
     for step, figures in training.steps():
