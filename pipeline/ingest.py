@@ -18,7 +18,7 @@ from pipeline.errors import RejectError
 from pipeline.images import MAX_PIXELS, PILLOW_MAX_PIXELS, Limits, inspect
 from pipeline.rights import OptOutError, opt_outs
 from pipeline.settings import Settings
-from pipeline.sounds import Sound, check_duration, read_wav
+from pipeline.sounds import Sound, read_sound
 from pipeline.sources import SourceSettings, open_source
 from pipeline.texts import TextError, clean
 
@@ -128,6 +128,7 @@ class IngestWorker:
             image_id = hash_bytes(record.image)
             repairs += decoded.repairs
         sound = None if record.sound is None else self._sound(record.sound)
+        repairs += sound.repairs if sound else ()
         sound_id = None if record.sound is None else hash_bytes(record.sound)
         further, rejects = [], []
         for name, raw in sorted(record.more_captions.items()):
@@ -170,10 +171,8 @@ class IngestWorker:
 
     def _sound(self, content: bytes) -> Sound:
         """A sound that may be used; raises a RejectError for another one."""
-        sound = read_wav(content)
         limits = self._settings
-        check_duration(sound, min_s=limits.min_sound_s, max_s=limits.max_sound_s)
-        return sound
+        return read_sound(content, min_s=limits.min_sound_s, max_s=limits.max_sound_s)
 
 
 def _forgotten(work: Work) -> Forgotten:

@@ -86,7 +86,7 @@ class SourceRecord:
         signals: what a downloader recorded beside the image (`X-Robots-Tag` and the like).
         document: the interleaved document that the record is a piece of.
         position: its place in that document.
-        sound: the WAV file, or None.
+        sound: the bytes of a sound's file, or None.
     """
 
     key: str

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.device import use_threads
 from pipeline.engine.stage import Output, Row, Work
-from pipeline.sounds import read_wav
+from pipeline.sounds import read_sound
 from tokenizer_cache.audio.settings import AudioSettings, PublishedAudioSettings
 from tokenizer_cache.packed_codes import bits_per_code, pack, unpack_grid
 
@@ -51,7 +51,7 @@ class EncodeAudioWorker:
         rows: list[Row] = []
         bits = bits_per_code(self._tokenizer.codebook_size)
         for record in work.each(sounds):
-            sound = read_wav(record["sound"])
+            sound = read_sound(record["sound"])
             codes = self._tokenizer.encode(self._tokenizer.prepare(sound))  # (N, Q)
             rows.append(
                 {

@@ -22,7 +22,7 @@ from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
 from pipeline.errors import UserError
 from pipeline.one_cycle import warmup_share
-from pipeline.sounds import read_wav
+from pipeline.sounds import read_sound
 from tokenizer_cache.audio.model import AudioModel
 from tokenizer_cache.audio.quality import MAX_HELD_OUT_S, METRICS, measure
 from tokenizer_cache.audio.settings import AudioSettings
@@ -88,7 +88,7 @@ def load_sounds(
     )
     sounds: list[np.ndarray] = []
     while batch := rows.fetchmany(_ROWS_PER_FETCH):
-        sounds += [mono(read_wav(content), sampling_rate) for (content,) in batch]
+        sounds += [mono(read_sound(content), sampling_rate) for (content,) in batch]
     return sounds
 
 

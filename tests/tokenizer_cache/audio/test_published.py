@@ -23,7 +23,7 @@ from transformers import (
 
 from pipeline.engine.fingerprint import hash_folder
 from pipeline.errors import UserError
-from pipeline.sounds import read_wav
+from pipeline.sounds import read_sound
 from tests.tokenizer_cache.audio.sounds import inputs, some_sounds, wav
 from tokenizer_cache.audio.adopt import adopt, fit
 from tokenizer_cache.audio.description import describe_audio
@@ -104,7 +104,7 @@ def test_codes_and_sounds_are_those_of_transformers_bit_for_bit(
     tokenizer = adopted(kind, tmp_path / "weights", tmp_path / "audio", **settings)
     used = set()
     for samples in some_sounds(3):
-        sound = read_wav(wav(samples, RATE))
+        sound = read_sound(wav(samples, RATE))
         prepared = tokenizer.prepare(sound)
         assert np.array_equal(prepared, sound.samples[:, 0].astype(np.float32) / 32_768)
         codes = tokenizer.encode(prepared)  # (N, Q)
