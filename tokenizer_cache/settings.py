@@ -16,6 +16,9 @@ from pydantic import (
 
 from pipeline.settings import ExistingPath, Settings, existing_place
 
+MAX_CODES = 1 << 16
+"""Tables and shards store codes as uint16, so no codebook is larger."""
+
 
 def _folder_or_name(value: str, info: ValidationInfo) -> str:
     """A file or folder, relative to the recipe, as an absolute path; or a name on the hub."""
@@ -87,8 +90,8 @@ class VQSettings(Settings):
     """Side in pixels of the square that images are cut to."""
     stride: int = Field(8, ge=4, le=32)
     """Pixels per side that one code stands for: 64 px with stride 8 give an 8x8 grid."""
-    codebook_size: int = Field(512, ge=2, le=65_536)
-    """Number of codes; the token table stores them as uint16."""
+    codebook_size: int = Field(512, ge=2, le=MAX_CODES)
+    """Number of codes; tables and shards store them as uint16."""
     quantizer: Literal["vq", "fsq", "lfq"] = "vq"
     """A learnt codebook; finite scalar quantization (arXiv:2309.15505), which rounds each dimension
     to one of a few levels; or lookup-free quantization (arXiv:2310.05737), which takes its sign.
@@ -156,6 +159,12 @@ class VQSettings(Settings):
     def _quantizer_has_its_settings(self) -> Self:
         if (self.quantizer == "fsq") is not bool(self.fsq_levels):
             raise ValueError("fsq_levels belong to the quantizer fsq, which needs them")
+        if math.prod(self.fsq_levels) > MAX_CODES:
+            message = (
+                f"the product of fsq_levels is {math.prod(self.fsq_levels)}, and a codebook has at "
+                f"most {MAX_CODES} codes"
+            )
+            raise ValueError(message)
         if self.fsq_levels and math.prod(self.fsq_levels) != self.codebook_size:
             message = (
                 f"the product of fsq_levels is {math.prod(self.fsq_levels)}, "

@@ -165,6 +165,29 @@ def test_a_whole_models_shards_are_read_no_further_than_the_tokenizer(tmp_path: 
     assert (codes == theirs("janus", model, PICTURES, whole).numpy()).all()
 
 
+@pytest.mark.parametrize("kind", ["janus", "chameleon", "emu3", "llamagen"])
+def test_a_codebook_that_cannot_be_stored_is_refused_before_its_weights_are_saved(
+    kind: str, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    if kind == "llamagen":
+        state = {
+            as_llamagen(name): value for name, value in janus(unit_codes=True).state_dict().items()
+        }
+        state["quantize.embedding.weight"] = torch.zeros(65_537, 4)
+        torch.save({"model": state}, weights)
+    else:
+        saved(kind, weights)
+        config = json.loads((weights / "config.json").read_text())
+        config["codebook_size" if kind == "emu3" else "num_embeddings"] = 65_537
+        (weights / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        UserError, match="has 65537 codes, and tables and shards hold at most 65536"
+    ):
+        adopted(kind, weights, tmp_path / "vq")
+    assert not list((tmp_path / "vq").iterdir())
+
+
 def test_another_image_size_gives_another_grid(tmp_path: Path) -> None:
     for kind in ("janus", "chameleon", "emu3"):
         saved(kind, tmp_path / kind)

@@ -187,3 +187,14 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "weights" / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"model\.safetensors"):
         adopted("encodec", tmp_path / "weights", tmp_path / "audio")
+
+
+def test_codebooks_that_cannot_be_stored_are_refused_and_fewer_are_taken(tmp_path: Path) -> None:
+    shape = {"hidden_size": 16, "num_filters": 4, "codebook_size": 65_536}
+    EncodecModel(EncodecConfig(**shape, target_bandwidths=[1.2, 2.4])).save_pretrained(
+        tmp_path / "weights"
+    )
+    with pytest.raises(UserError, match="2 codebooks of 65536 codes are more than 65536 together"):
+        adopted("encodec", tmp_path / "weights", tmp_path / "two", num_codebooks=2)
+    one = adopted("encodec", tmp_path / "weights", tmp_path / "one", num_codebooks=1)
+    assert one.codebook_size == 65_536
