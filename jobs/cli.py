@@ -213,6 +213,7 @@ def forget(
     _out("Models that were fitted before may have seen them: `anymix run --refit NAME` fits anew.")
     _out("report.html and the pictures beside models are removed where they may have shown them:")
     _out("`anymix report` writes the one again, a refit the others.")
+    _out("Not reached: copies, trainings, other machines' caches, versions that a store keeps.")
 
 
 @app.command()

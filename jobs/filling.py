@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from jobs.progress import ChainProgress, Reporter
 from jobs.recipe import Recipe
 from jobs.stages import part_extras, vocabulary
+from pipeline.engine.attempts import ATTEMPTS_FOLDER
 from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.events import EventLog
@@ -34,8 +35,6 @@ from tokenizer_cache.publishing import finish_publishing, publish, unwritten, wi
 
 DECIDED_FILE = "decided.json"
 """What decided each step's output in the last run, for `--dry-run` to compare with."""
-
-_ATTEMPTS = "attempts"
 
 _MAX_LIGHT_PARTS, _MAX_LIGHT_RECORDS = 200, 1_000_000
 """Ours: to select costs 0.03 s a part and 3 s a million records; Ray's start and end cost 5 s."""
@@ -81,7 +80,7 @@ class Filling:
     def finish(self) -> None:
         """Run the chain that still waits, and keep what decided the steps' outputs."""
         self._flush()
-        for path in (self.corpus.root / _ATTEMPTS).glob("*/*.json"):
+        for path in (self.corpus.root / ATTEMPTS_FOLDER).glob("*/*.json"):
             path.unlink()  # of a part that was committed just before its worker was killed
         path = self.corpus.root / DECIDED_FILE
         before = read_json(path) if path.exists() else {}
@@ -224,7 +223,7 @@ class Filling:
         num_workers = 0 if is_light else self.recipe.run.num_workers or int(needs_ray)
         context = RunContext(
             run=self.run,
-            attempts=self.corpus.root / _ATTEMPTS,
+            attempts=self.corpus.root / ATTEMPTS_FOLDER,
             timeout_s=self.recipe.run.timeout_s if num_workers else None,
         )
         if not self._has_started:

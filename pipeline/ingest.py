@@ -68,6 +68,7 @@ class IngestWorker:
 
     def __init__(self, settings: IngestSettings, models: Mapping[str, Path]) -> None:  # noqa: ARG002
         self._settings = settings
+        self._forgotten: Forgotten | None = None
         self._limits = Limits(
             max_pixels=settings.max_pixels,
             min_side=settings.min_side,
@@ -78,7 +79,8 @@ class IngestWorker:
         """The records of one part, in the source's order."""
         part = Part(**work.extra["part"])
         settings: SourceSettings = TypeAdapter(SourceSettings).validate_python(work.extra["source"])
-        forgotten = _forgotten(work)
+        if self._forgotten is None:  # nobody forgets while a run has the corpus
+            self._forgotten = _forgotten(work)
         rows: list[Row] = []
         rejects: list[Row] = []
         times_seen: dict[str, int] = {}
@@ -94,7 +96,7 @@ class IngestWorker:
             work.at((identity,))
             if identity in work.quarantined:
                 continue
-            if _is_forgotten(forgotten, part.source, identity, record):
+            if _is_forgotten(self._forgotten, part.source, identity, record):
                 rejects.append(_refuse(identity, "ingest-forgotten", None))
                 continue
             if isinstance(record, UnreadableRecord):

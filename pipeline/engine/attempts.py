@@ -22,6 +22,8 @@ from typing import Any
 from pipeline.engine.storage import commit_json, is_local, read_json, temporary_beside
 from pipeline.errors import UserError
 
+ATTEMPTS_FOLDER = "attempts"
+"""In a corpus: a folder for each stage, with a file for each part that is under way."""
 MAX_TRIES = 3
 """Tries after which a record, or a part whose record is not known, is given up."""
 _MAX_KILLS = 10
