@@ -97,7 +97,7 @@ def steps(recipe: Recipe) -> list[Step]:
         *([] if asks_clip else [clip]),
         FitSpec(
             name="vq",
-            version=2,
+            version=3 if recipe.image_tokenizer.kind == "janus" else 2,
             reads=("records",),
             settings=recipe.image_tokenizer,
             fit=f"tokenizer_cache.vq.{_image_tokenizer(recipe)}:fit",

@@ -209,6 +209,10 @@ class PublishedVQ(Settings):
     """Pixels per side that one code stands for."""
     codebook_size: int
     """Number of codes."""
+    cuts_square: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Whether the square in a picture's middle is cut out before the model's own processor has it.
+    Janus' would fill the picture up to a square, as it does for the encoder that understands
+    pictures. Where this is not said, in a training of before, it is done as it was then."""
 
 
 IMAGE_TOKENIZER_KINDS: dict[str, type[Settings]] = {

@@ -86,6 +86,7 @@ def adopt(settings: PublishedVQSettings, folder: Path) -> PublishedVQ:
         image_size=settings.image_size or size,
         stride=stride_of(config),
         codebook_size=codebook_size_of(config),
+        cuts_square=settings.kind == "janus",
     )
     commit_json(folder / SETTINGS, adopted.model_dump(mode="json"))
     return adopted
