@@ -53,18 +53,19 @@ def use_all_cores() -> AbstractContextManager[None]:
 
 @contextmanager
 def keeping_random_state() -> Iterator[None]:
-    """A `with` block that may draw torch's random numbers, as loading a model does."""
+    """A `with` block that may draw torch's random numbers on the CPU, as loading a model does."""
     import torch
 
-    with torch.random.fork_rng(devices=range(num_visible_gpus())):
+    with torch.random.fork_rng(devices=[]):  # a GPU's would open a context on it
         yield
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's random numbers from `seed` in a `with` block."""
+    """torch's random numbers from `seed` in a `with` block, those of the best device included."""
     import torch
 
-    with keeping_random_state():
+    devices = [torch.cuda.current_device()] if best_device().type == "cuda" else []  # noqa: TID251
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

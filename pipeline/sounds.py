@@ -195,7 +195,9 @@ def _to_16_bits(samples: np.ndarray, repairs: set[str]) -> np.ndarray:
 def _kind_of(content: bytes) -> str:
     """The format that a file begins as; raises a SoundError for another one."""
     magic, form = content[:4], content[8:12]
-    if (magic == b"RIFF" and form == b"WAVE") or (magic == b"FORM" and form in (b"AIFF", b"AIFC")):
+    if (magic in (b"RIFF", b"RIFX") and form == b"WAVE") or (
+        magic == b"FORM" and form in (b"AIFF", b"AIFC")
+    ):
         return "chunks"
     for begin, kind in ((b"fLaC", "FLAC"), (b"OggS", "Ogg"), (b".snd", "AU")):
         if magic == begin:
@@ -208,13 +210,13 @@ def _kind_of(content: bytes) -> str:
 
 
 def _without_id3(content: bytes) -> bytes:
-    """A file without the tags before it, which libsndfile counts into the sound of some formats."""
+    """A file without the tags and zeros before it, with which libsndfile knows some formats not."""
     start = 0
     while content[start : start + 3] == b"ID3" and len(content) >= start + 10:
         flags, *sizes = content[start + 5 : start + 10]
         size = sum(each << shift for each, shift in zip(sizes, (21, 14, 7, 0), strict=True))
         start += 10 + size + (10 if flags & 0x10 else 0)  # a footer
-    return content[start:]
+    return content[start:].lstrip(b"\0")
 
 
 def _lacks_its_end(ogg: bytes) -> bool:

@@ -48,7 +48,7 @@ def flac_of(num_samples: int) -> bytes:
 
 def without_xing(mp3: bytes) -> bytes:
     """An MP3 stream without its first frame, which says how long it is."""
-    return mp3[re.search(rb"\xff[\xf2\xf3\xfa\xfb]", mp3[4:]).start() + 4 :]
+    return mp3[re.search(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", mp3[4:]).start() + 4 :]
 
 
 def id3(size: int) -> bytes:
@@ -126,6 +126,14 @@ def test_24_bits_are_rounded_and_never_wrap_around(values):
     assert np.array_equal(read_sound(content).samples[:, 0], expected)
 
 
+def test_a_wav_file_with_the_highest_byte_first_gives_the_same_samples():
+    stream = io.BytesIO()
+    soundfile.write(stream, STEREO, 48_000, format="WAV", subtype="PCM_16", endian="BIG")
+    assert stream.getvalue().startswith(b"RIFX")
+    expected = read_sound(made("WAV", "PCM_16")).samples
+    assert np.array_equal(read_sound(stream.getvalue()).samples, expected)
+
+
 def test_floats_beyond_one_are_clipped_and_said():
     values = np.array([0, 0.5, 1, -1, 1.5, -7])
     sound = read_sound(made("WAV", "FLOAT", values))
@@ -140,6 +148,7 @@ def test_a_tag_before_a_sound_is_skipped():
         plain = read_sound(content).samples
         for tag in (id3(100), id3(300_000), id3(100) * 2):
             assert np.array_equal(read_sound(tag + content).samples, plain)
+        assert np.array_equal(read_sound(id3(100) + bytes(999) + content).samples, plain)
         assert len(read_sound(content + b"TAG".ljust(128)).samples) == len(plain)
 
 
@@ -148,6 +157,10 @@ def test_an_mp3_that_does_not_say_its_length_is_read_to_its_end():
     content = made("MP3", "MPEG_LAYER_III", loud)
     for stream in (without_xing(content), without_xing(content) + b"TAG".ljust(128)):
         assert 0 <= len(read_sound(stream).samples) - len(loud) < 3 * 1152
+    for rate in (8_000, 22_050, 44_100):  # MPEG 2.5, 2 and 1
+        content = made("MP3", "MPEG_LAYER_III", hiss(0, 1, rate), rate)
+        assert 0 <= len(read_sound(without_xing(content)).samples) - rate < 3 * 1152
+    content = made("MP3", "MPEG_LAYER_III", loud)
     damaged = patched(len(content) // 2, b"\0" * 200, without_xing(content))
     assert len(read_sound(damaged).samples) > len(loud) - 3 * 1152
 
