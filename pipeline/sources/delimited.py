@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from pipeline.sources.files import Problem
 from pipeline.text_files import with_plain_line_ends
@@ -91,14 +92,19 @@ def _quoted(taken: list[str], ahead: Iterator[str], delimiter: str) -> list[str]
     A scan ends at the next quote that does not fit, so that no line is read over and over.
     """
 
-    def lines() -> Iterator[str]:
-        yield with_plain_line_ends(taken[0])
+    def more() -> Iterator[str]:
         for line in ahead:
             taken.append(line)
             yield with_plain_line_ends(line)
 
+    first = (with_plain_line_ends(taken[0]),)
+    # Most quotes close on their line, and a chain costs as much as the parsing.
+    return _parsed(first, delimiter) or _parsed(chain(first, more()), delimiter)
+
+
+def _parsed(lines: Iterable[str], delimiter: str) -> list[str] | None:
     try:
-        return next(csv.reader(lines(), delimiter=delimiter, strict=True))
+        return next(csv.reader(lines, delimiter=delimiter, strict=True))
     except csv.Error:
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TypedDict
 
 from pipeline.sources.files import plain
@@ -71,6 +72,7 @@ class Provenance(TypedDict):
     origin: str
 
 
+@lru_cache(maxsize=1000)
 def normal(name: str) -> str:
     """The form in which names are compared."""
     return name.strip().casefold().replace("-", "_").replace(" ", "_")

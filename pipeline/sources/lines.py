@@ -70,10 +70,9 @@ class LineFile:
     def __iter__(self) -> Iterator[Raw]:
         """The rows from here on; `offset` is behind the row that was given last."""
         for raw, taken in self._pieces:
-            for text in taken:
-                encoded = text.encode(self._codec, KEEP)
-                self.offset += len(encoded)
-                self.digest.update(encoded)
+            encoded = "".join(taken).encode(self._codec, KEEP)
+            self.offset += len(encoded)
+            self.digest.update(encoded)
             if raw:
                 yield raw
         if self._damage:
@@ -123,7 +122,7 @@ class LineFile:
     def _lines(self) -> Iterator[str]:
         """The lines with their ends; what a damaged file leaves of its last line is none."""
         while line := self._text.readline(_MAX_LINE_CHARACTERS):
-            if not self._damage or line.endswith(("\n", "\r")):
+            if line.endswith(("\n", "\r")) or not self._damage:
                 yield line
 
 

@@ -4,6 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.upkeep import read_list
+from pipeline.engine.forgotten import Entry
+from pipeline.errors import UserError
 from pipeline.text_files import KEEP, decode_text, encoding_of, undecodable
 
 WRITTEN = {
@@ -44,3 +47,16 @@ def test_whatever_the_bytes_are_there_is_a_text_of_their_length(raw, codec):
 def test_text_in_utf8_is_never_taken_for_another_encoding(text):
     raw = text.encode("utf-8", "ignore")
     assert encoding_of(raw).codec == "utf-8"
+
+
+@pytest.mark.parametrize("raw", [b"record one\r\n\r\n", "record one\r\r".encode("utf-16")])
+def test_a_list_of_what_to_forget_may_be_saved_by_any_editor(tmp_path, raw):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbf" * (b"\r\n" in raw) + raw)
+    assert read_list(path) == [Entry(kind="record", value="one")]
+
+
+def test_a_list_that_cannot_be_read_is_said_in_a_sentence(tmp_path):
+    with pytest.raises(UserError) as error:
+        read_list(tmp_path / "gone.txt")
+    assert error.value.message == f"{tmp_path}/gone.txt cannot be read: No such file or directory"

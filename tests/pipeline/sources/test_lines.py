@@ -239,3 +239,22 @@ def test_a_real_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     (tmp_path / "data[1]" / "a?.txt").write_text("three")
     texts = TextSourceSettings(kind="text", path=tmp_path / "data[1]" / "a?.txt")
     assert [record.caption for record in read(texts)[0]] == ["three"]
+
+
+def test_a_table_and_its_pictures_may_lie_on_a_store():
+    from pipeline.engine.storage import to_path
+    from tests.pipeline.sources.files import png
+
+    root = to_path("memory://bucket/rows")
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "a.png").write_bytes(png(1))
+    lines = "\r\n".join(["image,caption", "a.png,one", "memory://bucket/rows/a.png,two"])
+    (root / "t.csv").write_bytes(lines.encode("utf-16"))
+    (root / "t.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    for name in ("t.csv", "t.csv.gz", "*.csv"):
+        records, rejects = read(table(root / name), 1)
+        assert [(each.caption, each.image) for each in records] == [
+            ("one", png(1)),
+            ("two", png(1)),
+        ]
+        assert rejects == []
