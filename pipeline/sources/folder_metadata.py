@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.sources import lines, row_groups
+from pipeline.sources.columns import refuse_twins
 from pipeline.sources.files import Problem, place_below, plain, problem_of
 from pipeline.sources.folder_walk import Place
 from pipeline.sources.known_names import (
@@ -35,9 +36,16 @@ def read_metadata(
     A file speaks of the pictures in its own folder and below; where two do, the nearer one counts.
     A row that names no picture, or one that has a row already, is a problem under the metadata
     file's own key and its number.
+
+    Raises:
+        UserError: when a file has two columns of one name that is used.
     """
     seen: dict[str, str] = {}
     for file in sorted(files, key=lambda key: (-key.count("/"), key)):
+        names = tuple(column_names(root / file))
+        known = _known(names)
+        used = (known.image, *(columns or known.captions), *known.notes)
+        refuse_twins(root / file, names, filter(None, used))
         for number, (place, row) in enumerate(_rows(root / file)):
             by_number = f"{file}#{number}"
             if isinstance(row, Problem):
@@ -69,8 +77,7 @@ def read_places(file: Path, places: Mapping[int, str]) -> Iterator[tuple[str, Ro
                 yield places[place], stream.parse(next(raw, _GONE))
         return
     # One pass from the first to the last: most files are in the order of the names.
-    names = row_groups.column_names(file)
-    rows = row_groups.read_rows(file, wanted[0], wanted[-1] - wanted[0] + 1, names)
+    rows = row_groups.read_rows(file, wanted[0], wanted[-1] - wanted[0] + 1, lambda names: names)
     for place, row in enumerate(rows, start=wanted[0]):
         if place in places:
             yield places[place], row

@@ -253,6 +253,16 @@ def test_a_row_of_several_pictures_is_a_reject_that_says_so(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("column", ["file_name", "text", "url"])
+def test_metadata_with_two_columns_of_one_name_is_refused_if_it_is_used(tmp_path, column):
+    files(tmp_path, a__png=png())
+    write_lines(tmp_path / "metadata.csv", "file_name,text,split,split", "a.png,a cat,x,y")
+    assert captions(folder(tmp_path)) == {"a.png": "a cat"}
+    write_lines(tmp_path / "metadata.csv", f"file_name,text,url,{column}", "a.png,a cat,x,y")
+    with pytest.raises(UserError, match=f"has 2 columns named '{column}'"):
+        parts_of(folder(tmp_path))
+
+
 def test_metadata_in_a_subfolder_speaks_of_that_folder_and_counts_before_one_above(tmp_path):
     files(tmp_path, train_a__png=png(1), train_b__png=png(2), c__png=png(3), test_a__png=png(4))
     write_lines(tmp_path / "metadata.csv", "file_name,text", "c.png,top", "train/a.png,far")
