@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.sources import known_names
-from pipeline.sources.files import Problem, as_text, plain
+from pipeline.sources.files import Problem, as_text, kind_of, plain
 
 _IMAGE_MARK = "<image>"
 """What stands for the picture in LLaVA's turns."""
@@ -50,8 +50,7 @@ def named_captions(row: Mapping[str, object]) -> Captions | Problem:
     """
     columns = known_names.caption_columns(row)
     if not columns:
-        there = plain(", ".join(row)) or "nothing"
-        return _without(f"no name is known as a caption's among {there}")
+        return _without(f"no column is a caption by its name: {plain(', '.join(row))}")
     texts, others = (
         [each for name in names for each in _named(name, row[name])]
         for names in (columns[:1], columns[1:])
@@ -86,7 +85,7 @@ def _without(detail: str) -> Problem:
 
 
 def _wrong_type(name: str, value: object) -> Problem:
-    detail = f"{plain(name)} is {type(value).__name__}, not text"
+    detail = f"{plain(name)} is {kind_of(value)}, not text"
     return Problem(reason="ingest-wrong-type", detail=detail)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from pipeline.sources.files import Problem, place_below, plain, read_file
+from pipeline.sources.files import Problem, kind_of, place_below, plain, read_file
 
 _DATA_URI = re.compile(r"data:(?P<kind>[^,]*),(?P<content>.*)", re.DOTALL | re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -60,7 +60,7 @@ def read_image(value: object, folder: Path | None, max_bytes: int) -> ImageCell 
     if isinstance(value, list) and all(isinstance(each, str | bytes | dict) for each in value):
         detail = f"the row has {len(value)} images; a record has one (see `kind: interleaved`)"
         return Problem(reason="ingest-several-images", detail=detail)
-    detail = f"the image is {type(value).__name__}, not a path or bytes"
+    detail = f"the image is {kind_of(value)}, not a path or bytes"
     return Problem(reason="ingest-wrong-type", detail=detail)
 
 

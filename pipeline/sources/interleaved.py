@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.engine.parts import SourceRecord, UnreadableRecord
-from pipeline.sources.files import Problem, as_text
+from pipeline.sources.files import Problem, as_text, kind_of
 from pipeline.sources.image_cells import ImageCell, read_image
 from pipeline.sources.row_files import (
     PictureSettings,
@@ -124,7 +124,12 @@ def _pieces(row: Row, settings: InterleavedSettings) -> list[_Piece] | Problem:
                 pieces.append(_Piece(image=image))
             image = value
         else:
-            return _malformed(f"a {kind} is {type(value).__name__}")
+            known = kind in {"text", "image"}
+            return _malformed(
+                f"a segment's {kind} is {kind_of(value)}"
+                if known
+                else f"a segment of type {kind!r}"
+            )
     if image is not None:
         pieces.append(_Piece(image=image))
     return pieces or Problem(reason="ingest-document-empty", detail="no text and no picture")
@@ -135,13 +140,15 @@ def _segments(row: Row, settings: InterleavedSettings) -> list[tuple[str, object
     listed = row.get(settings.segments_column)
     if listed is not None:
         if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-            return _malformed(f"{settings.segments_column} is no list of objects")
+            return _malformed(f"{settings.segments_column} is not a list of objects")
         return [(str(kind := each.get("type")), each.get(kind)) for each in listed]
     texts, images = row.get(settings.texts_column), row.get(settings.images_column)
-    if not isinstance(texts, list) or not isinstance(images, list):
-        return _malformed(f"{settings.texts_column} and {settings.images_column} are no lists")
+    if not isinstance(texts, list):
+        return _malformed(f"{settings.texts_column} is {kind_of(texts)}, not a list")
+    if not isinstance(images, list):
+        return _malformed(f"{settings.images_column} is {kind_of(images)}, not a list")
     if len(texts) != len(images):
-        return _malformed(f"{len(texts)} texts beside {len(images)} images")
+        return _malformed(f"{len(texts)} texts and {len(images)} images: one needs null for each")
     segments: list[tuple[str, object]] = []
     for text, image in zip(texts, images, strict=True):
         if image is not None:

@@ -71,8 +71,9 @@ class RowFileSettings(Settings):
     def _is_there(cls, path: Path) -> Path:
         folder, pattern = split_glob(path)
         if pattern is None and not path.is_file():
-            hint = f": name its files, such as {path}/*.parquet" if path.is_dir() else ""
-            message = f"there is no file {path}{hint}"
+            message = f"there is no file {path}"
+            if path.is_dir():
+                message = f"{path} is a folder: name its files, such as {path}/*.parquet"
             raise ValueError(message)
         if not folder.is_dir():
             message = f"there is no folder {folder}"

@@ -151,7 +151,8 @@ def to_rows(batch: pa.RecordBatch) -> Iterator[Row | Problem]:
         try:
             yield {name: _value(batch.column(name)[index]) for name in batch.schema.names}
         except (ValueError, OverflowError) as error:
-            yield Problem(reason="ingest-wrong-type", detail=str(error))
+            detail = f"a value that cannot be read: {error}"
+            yield Problem(reason="ingest-wrong-type", detail=detail)
 
 
 def _value(scalar: pa.Scalar) -> object:
@@ -196,4 +197,4 @@ def problem_of_damage(error: Exception) -> Problem:
     if isinstance(error, OSError) and error.errno is not None:
         raise error
     first_line = str(error).strip().partition("\n")[0]
-    return Problem(reason="ingest-file-unreadable", detail=f"damaged Parquet: {first_line}")
+    return Problem(reason="ingest-file-unreadable", detail=f"the file is damaged: {first_line}")

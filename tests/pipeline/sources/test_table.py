@@ -235,7 +235,7 @@ def test_a_document_needs_either_way_of_writing_it(tmp_path):
 @pytest.mark.parametrize("name", ["gone.csv", "gone/*.csv", ".", "t.xlsx"])
 def test_a_path_without_files_of_rows_is_refused_with_the_recipe(tmp_path, name):
     (tmp_path / "t.xlsx").write_bytes(b"")
-    with pytest.raises(ValidationError, match=r"there is no|does not end in"):
+    with pytest.raises(ValidationError, match=r"there is no|is a folder|does not end in"):
         table(tmp_path / name)
 
 
