@@ -16,7 +16,8 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.sources import lines, row_groups
 from pipeline.sources.columns import refuse_twins
 from pipeline.sources.files import Problem, place_below, plain, problem_of
-from pipeline.sources.folder_walk import Place
+from pipeline.sources.folder_walk import Place, look_at
+from pipeline.sources.image_cells import readings, refuse_address
 from pipeline.sources.known_names import (
     IMAGES,
     caption_columns,
@@ -162,10 +163,13 @@ def _key(root: Path, file: str, row: Row) -> str | Problem:
         value = value.get("path")
     if not isinstance(value, str) or not value:
         return Problem(reason="ingest-no-key", detail=f"{plain(column)} is {value!r:.100}")
-    folder = (root / file).parent
-    place = place_below(folder, value)
-    if "\\" in value and (isinstance(place, Problem) or not place.exists()):  # from Windows
-        place = place_below(folder, value.replace("\\", "/"))
+    if (problem := refuse_address(value)) is not None:
+        return problem
+    places = [place_below((root / file).parent, name) for name in dict.fromkeys(readings(value))]
+    place, *others = places
+    if others:
+        there = (each for each in places if isinstance(each, Path) and not look_at(each).problem)
+        place = next(there, place)
     return place if isinstance(place, Problem) else plain(place.relative_to(root).as_posix())
 
 
