@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.sources import lines, row_groups
 from pipeline.sources.columns import refuse_twins
-from pipeline.sources.files import Problem, place_below, plain, problem_of
+from pipeline.sources.files import Problem, kind_of, place_below, plain, problem_of
 from pipeline.sources.folder_walk import Place, look_at
 from pipeline.sources.image_cells import readings, refuse_address
 from pipeline.sources.known_names import (
@@ -162,7 +162,9 @@ def _key(root: Path, file: str, row: Row) -> str | Problem:
     if isinstance(value, dict):
         value = value.get("path")
     if not isinstance(value, str) or not value:
-        return Problem(reason="ingest-no-key", detail=f"{plain(column)} is {value!r:.100}")
+        found = "empty" if value == "" else kind_of(value)
+        detail = f"{plain(column)} is {found}, not the name of a file"
+        return Problem(reason="ingest-no-key", detail=detail)
     if (problem := refuse_address(value)) is not None:
         return problem
     places = [place_below((root / file).parent, name) for name in dict.fromkeys(readings(value))]
@@ -179,7 +181,7 @@ def _fingerprint(row: Row, columns: Sequence[str] | None) -> str:
     used = {name: row.get(name) for name in columns or ()}
     by_name = known.notes if columns else [*known.captions, *known.notes]
     used |= {name: row[name] for name in by_name if row[name] is not None}
-    # JSON's own escapes stand for what is no UTF-8.
+    # JSON's own escapes stand for what is not UTF-8.
     return fingerprint(look="", problem=None, row=json.dumps(used, default=str))
 
 
