@@ -77,7 +77,6 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     from jobs.progress import Reporter
     from jobs.recipe import load_recipe
     from jobs.run import fill
-    from pipeline.ledger.unread import describe_unread, read_unread
     from pipeline.ledger.warnings import warnings
 
     spending = [] if budget is None else [f"synthesis.budget={budget}"]
@@ -95,13 +94,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     if stop_after is not None:
         signal.setitimer(signal.ITIMER_REAL, _seconds(stop_after))
     reporter = Reporter(_ERRORS)
-    try:
-        filled = fill(
-            loaded, root, until=until, refit=refit or [], repair=repair, reporter=reporter
-        )
-    finally:
-        for note in describe_unread(read_unread(root)):
-            _ERRORS.print(note, soft_wrap=True, markup=False)
+    filled = fill(loaded, root, until=until, refit=refit or [], repair=repair, reporter=reporter)
     for warning in warnings(filled):
         _ERRORS.print(f"warning: {warning}", soft_wrap=True, markup=False)
     place = "" if filled.shards is None else f", its shards in {root}/shards/{filled.shards.name}"

@@ -82,6 +82,11 @@ class Reporter:
         if not found:
             self._console.print("no file is damaged")
 
+    def unread(self, notes: Sequence[str]) -> None:
+        """Say what lies in the sources and is not read."""
+        for note in notes:
+            self._console.print(note, soft_wrap=True, markup=False)
+
     def corpus_step(self, name: str, num_rows: int, seconds: float) -> None:
         """Say what a step over the whole corpus gave."""
         self._console.print(f"{name:<14} {num_rows} rows in {seconds:.1f} s")

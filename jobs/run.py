@@ -26,7 +26,7 @@ from pipeline.engine.tables import DamagedFile, write_table
 from pipeline.errors import UserError
 from pipeline.ledger.damage import Damage, repair_descriptions
 from pipeline.ledger.damage import repair as repair_damage
-from pipeline.ledger.unread import remember_unread
+from pipeline.ledger.unread import describe_unread, read_unread, remember_unread
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -72,12 +72,17 @@ def fill(
         _remember(recipe, corpus)
         run = f"{time.strftime('%Y%m%dT%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
         log = EventLog(root / EVENTS_FILE, run)
-        with Filling(recipe=recipe, corpus=corpus, reporter=reporter, log=log, run=run) as filling:
-            for step in flow:
-                filling.do(step, refit=step.name in refit)
-                if step.name == until:
-                    break
-            filling.finish()
+        try:
+            with Filling(
+                recipe=recipe, corpus=corpus, reporter=reporter, log=log, run=run
+            ) as filling:
+                for step in flow:
+                    filling.do(step, refit=step.name in refit)
+                    if step.name == until:
+                        break
+                filling.finish()
+        finally:
+            reporter.unread(describe_unread(read_unread(root)))
         if until is None:
             finish(corpus)
         return corpus

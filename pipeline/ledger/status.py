@@ -29,10 +29,9 @@ def status(corpus: Corpus, holder: str | None = None) -> Row:
         -> parts done, of how many, rows), `stages` of the last run (parts, rows, rows per second,
         and while a run goes on the seconds left), `errors` (the last ones), `models` (name ->
         fingerprint), `rejects` (stage, reason, and how many records or texts), `samples`,
-        `audit` since the last run (time, checks, faults; None where there was none),
-        `drift`, `calibration` of the CLIP score (its AUC and the suggested cut; None without
-        pairs), `unread` (for each source, how many files of each kind it does not read) and
-        `warnings`.
+        `audit` since the last run (time, checks, faults; None where there was none), `drift`,
+        `calibration` of the CLIP score (its AUC and the suggested cut; None without pairs),
+        `unread` (source -> kind of file -> how many it does not read) and `warnings`.
     """
     connection = corpus.connect()
     tables = {}

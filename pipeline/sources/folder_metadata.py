@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.sources import lines, row_groups
-from pipeline.sources.files import Problem, place_below, plain, problem_of
-from pipeline.sources.folder_walk import Place
+from pipeline.sources.columns import refuse_twins
+from pipeline.sources.files import Problem, kind_of, place_below, plain, problem_of
+from pipeline.sources.folder_walk import Place, look_at
+from pipeline.sources.image_cells import readings, refuse_address
 from pipeline.sources.known_names import (
     IMAGES,
     caption_columns,
@@ -35,9 +37,16 @@ def read_metadata(
     A file speaks of the pictures in its own folder and below; where two do, the nearer one counts.
     A row that names no picture, or one that has a row already, is a problem under the metadata
     file's own key and its number.
+
+    Raises:
+        UserError: when a file has two columns of one name that is used.
     """
     seen: dict[str, str] = {}
     for file in sorted(files, key=lambda key: (-key.count("/"), key)):
+        names = tuple(column_names(root / file))
+        known = _known(names)
+        used = (known.image, *(columns or known.captions), *known.notes)
+        refuse_twins(root / file, names, filter(None, used))
         for number, (place, row) in enumerate(_rows(root / file)):
             by_number = f"{file}#{number}"
             if isinstance(row, Problem):
@@ -153,11 +162,16 @@ def _key(root: Path, file: str, row: Row) -> str | Problem:
     if isinstance(value, dict):
         value = value.get("path")
     if not isinstance(value, str) or not value:
-        return Problem(reason="ingest-no-key", detail=f"{plain(column)} is {value!r:.100}")
-    folder = (root / file).parent
-    place = place_below(folder, value)
-    if "\\" in value and (isinstance(place, Problem) or not place.exists()):  # from Windows
-        place = place_below(folder, value.replace("\\", "/"))
+        found = "empty" if value == "" else kind_of(value)
+        detail = f"{plain(column)} is {found}, not the name of a file"
+        return Problem(reason="ingest-no-key", detail=detail)
+    if (problem := refuse_address(value)) is not None:
+        return problem
+    places = [place_below((root / file).parent, name) for name in dict.fromkeys(readings(value))]
+    place, *others = places
+    if others:
+        there = (each for each in places if isinstance(each, Path) and not look_at(each).problem)
+        place = next(there, place)
     return place if isinstance(place, Problem) else plain(place.relative_to(root).as_posix())
 
 
@@ -167,7 +181,7 @@ def _fingerprint(row: Row, columns: Sequence[str] | None) -> str:
     used = {name: row.get(name) for name in columns or ()}
     by_name = known.notes if columns else [*known.captions, *known.notes]
     used |= {name: row[name] for name in by_name if row[name] is not None}
-    # JSON's own escapes stand for what is no UTF-8.
+    # JSON's own escapes stand for what is not UTF-8.
     return fingerprint(look="", problem=None, row=json.dumps(used, default=str))
 
 

@@ -93,16 +93,23 @@ def _of_text(value: str, folder: Path | None, max_bytes: int) -> ImageCell | Pro
         value = unquote(urlsplit(text).path)
     elif text.startswith(f"{folder}/"):  # on a store, where `place_below` knows no whole address
         value = text.removeprefix(f"{folder}/")
-    elif _ADDRESS.match(text):
-        detail = f"{shown} is an address, and anymix does not download; img2dataset does"
-        return Problem(reason="ingest-image-is-url", detail=detail)
-    return _of_path(value, folder, max_bytes)
+    return refuse_address(value) or _of_path(value, folder, max_bytes)
+
+
+def refuse_address(value: str) -> Problem | None:
+    """A problem where a text is an address; None for a path."""
+    text = value.strip()
+    if not _ADDRESS.match(text):
+        return None
+    shown = plain(text[:_NUM_SHOWN])
+    detail = f"{shown} is an address, and anymix does not download; img2dataset does"
+    return Problem(reason="ingest-image-is-url", detail=detail)
 
 
 def _of_path(value: str, folder: Path, max_bytes: int) -> ImageCell | Problem:
     """The file that one reading of a path finds; else what is wrong with the path as it is."""
     problems: list[Problem] = []
-    for name in dict.fromkeys(_readings(value)):
+    for name in dict.fromkeys(readings(value)):
         path = place_below(folder, name)
         content = path if isinstance(path, Problem) else read_file(path, max_bytes)
         if not isinstance(content, Problem):
@@ -117,7 +124,7 @@ def _of_path(value: str, folder: Path, max_bytes: int) -> ImageCell | Problem:
     return problems[-1] if problems[-1].reason != "ingest-image-missing" else problems[0]
 
 
-def _readings(value: str) -> Iterator[str]:
+def readings(value: str) -> Iterator[str]:
     """What a path may mean, the likeliest first: as it is, stripped, unquoted, with backslashes."""
     stripped = value.strip()
     yield from (value, stripped, unquote(stripped))

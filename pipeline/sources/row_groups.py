@@ -15,6 +15,8 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.sources.columns import refuse_twins
 from pipeline.sources.files import Problem
 
+DAMAGES = (pa.ArrowException, OSError, ValueError, ArithmeticError)
+"""What Arrow raises on damaged files, and Python on their names and offsets."""
 ROWS_PER_BATCH = 64
 """Rows in memory at once: with a photograph of some megabytes in each, still a few hundred."""
 
@@ -41,25 +43,29 @@ def list_groups(path: Path, choose: Choose) -> list[RowGroup] | Problem:
     """
     with path.open("rb") as stream:
         try:
-            file = pq.ParquetFile(stream)
-        except (pa.ArrowException, OSError) as error:
+            return _groups(path, stream, choose)
+        except DAMAGES as error:
             return problem_of_damage(error)
-        names = _present(file, choose)
-        refuse_twins(path, file.schema_arrow.names, names)
-        types = {name: str(file.schema_arrow.field(name).type) for name in names}
-        found = []
-        for number in range(file.metadata.num_row_groups):
-            group = file.metadata.row_group(number)
-            chunks = [group.column(index) for index in range(group.num_columns)]
-            used = [chunk for chunk in chunks if _is_of(chunk.path_in_schema, types)]
-            found.append(
-                RowGroup(
-                    num_rows=group.num_rows,
-                    size_bytes=sum(chunk.total_compressed_size for chunk in used),
-                    content=fingerprint(types=types, chunks=[_hash(stream, c) for c in used]),
-                )
+
+
+def _groups(path: Path, stream: IO[bytes], choose: Choose) -> list[RowGroup]:
+    file = pq.ParquetFile(stream)
+    names = _present(file, choose)
+    refuse_twins(path, file.schema_arrow.names, names)
+    types = {name: str(file.schema_arrow.field(name).type) for name in names}
+    found = []
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        chunks = [group.column(index) for index in range(group.num_columns)]
+        used = [chunk for chunk in chunks if _is_of(chunk.path_in_schema, types)]
+        found.append(
+            RowGroup(
+                num_rows=group.num_rows,
+                size_bytes=sum(chunk.total_compressed_size for chunk in used),
+                content=fingerprint(types=types, chunks=[_hash(stream, c) for c in used]),
             )
-        return found
+        )
+    return found
 
 
 def shape_of(path: Path) -> tuple[list[str], list[int]] | Problem:
@@ -71,7 +77,7 @@ def shape_of(path: Path) -> tuple[list[str], list[int]] | Problem:
     with path.open("rb") as stream:
         try:
             file = pq.ParquetFile(stream)
-        except (pa.ArrowException, OSError) as error:
+        except DAMAGES as error:
             return problem_of_damage(error)
         groups = range(file.metadata.num_row_groups)
         lengths = [file.metadata.row_group(number).num_rows for number in groups]
@@ -128,7 +134,7 @@ def _read_group(
                     given += 1
             if given == wanted.stop:
                 return
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGES as error:
         detail = problem_of_damage(error).detail
     for _ in range(given, wanted.stop):
         yield Problem(reason="ingest-row-unreadable", detail=detail)

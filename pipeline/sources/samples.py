@@ -128,25 +128,25 @@ def parse_notes(content: bytes) -> dict[str, Any] | Problem:
 
 
 def captions_in(
-    texts: Mapping[str, bytes], notes: Mapping[str, Any], columns: Sequence[str] | None
+    texts: Mapping[str, bytes], notes: Mapping[str, Any] | None, columns: Sequence[str] | None
 ) -> Captions | Problem:
     """The captions of a sample: its one caption file, or else its notes' known names.
 
     Args:
         texts: caption files by their kind.
-        notes: the fields of its JSON.
+        notes: the fields of its JSON; None where it has none.
         columns: kinds of files, or fields after `JSON`, as the recipe names them.
     """
-    if columns is None and texts:
-        ((_, content),) = texts.items()
-        return Captions(caption=as_text(content), more={})
-    if columns is None and notes:
-        return named_captions(notes)
     if columns is None:
+        if texts:
+            ((_, content),) = texts.items()
+            return Captions(caption=as_text(content), more={})
+        if notes is not None:
+            return named_captions(notes)
         detail = "there is no txt, caption or json"
         return Problem(reason="ingest-no-caption", detail=detail)
     row = {
-        name.removeprefix(JSON): notes.get(name.removeprefix(JSON))
+        name.removeprefix(JSON): (notes or {}).get(name.removeprefix(JSON))
         if name.startswith(JSON)
         else texts.get(name)
         for name in columns

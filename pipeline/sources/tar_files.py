@@ -72,25 +72,32 @@ def find_tars(path: Path) -> tuple[dict[str, Path], Unread]:
 
 def _below(folder: Path) -> Iterator[tuple[str, bool]]:
     """Files below a folder, and folders that are named like a tar or cannot be listed."""
-    if not is_local(folder):
-        store, root = on_store(folder)
-        yield from ((name.removeprefix(root).lstrip("/"), True) for name in store.find(root))
+    if is_local(folder):
+        yield from _below_local(str(folder), "", ())
         return
-    forbidden: list[str] = []
-    seen = set()
-    for place, folders, files in os.walk(
-        folder, followlinks=True, onerror=lambda error: forbidden.append(error.filename)
-    ):
-        status = Path(place).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link back to a folder above
-            folders.clear()
+    store, root = on_store(folder)
+    yield from ((name.removeprefix(root).lstrip("/"), True) for name in store.find(root))
+
+
+def _below_local(
+    folder: str, prefix: str, above: tuple[os.stat_result, ...]
+) -> Iterator[tuple[str, bool]]:
+    status = os.stat(folder)  # noqa: PTH116 - as fast as it can be
+    if any(os.path.samestat(status, each) for each in above):
+        return  # a link back: all that it leads to is found without it
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        yield prefix.removesuffix("/"), False
+        return
+    for entry in entries:
+        name = prefix + entry.name
+        if not os.path.isdir(entry.path):  # noqa: PTH112 - a link to itself is none
+            yield name, True
             continue
-        seen.add((status.st_dev, status.st_ino))
-        below = Path(place).relative_to(folder)
-        yield from (((below / name).as_posix(), True) for name in files)
-        named = (name for name in folders if ending(name) in TARS)
-        yield from (((below / name).as_posix(), False) for name in named)
-    yield from ((Path(place).relative_to(folder).as_posix(), False) for place in forbidden)
+        if ending(name) in TARS:
+            yield name, False
+        yield from _below_local(entry.path, f"{name}/", (*above, status))
 
 
 def has_tars(path: Path) -> bool:
@@ -109,12 +116,14 @@ def open_tar(path: Path, start: int = 0, end: int | None = None) -> Iterator[Ope
         OSError: when it cannot be opened.
     """
     with path.open("rb") as raw:
-        first = raw.read(6)
+        first = raw.read(512)
         raw.seek(0)
         size = path.stat().st_size
-        opener = next((each for mark, each in _OPENERS.items() if first.startswith(mark)), None)
+        # The first bytes of a tar are a file's name, which may look like anything.
+        mark = b"" if first[257:262] == b"ustar" else first
+        opener = next((each for begin, each in _OPENERS.items() if mark.startswith(begin)), None)
         if opener is None:
-            kind = next((kind for mark, kind in _UNKNOWN.items() if first.startswith(mark)), None)
+            kind = next((kind for begin, kind in _UNKNOWN.items() if mark.startswith(begin)), None)
             detail = f"it is a {kind} archive: unpack it, or make it a .tar or .tar.gz"
             fault = Problem(reason="ingest-tar-unsupported", detail=detail) if kind else None
             yield OpenTar(file=raw, size=size, is_compressed=False, fault=fault)

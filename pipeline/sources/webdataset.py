@@ -244,7 +244,9 @@ class WebDatasetSource:
         if isinstance(notes, Problem):
             return UnreadableRecord(key=key, **asdict(notes))
         texts = {kind: content[kind] for kind in reading.texts}
-        captions = failure_of(notes) or captions_in(texts, notes, self._settings.caption_columns)
+        captions = failure_of(notes) or captions_in(
+            texts, notes if reading.notes else None, self._settings.caption_columns
+        )
         if isinstance(captions, Problem):
             return UnreadableRecord(key=key, **asdict(captions))
         offset, size = sample.files[reading.image]

@@ -236,6 +236,7 @@ def test_a_caption_column_that_nothing_has_is_named_before_any_work(tmp_path, me
         {"file_names": ["a.png"]},
         {"file_name": "deep\\..\\a.png"},
         {"image": {"bytes": None, "path": "./a.png"}},
+        {"file_name": " %61.png"},
     ],
     ids=str,
 )
@@ -245,12 +246,26 @@ def test_a_row_of_metadata_names_its_picture_in_many_ways(tmp_path, row):
     assert captions(folder(tmp_path)) == {"a.png": "a cat"}
 
 
-def test_a_row_of_several_pictures_is_a_reject_that_says_so(tmp_path):
-    rows = {"file_names": ["a.png", "b.png"], "text": "two"}, {"name": "a.png", "text": "one"}
+def test_a_row_that_names_no_file_is_a_reject_that_says_so(tmp_path):
+    rows = (
+        {"file_names": ["a.png", "b.png"], "text": "two"},
+        {"name": "a.png", "text": "one"},
+        {"image": "https://x.org/a.png", "text": "one"},
+    )
     write_json_lines(tmp_path / "metadata.jsonl", *rows)
-    assert read(folder(tmp_path))[1] == [
-        ("metadata.jsonl#0", "ingest-several-images"), ("metadata.jsonl#1", "ingest-no-key"),
+    assert [reason for _, reason in read(folder(tmp_path))[1]] == [
+        "ingest-several-images", "ingest-no-key", "ingest-image-is-url",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["file_name", "text", "url"])
+def test_metadata_with_two_columns_of_one_name_is_refused_if_it_is_used(tmp_path, column):
+    files(tmp_path, a__png=png())
+    write_lines(tmp_path / "metadata.csv", "file_name,text,split,split", "a.png,a cat,x,y")
+    assert captions(folder(tmp_path)) == {"a.png": "a cat"}
+    write_lines(tmp_path / "metadata.csv", f"file_name,text,url,{column}", "a.png,a cat,x,y")
+    with pytest.raises(UserError, match=f"has 2 columns named '{column}'"):
+        parts_of(folder(tmp_path))
 
 
 def test_metadata_in_a_subfolder_speaks_of_that_folder_and_counts_before_one_above(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import datasets
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.sources import FolderSettings, HuggingFaceSettings, TableSettings, WebDatasetSettings
 from tests.faults.bad_records import tar_of
 from tests.pipeline.sources.files import png, read, write_json_lines, write_parquet
@@ -51,9 +52,6 @@ CASES = {
         in_csv=False,
     ),
     "empty text": Case(row={"text": "", "title": "Cat"}, caption="ingest-no-caption"),
-    "nothing known": Case(
-        row={"md5": "abcdef", "rating": "safe", "split": "train"}, caption="ingest-no-caption"
-    ),
     "provenance": Case(
         row={
             "text": "a cat",
@@ -146,8 +144,20 @@ WRITERS = (
 HOLDERS = [
     folder_json,
     *(folder_metadata(suffix, write) for suffix, write in WRITERS),
+    *(table(suffix, write) for suffix, write in WRITERS),
     webdataset,
+    huggingface,
 ]
+
+
+@pytest.mark.parametrize("make", HOLDERS, ids=lambda make: make.__name__)
+def test_a_row_in_which_nothing_is_a_caption_by_its_name_gives_no_record(tmp_path, make):
+    settings = make(tmp_path, {"md5": "abcdef", "rating": "safe", "split": "train"})
+    try:
+        records, rejects = read(settings)
+    except UserError:  # of a table it is known before any row is read
+        return
+    assert (records, [reason for _, reason in rejects]) == ([], ["ingest-no-caption"])
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -200,15 +200,21 @@ def test_what_is_not_read_is_counted_by_its_ending(tmp_path):
     assert opened.unread == expected
 
 
-def test_a_linked_folder_of_tars_is_read_and_a_link_back_is_not_followed(tmp_path):
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "b.tar").write_bytes(tar_of(*pair("b")))
-    here = tmp_path / "here"
+def test_linked_folders_of_tars_are_read_and_links_back_are_not_followed(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
-    (here / "link").symlink_to(tmp_path / "there")
-    (tmp_path / "there" / "back").symlink_to(here)
+    there.mkdir()
+    (there / "b.tar").write_bytes(tar_of(*pair("b")))
+    (there / "back").symlink_to(here)
+    for name in ("link", "another"):
+        (here / name).symlink_to(there)
     rows, _ = ingest(source(here, tar_of(*pair("a"))))
-    assert [row["key"] for row in rows] == ["00000.tar/a", "link/b.tar/b"]
+    assert [row["key"] for row in rows] == ["00000.tar/a", "another/b.tar/b", "link/b.tar/b"]
+
+
+def test_a_tar_is_not_taken_for_what_the_name_of_its_first_file_looks_like(tmp_path):
+    rows, rejects = ingest(source(tmp_path, tar_of(*pair("BZh9"), *pair("Rar!"))))
+    assert ([row["key"] for row in rows], rejects) == (["00000.tar/BZh9", "00000.tar/Rar!"], [])
 
 
 def test_parts_that_read_nothing_new_keep_the_name_that_an_earlier_version_gave(tmp_path):
