@@ -9,7 +9,7 @@ from jobs.recipe import load_recipe
 from jobs.run import open_corpus
 from pipeline.engine.runner import connect_to_ray
 from pipeline.engine.tables import read_table
-from pipeline.errors import UserError
+from pipeline.errors import STOPPED, UserError
 from tests.jobs.corpora import SMALL_MODELS, faults, run
 from tests.pipeline.synthesis.backends.server import KEY, serving
 
@@ -182,3 +182,12 @@ def test_run_whose_first_answers_are_of_no_use_stops_early(tmp_path, server, fau
         f"exit code {stop.value.exit_code}: synthesis: N of the first 50 answers are of no use, M "
         "of them for REASON. For example: ANSWER What was answered stays.",
     )
+
+
+def test_budget_counts_the_prompts_that_a_server_bills(tmp_path, server):
+    recipe = load(tmp_path, server.url, [f"picture number {number}" for number in range(60)])
+    short = recipe.synthesis.model_copy(update={"budget": 1200})
+    with pytest.raises(UserError, match="the token budget is spent") as stop:
+        run(recipe.model_copy(update={"synthesis": short}), tmp_path / "corpus", until="synthesize")
+    assert stop.value.exit_code == STOPPED
+    assert 600 < 37 * len(server.answered) <= 1200  # 30 of the prompt, 7 of the answer

@@ -1,4 +1,4 @@
-"""Every product is asked, learns us its ways at the first refusal, and has its row in the docs."""
+"""Every product is asked, teaches its ways by its first refusal, and has its row in the docs."""
 
 import json
 import os
