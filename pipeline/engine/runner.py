@@ -323,6 +323,7 @@ def fit_and_commit(spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[P
                 table: sorted(f"{path.parent.name}/{path.name}" for path in paths)
                 for table, paths in inputs.tables.items()
             },
+            "meanings": dict(inputs.meanings),
         }
         commit_json(temporary / MODEL_FILE, description)
 
