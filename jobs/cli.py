@@ -7,22 +7,20 @@ there.
 
 from __future__ import annotations
 
-import atexit
 import json
-import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from jobs import stopping
 from pipeline.engine.storage import to_path
-from pipeline.errors import FAILED, STOPPED, UserError
+from pipeline.errors import FAILED, STOPPED, LeaseLostError, UserError
 
 if TYPE_CHECKING:
     from jobs.recipe import Recipe
@@ -316,25 +314,36 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
-    atexit.register(_close_stderr)  # called last, since it is registered first
-    sys.exit(call(sys.argv[1:]))
+    """Run the command line in this process, and leave it."""
+    stopping.finish(lambda: command(sys.argv[1:]))
 
 
 def call(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; the one place where errors become messages."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, _stop)
+    """Run one command in a process that goes on behind it, and return its exit code."""
+    with stopping.listening():
+        try:
+            return command(arguments)
+        except KeyboardInterrupt:
+            return STOPPED
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; the one place where errors become messages.
+
+    Raises:
+        Stopped: when a signal has ended it, whatever a library has made of that on the way.
+    """
     try:
         app(args=list(arguments))
     except SystemExit as ended:
+        if stopping.is_asked():
+            raise stopping.Stopped from ended
         return int(ended.code or 0)
-    except _Stopped:
-        _ERRORS.print("Stopped. What is committed stays; the same command goes on from there.")
-        return STOPPED
     except Exception as error:
         from pipeline.engine.faults import as_user_error
 
+        if stopping.is_asked() and not isinstance(error, LeaseLostError):
+            raise stopping.Stopped from error
         found = error if isinstance(error, UserError) else as_user_error(error, arguments)
         if found is None:
             raise
@@ -343,28 +352,11 @@ def call(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _close_stderr() -> None:
-    """Hide what DuckDB's binding says at the end of Python: a page of what has not been freed."""
-    sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
 def _print_error(error: UserError) -> None:
     _ERRORS.print("[bold red]error[/bold red]", end=" ")
     _ERRORS.print(error.message, markup=False, soft_wrap=True)
     if error.hint:
         _ERRORS.print(error.hint, markup=False, soft_wrap=True)
-
-
-class _Stopped(BaseException):
-    """Ctrl-C, SIGTERM or `--stop-after`; not `KeyboardInterrupt`, which Typer takes for itself."""
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    # Once: a second signal would break off the clean stop that the first one has begun.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, signal.SIG_IGN)
-    raise _Stopped
 
 
 def _seconds(text: str) -> float:

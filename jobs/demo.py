@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
 
-from jobs import cli
+from jobs import cli, stopping
 
 _RECIPE = Path("jobs/recipes/demo.yaml")
 _FOLDER = Path("demo")
@@ -29,7 +28,12 @@ Ctrl-C stops it at any time; the same command goes on from there.
 
 
 def main() -> None:
-    """Run the commands of the README in their order, and say where everything is."""
+    """Run the demo in this process, and leave it."""
+    stopping.finish(run_demo)
+
+
+def run_demo() -> int:
+    """Run the commands of the README in their order, say where everything is; the exit code."""
     console = Console(stderr=True, highlight=False)
     console.print(_INTRODUCTION, soft_wrap=True)
     started = time.monotonic()
@@ -43,9 +47,9 @@ def main() -> None:
         ["report", corpus, run],
     ):
         console.print(f"\n[bold]$ anymix {' '.join(command)}[/bold]", soft_wrap=True)
-        code = cli.call(command)
+        code = cli.command(command)
         if code:
-            sys.exit(code)
+            return code
     (shards,) = {path.parent for path in (_FOLDER / "corpus" / "shards").glob("*/manifest.json")}
     minutes = (time.monotonic() - started) / 60
     console.print(
@@ -63,6 +67,7 @@ Try next:
 """,
         soft_wrap=True,
     )
+    return 0
 
 
 if __name__ == "__main__":

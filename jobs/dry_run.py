@@ -133,7 +133,9 @@ class _Planner:
             )
 
     def _fit(self, spec: FitSpec) -> PlannedStep:
-        above = self._unknown_above(spec.models)
+        # Of a table that is found anew because of its records it is known what it will mean.
+        unclear = [name for name in spec.follows if name not in self.corpus.meanings]
+        above = self._unknown_above((*spec.models, *unclear))
         if not above and not self.corpus.resolve_fit(spec, refit=spec.name in self.refit):
             return self._planned(spec.name, "fit", 0, ())
         reasons = above or tuple(

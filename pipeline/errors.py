@@ -20,6 +20,10 @@ class UserError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
+class LeaseLostError(UserError):
+    """Another run has taken the corpus while this one held it; the signal that it sent says so."""
+
+
 class RejectError(ValueError):
     """A record, or a text of one, that will not be used; `reason` is a stable reject code."""
 

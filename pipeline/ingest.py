@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -84,7 +84,7 @@ class IngestWorker:
         rows: list[Row] = []
         rejects: list[Row] = []
         times_seen: dict[str, int] = {}
-        for record in open_source(settings).read(part):
+        for record in _records(settings, part, work):
             times = times_seen[record.key] = times_seen.get(record.key, 0) + 1
             if times > 1:
                 # Under a name of its own, so that it is not counted as the record that it repeats.
@@ -175,6 +175,25 @@ class IngestWorker:
         """A sound that may be used; raises a RejectError for another one."""
         limits = self._settings
         return read_sound(content, min_s=limits.min_sound_s, max_s=limits.max_sound_s)
+
+
+def _records(
+    settings: SourceSettings, part: Part, work: Work
+) -> Iterator[SourceRecord | UnreadableRecord]:
+    """What a source gives for a part; what fails while it reads on is no fault of the last one."""
+    last = "its start"
+    records = iter(open_source(settings).read(part))
+    while True:
+        work.at(())
+        try:
+            record = next(records, None)
+        except Exception as error:
+            error.add_note(f"while the source {part.source} was read on from {last}")
+            raise
+        if record is None:
+            return
+        last = record.key
+        yield record
 
 
 def _forgotten(work: Work) -> Forgotten:

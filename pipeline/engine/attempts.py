@@ -9,6 +9,7 @@ that was in hand at the end of every try is put in quarantine, and the rest of i
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -17,10 +18,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pipeline.engine.faults import as_user_error, may_pass
 from pipeline.engine.storage import commit_json, is_local, read_json, temporary_beside
 from pipeline.errors import UserError
+
+_Done = TypeVar("_Done")
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS_FOLDER = "attempts"
 """In a corpus: a folder for each stage, with a file for each part that is under way."""
@@ -28,6 +34,8 @@ MAX_TRIES = 3
 """Tries after which a record, or a part whose record is not known, is given up."""
 _MAX_KILLS = 10
 """Deaths without one culprit (a machine that keeps running out of memory) that end the part."""
+PAUSES_S = (0.5, 2.0, 8.0)
+"""Ours: before a part is tried again whose disk or store failed; a store's library has tried, too."""
 
 
 class PartFailedError(Exception):
@@ -113,7 +121,9 @@ class Attempts:
             known = [each["records"] for each in tries if each["records"]]
             if len(tries) >= enough and len(known) >= enough - 1:
                 last = known[-1]
-                if len(last) == 1 and all(each == last for each in known):
+                # One in quarantine has not been touched: something else is to blame.
+                is_suspect = len(last) == 1 and last[0] not in self.quarantined
+                if is_suspect and all(each == last for each in known):
                     return str(last[0])
         return None
 
@@ -145,7 +155,7 @@ class Watch:
     def __init__(self, attempts: Attempts, timeout_s: float | None) -> None:
         self._attempts = attempts
         self._timeout_s = timeout_s
-        self._since = time.monotonic()
+        self._since: float | None = None  # there is no limit before the first step
         self._stopped = threading.Event()
         self.records: tuple[str, ...] = ()
 
@@ -164,7 +174,7 @@ class Watch:
 
     def _look(self, timeout_s: float) -> None:
         while not self._stopped.wait(min(1.0, timeout_s / 4)):
-            if self.records and time.monotonic() - self._since > timeout_s:
+            if self._since is not None and time.monotonic() - self._since > timeout_s:
                 self._attempts.failed(self.records, f"no step for {timeout_s:g} s: it hangs")
                 os._exit(1)
 
@@ -172,23 +182,38 @@ class Watch:
 def persevere(
     attempts: Attempts,
     timeout_s: float | None,
-    do: Callable[[Mapping[str, str], Callable[[tuple[str, ...]], None]], Any],
-) -> Any:  # noqa: ANN401 - whatever `do` returns
+    do: Callable[[Mapping[str, str], Callable[[tuple[str, ...]], None]], _Done],
+) -> _Done:
     """Call `do(quarantined, at)` until it succeeds or its tries are used up.
 
     Raises:
         PartFailedError: when no single record is to blame, as for every `UserError`.
+        Exception: what the disk or the store says: that is no record's fault.
     """
     while True:
         attempts.begin()
         with Watch(attempts, timeout_s) as watch:
             try:
                 return do(attempts.quarantined, watch.at)
-            except OSError:
-                raise  # a full disk or a lost store is no record's fault
             except UserError as error:
-                # Nor is a damaged file or a lost picture, and another try would find the same.
+                # A damaged file or a lost picture; another try would find the same.
                 attempts.withdraw()
                 raise PartFailedError(str(error)) from error
-            except Exception:  # noqa: BLE001 - the boundary of a part: it becomes a reject or an error
+            except Exception as error:  # the boundary of a part: it becomes a reject or an error
+                if as_user_error(error) is not None:
+                    attempts.withdraw()
+                    raise
                 attempts.failed(watch.records, traceback.format_exc(limit=-8))
+
+
+def patiently(do: Callable[[], _Done]) -> _Done:
+    """Call `do()` again after a pause where a disk or a store fails in a way that may pass."""
+    for pause_s in PAUSES_S:
+        try:
+            return do()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            logger.warning("%s; trying again in %g s", error, pause_s)
+        time.sleep(pause_s)
+    return do()

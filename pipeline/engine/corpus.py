@@ -121,6 +121,8 @@ class Corpus:
         models: for each fitted model, its folder.
         shards: the folder of the shards; None before it is known.
         decided: for each step, what decided its output, in words that a person can compare.
+        meanings: for each table that a step writes, a hash of that: with the same one, two parts
+            differ only in their records.
     """
 
     root: Path
@@ -131,6 +133,7 @@ class Corpus:
     models: dict[str, Path] = field(default_factory=dict)
     shards: Path | None = None
     decided: dict[str, dict[str, Any]] = field(default_factory=dict)
+    meanings: dict[str, str] = field(default_factory=dict)
 
     def resolve_stage(
         self, spec: StageSpec, extra: Mapping[str, Mapping[str, Any]] | None = None
@@ -166,6 +169,7 @@ class Corpus:
             written.place(part.name, print_)
             refused.place(part.name, print_)
             decides.update(own)
+        self.meanings[spec.writes] = fingerprint(**decides)
         done = written.committed()
         missing = [part.name for part in self.parts if part.name not in done]
         return [self.task(spec, name, extra) for name in missing]
@@ -187,8 +191,8 @@ class Corpus:
         """Place a fitted model and return whether it has to be fitted.
 
         Its folder's name hashes what the recipe says of it and the models that it needs, not the
-        data: new data does not move it. A refit adds a generation beside it, and the highest that
-        is there is the one that counts.
+        data: new data does not move it. A refit adds a generation, and the highest one that was
+        fitted on tables of today's meaning is the one that counts.
         """
         decides = {
             "version": spec.version,
@@ -203,16 +207,40 @@ class Corpus:
             for name in names_in(folder)
             if name.startswith(print_) and (folder / name / MODEL_FILE).exists()
         ]
-        latest = max(generations, default=0)
-        number = latest + 1 if refit or not latest else latest
-        self.models[spec.name] = folder / (print_ if number == 1 else f"{print_}-{number}")
-        return number != latest
+
+        def place(number: int) -> Path:
+            return folder / (print_ if number == 1 else f"{print_}-{number}")
+
+        highest_first = sorted(generations, reverse=True)
+        valid = next((each for each in highest_first if self._follows(spec, place(each))), None)
+        is_new = refit or valid is None
+        self.models[spec.name] = place(max(generations, default=0) + 1 if is_new else valid or 1)
+        return is_new
+
+    def _follows(self, spec: FitSpec, model: Path) -> bool:
+        """Whether the tables that a fit follows still mean what they did when `model` was fitted.
+
+        A model of an earlier version of this code does not say what they meant. It counts if one
+        of the files that it was fitted on is still live, or if it was fitted on none.
+        """
+        if not spec.follows:
+            return True
+        told = read_json(model / MODEL_FILE)
+        if "meanings" in told:
+            return all(told["meanings"].get(name) == self.meanings[name] for name in spec.follows)
+        for table in spec.follows:
+            live = self.tables[table].prints.items()
+            files = set(told["fitted_on"].get(table, ()))
+            if files and files.isdisjoint(f"{print_}/{part}.parquet" for part, print_ in live):
+                return False
+        return True
 
     def fit_inputs(self, spec: FitSpec) -> FitInputs:
         """The files that a fit reads."""
         return FitInputs(
             tables={table: list(self.tables[table].values()) for table in spec.reads},
             models={name: self.models[name] for name in spec.models},
+            meanings={name: self.meanings[name] for name in spec.follows},
         )
 
     def model_hash(self, name: str) -> str:

@@ -46,6 +46,7 @@ def resolve_corpus_step(corpus: Corpus, spec: CorpusStepSpec) -> CorpusStepTask 
         "models": {name: corpus.model_hash(name) for name in spec.models},
     }
     corpus.decided[spec.name] = decides
+    corpus.meanings[spec.writes] = fingerprint(**decides)
     folder = corpus.root / "tables" / spec.writes
     index = folder / f"index-{fingerprint(step=spec.name, inputs=inputs, **decides)}.json"
     names = [part.name for part in corpus.parts]

@@ -16,6 +16,11 @@ from pipeline.errors import FAILED, WRONG, UserError
 
 _GO_ON = "What is committed stays; run the same command again."
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_PASSING = {
+    *(errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOTCONN),
+    errno.EREMOTEIO if hasattr(errno, "EREMOTEIO") else errno.EIO,  # s3fs: the store's own fault
+}
 _STORE_LIBRARIES = ("botocore", "aiobotocore", "s3fs", "gcsfs", "aiohttp", "google")
 
 
@@ -34,6 +39,19 @@ def as_user_error(error: BaseException, arguments: Sequence[str] = ()) -> UserEr
         if found is not None:
             return found
     return None
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error of the disk or the store may be over in a moment; a full disk is not."""
+    for each in _causes(error):
+        if isinstance(each, TimeoutError | ConnectionError):
+            return True
+        if isinstance(each, OSError) and each.errno is not None:
+            return each.errno in _PASSING
+        found = _of_store(each, "")
+        if found is not None:
+            return found.exit_code == FAILED
+    return False
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

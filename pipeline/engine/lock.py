@@ -28,7 +28,7 @@ import psutil
 
 from pipeline.engine.conditional import Versioned, read_version, swap
 from pipeline.engine.storage import is_local
-from pipeline.errors import FAILED, UserError
+from pipeline.errors import FAILED, LeaseLostError, UserError
 
 LOCK_FILE = ".lock"
 _PATTERN = set("*?[")
@@ -83,7 +83,7 @@ def holding(root: Path, times: LeaseTimes | None = None) -> Iterator[None]:
     finally:
         lease.release()
     if lease.lost:
-        raise UserError(
+        raise LeaseLostError(
             f"{root}: {lease.lost}, so this run has stopped",
             "What is committed stays. Look whether another run is under way.",
             exit_code=FAILED,

@@ -47,6 +47,9 @@ _MIN_LOGICAL_CPUS = 8
 logical ones on two cores, ingest and scoring run beside them, and the operating system shares the
 real ones."""
 
+_MAX_TMPDIR_BYTES = 36
+"""Ray 2.60 adds `/ray/session_` with the time and a process id, and `/sockets/plasma_store`."""
+
 _MAX_RESTARTS = 30
 """Ray starts a dead actor again without a limit unless told: a worker that dies while it loads its
 model would do so for ever. A record that kills its worker is given up long before this."""
@@ -316,6 +319,7 @@ def fit_and_commit(spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[P
                 table: sorted(f"{path.parent.name}/{path.name}" for path in paths)
                 for table, paths in inputs.tables.items()
             },
+            "meanings": dict(inputs.meanings),
         }
         commit_json(temporary / MODEL_FILE, description)
 
@@ -333,24 +337,31 @@ def connect_to_ray() -> bool:
 
     if ray.is_initialized():
         return False
-    stop = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    else:
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if "RAY_ADDRESS" not in os.environ:
         # Ray's workers inherit it; told task by task, no process that is idle could be taken over.
         os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
         # Ray's C++ side writes warnings about its own actors to stderr, between our lines.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(
-            num_cpus=max(_MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)  # Ray's own exits at once, with another code
+        options |= {
+            "num_cpus": max(_MIN_LOGICAL_CPUS, os.cpu_count() or 1),
+            "include_dashboard": False,
+            "_temp_dir": _session_folder(),
+        }
+    stop = signal.getsignal(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
+    try:
+        ray.init(**options)
+        if is_main:
+            signal.signal(signal.SIGTERM, stop)
+    except BaseException as error:
+        if is_main:
+            signal.signal(signal.SIGTERM, stop)
+            if isinstance(error, SystemExit):  # Ray's handler has heard what is meant for ours
+                signal.raise_signal(signal.SIGTERM)
+        raise
     for name in ("ray.data", "ray.llm", "ray._private.worker"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for handler in logging.getLogger("ray.data").handlers:
@@ -363,6 +374,26 @@ def connect_to_ray() -> bool:
     # Wrapped in one of Ray's, an error of ours would lose its words on the way to this process.
     context.raise_original_map_exception = True
     return True
+
+
+def _session_folder() -> str | None:
+    """Where Ray keeps its sockets, if not where it would by itself.
+
+    The path of a socket may have 107 bytes, and Ray's own names in `TMPDIR` take 68 of them.
+
+    Raises:
+        UserError: when there is no folder with so short a name.
+    """
+    own = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or ""
+    if len(os.fsencode(own)) <= _MAX_TMPDIR_BYTES and own.isascii():
+        return None
+    if os.access("/tmp", os.W_OK):  # noqa: S108 - Ray makes folders of its own there
+        return "/tmp/ray"  # noqa: S108
+    raise UserError(
+        f"TMPDIR={own}: Ray's sockets cannot lie there, since their paths would be too long, and "
+        "/tmp cannot be written to",
+        f"Set RAY_TMPDIR to a folder whose name has up to {_MAX_TMPDIR_BYTES} ASCII characters.",
+    )
 
 
 def remove_leftovers(root: Path) -> None:

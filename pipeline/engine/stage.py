@@ -160,6 +160,8 @@ class FitInputs:
 
     tables: Mapping[str, Sequence[Path]]
     models: Mapping[str, Path]
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """Of each table that a fit follows: a hash of what decides it, its records apart."""
 
 
 Fit = Callable[[Any, FitInputs, Path], Iterator[Progress]]
@@ -175,6 +177,8 @@ class FitSpec:
         version: raised when the code changes what comes out.
         reads: names of the tables that it is fitted on.
         models: names of the fitted models that it needs.
+        follows: names of the tables that it must not outlive: once other settings or models make
+            them (other scores, not more records), it is fitted again.
         settings: its section of the recipe; part of the fingerprint.
         fit: `module:function` of type `Fit`, imported only where it runs.
         resources: what the fit needs.
@@ -185,6 +189,7 @@ class FitSpec:
     version: int
     reads: tuple[str, ...]
     models: tuple[str, ...] = ()
+    follows: tuple[str, ...] = ()
     settings: Settings
     fit: str
     resources: Resources = Resources()

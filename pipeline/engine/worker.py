@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.engine.attempts import Attempts, PartFailedError, persevere
+from pipeline.engine.attempts import Attempts, PartFailedError, patiently, persevere
 from pipeline.engine.corpus import Task
 from pipeline.engine.schemas import REJECTS, reject
 from pipeline.engine.stage import Output, StageSpec, load
@@ -180,6 +180,9 @@ class CommittingWorker:
 
     def do(self, task: Task) -> PartDone:
         """Do one task until it is committed or its tries are used up."""
+        return patiently(lambda: self._persevere(task))
+
+    def _persevere(self, task: Task) -> PartDone:
         stage, part = self._spec.name, task.work.part
         attempts = Attempts.at(self._context.attempts / stage / f"{part}.json", self._context.run)
 
@@ -189,7 +192,7 @@ class CommittingWorker:
             return self._commit(task, output, quarantined, started)
 
         try:
-            done: PartDone = persevere(attempts, self._context.timeout_s, once)
+            done = persevere(attempts, self._context.timeout_s, once)
         except PartFailedError as error:
             logger.error("%s failed on part %s: %s", stage, part, error)
             return PartDone(

@@ -1,0 +1,53 @@
+"""Signals at any instant, and commands next to a run, on a busy machine: the exit codes hold."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.engine.lock import holding
+from pipeline.errors import STOPPED, WRONG
+from tests.faults.stops import STAGES, busy, stop_often
+from tests.jobs.corpora import faults, files_of, run
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize(("seed", "rounds"), [(1, 1), pytest.param(2, 8, marks=pytest.mark.slow)])
+def test_a_run_that_is_stopped_at_any_instant_ends_with_3_and_goes_on(
+    made, tiny_recipe, load, tmp_path, seed, rounds
+):
+    root = tmp_path / "corpus"
+    command = [
+        *(sys.executable, "-m", "jobs", "run", str(tiny_recipe), "--corpus", str(root)),
+        *("--set", "run.num_workers=2"),
+    ]
+    with busy():
+        for number in range(rounds):
+            codes = stop_often(command, stages=STAGES, seed=seed + number, longest_s=1.5)
+            assert STOPPED in codes or number
+            assert not subprocess.run(command, check=False, capture_output=True).returncode
+            assert files_of(root) == files_of(made)
+            assert not faults(root)
+            if number + 1 < rounds:
+                subprocess.run(["rm", "-rf", root], check=True)
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(25, marks=pytest.mark.slow)])
+def test_commands_next_to_a_run_say_so_or_do_their_work(corpus, rounds):
+    held = f"{corpus} is being filled by process"
+    wanted = {
+        ("forget", corpus, "--record", "r"): (WRONG, held),
+        ("gc", corpus): (WRONG, held),
+        ("status", corpus): (0, ""),
+        ("audit", corpus): (0, ""),
+    }
+    with busy(), holding(corpus):
+        for _ in range(rounds):
+            for arguments, (code, said) in wanted.items():
+                done = subprocess.run(
+                    [sys.executable, "-m", "jobs", *map(str, arguments)],
+                    capture_output=True, text=True, check=False,
+                )  # fmt: skip
+                assert done.returncode == code, done.stderr
+                assert said in done.stderr
