@@ -142,7 +142,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model that was trained on the corpus for a few steps."""
     folder = tmp_path_factory.mktemp("run")
     recipe, _ = open_corpus(root)
-    train_model(recipe, root, folder, resume=False, console=Console(quiet=True))
+    train_model(recipe, root, folder, fresh=False, console=Console(quiet=True))
     return folder
 
 
