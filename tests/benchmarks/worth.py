@@ -200,7 +200,7 @@ def _nats(
     recipe, _ = open_corpus(root)
     seeded = recipe.train.model_copy(update={"seed": seed})
     train_model(
-        recipe.model_copy(update={"train": seeded}), root, folder, resume=False,
+        recipe.model_copy(update={"train": seeded}), root, folder, fresh=False,
         console=Console(file=sys.stderr),
     )  # fmt: skip
     run = load_run(folder)
