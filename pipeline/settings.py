@@ -20,7 +20,9 @@ class Settings(BaseModel):
     """Frozen, keyword-only and closed: an unknown key is an error, not a silent no-op.
 
     A field that changes nothing in a stage's output (a path, a pool size) is declared with
-    `Field(exclude=True)`: it then stays out of `model_dump` and so out of the fingerprint.
+    `Field(exclude=True)`: it then stays out of `model_dump` and so out of the fingerprint. A field
+    that is added later, and whose default changes nothing, is left out at that default
+    (`Field(default=None, exclude_if=lambda value: value is None)`), so that corpora keep theirs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
