@@ -146,7 +146,7 @@ def _repair(root: Path) -> list[Damage]:
 def _remember(recipe: Recipe, corpus: Corpus) -> None:
     """Write the resolved recipe and the parts, where they have changed."""
     path, text = corpus.root / RECIPE_FILE, dump_recipe(recipe)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or path.read_bytes() != text.encode():
         commit_text(path, text)
     if read_parts(corpus.root) != list(corpus.parts):
         rows = [{**asdict(part), "slice": json.dumps(part.slice)} for part in corpus.parts]

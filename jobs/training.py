@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jobs.places import check_run
 from jobs.recipe import Recipe, dump_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from jobs.stages import vocabulary_models
@@ -33,6 +34,7 @@ def train_model(
     if ":/" in str(run):  # a URL, whose second slash `Path` has dropped
         raise UserError(f"{run} is on a store", "A run's folder is local: --out DIR.")
     built, corpus = open_corpus(corpus_root)
+    check_run(built, corpus.root, run)
     shards = find_shards(corpus)
     run.mkdir(parents=True, exist_ok=True)
     commit_text(run / RECIPE_FILE, dump_recipe(recipe))
