@@ -74,7 +74,6 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = False,
 ) -> None:
     """Fill or refresh a corpus; only what has changed is done."""
-    from jobs.places import check_corpus
     from jobs.progress import Reporter
     from jobs.recipe import load_recipe
     from jobs.run import fill
@@ -86,7 +85,6 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
         message = "--budget (synthesis.budget) has no effect: the recipe asks no LLM"
         raise UserError(message, "Give the recipe a section synthesis, or leave it out.")
     root = corpus or Path(loaded.name)
-    check_corpus(loaded, root)
     if dry_run:
         if repair or stop_after is not None:
             message = "--dry-run does nothing, so that --repair and --stop-after have no effect"

@@ -30,7 +30,7 @@ def check_corpus(recipe: Recipe, root: Path) -> None:
                 f"source {source.name!r} would read the corpus {root} as well: it reads {path}"
             )
             raise UserError(message, "Name a folder outside of it: --corpus DIR.")
-        if path.resolve().is_relative_to(root.resolve()):
+        if _lies_in(path, root):
             message = f"source {source.name!r} lies in the corpus {root}: it reads {path}"
             raise UserError(message, "A corpus keeps only what anymix writes; move the source.")
 
@@ -46,7 +46,7 @@ def check_run(recipe: Recipe, root: Path, run: Path) -> None:
     Raises:
         UserError: where the run would write into the corpus, or where a source would read it.
     """
-    if run.resolve().is_relative_to(root.resolve()):
+    if _lies_in(run, root):
         message = f"the run {run} lies in the corpus {root}"
         raise UserError(message, "A corpus keeps only what `anymix run` writes: --out DIR.")
     for source in recipe.sources:
@@ -71,14 +71,18 @@ def _reads(source: Settings, folder: Path) -> bool:
         if glob is None:
             return False  # one file, which is no folder
         pattern = glob
-    top, folder = top.resolve(), folder.resolve()
-    if not folder.is_relative_to(top):
+    if not _lies_in(folder, top):
         return False
     # `*/a.csv` reads in the folders that are one deep; a folder two deep is none of them.
-    steps = folder.relative_to(top).parts
+    steps = folder.resolve().relative_to(top.resolve()).parts
     for step, wanted in zip_longest(steps, pattern.split("/")):
         if wanted == "**" or step is None:
             return True
         if wanted is None or not fnmatchcase(step, wanted):
             return False
     return False
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder or in it, links followed; a store and a disk hold no other."""
+    return type(path) is type(folder) and path.resolve().is_relative_to(folder.resolve())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jobs.filling import Filling
 from jobs.forgetting import finish, take_out_unfinished
+from jobs.places import check_corpus
 from jobs.progress import Reporter
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.stages import list_parts, part_extras, steps
@@ -52,12 +53,13 @@ def fill(
         parts: the parts that the corpus has; None asks the sources.
 
     Raises:
-        UserError: when another run holds the corpus, when `until` or `refit` names no step, or
-            when a part could not be done.
+        UserError: when another run holds the corpus, when it and a source lie inside each other,
+            when `until` or `refit` names no step, or when a part could not be done.
     """
     flow = steps(recipe)
     check_names(flow, until, refit)
     root = root.resolve()
+    check_corpus(recipe, root)
     with holding(root):
         take_out_unfinished(root)
         if repair:
