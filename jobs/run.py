@@ -19,14 +19,16 @@ from jobs.stages import list_parts, part_extras, steps
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.events import EVENTS_FILE, EventLog
+from pipeline.engine.faults import as_user_error
 from pipeline.engine.lock import holding
 from pipeline.engine.parts import PARTS, PARTS_FILE, Part, read_parts
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_text
 from pipeline.engine.tables import DamagedFile, write_table
-from pipeline.errors import UserError
+from pipeline.errors import StarvedError, UserError
 from pipeline.ledger.damage import Damage, repair_descriptions
 from pipeline.ledger.damage import repair as repair_damage
+from pipeline.ledger.losses import losses
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -71,10 +73,16 @@ def fill(
         run = f"{time.strftime('%Y%m%dT%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
         log = EventLog(root / EVENTS_FILE, run)
         with Filling(recipe=recipe, corpus=corpus, reporter=reporter, log=log, run=run) as filling:
-            for step in flow:
-                filling.do(step, refit=step.name in refit)
-                if step.name == until:
-                    break
+            try:
+                for step in flow:
+                    filling.do(step, refit=step.name in refit)
+                    if step.name == until:
+                        break
+            except Exception as error:
+                if isinstance(starved := as_user_error(error), StarvedError):
+                    starved.message = "\n".join([starved.message, *losses(corpus)])
+                    raise starved from error
+                raise
             filling.finish()
         if until is None:
             finish(corpus)

@@ -20,6 +20,13 @@ class UserError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
+class StarvedError(UserError):
+    """A model cannot be fitted, since the corpus holds nothing that it could be fitted on."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint, exit_code=FAILED)
+
+
 class RejectError(ValueError):
     """A record, or a text of one, that will not be used; `reason` is a stable reject code."""
 
