@@ -16,7 +16,7 @@ from typing import TypeVar
 from filters.settings import RightsSettings
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.errors import UserError
-from pipeline.text_files import read_lines
+from pipeline.text_files import read_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)*[^\W_][\w-]{0,62}")
@@ -106,7 +106,7 @@ def _read(path: Path | None, parse: Callable[[str], _Entry]) -> list[_Entry]:
     if path is None:
         return []
     entries = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue

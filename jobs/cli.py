@@ -72,10 +72,10 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = False,
 ) -> None:
     """Fill or refresh a corpus; only what has changed is done."""
+    from jobs.display import print_outcome
     from jobs.progress import Reporter
     from jobs.recipe import load_recipe
     from jobs.run import fill
-    from pipeline.ledger.warnings import warnings
 
     spending = [] if budget is None else [f"synthesis.budget={budget}"]
     loaded = load_recipe(recipe, [*(changes or []), *spending])
@@ -93,8 +93,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
         signal.setitimer(signal.ITIMER_REAL, _seconds(stop_after))
     reporter = Reporter(_ERRORS)
     filled = fill(loaded, root, until=until, refit=refit or [], repair=repair, reporter=reporter)
-    for warning in warnings(filled):
-        _ERRORS.print(f"warning: {warning}", soft_wrap=True, markup=False)
+    print_outcome(filled, _ERRORS)
     place = "" if filled.shards is None else f", its shards in {root}/shards/{filled.shards.name}"
     _ERRORS.print(f"The corpus is in {root}{place}", soft_wrap=True)
 

@@ -11,9 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.calibration import describe
+from pipeline.engine.corpus import Corpus
+from pipeline.errors import FAILED, UserError
 from pipeline.ledger.audit import Finding
 from pipeline.ledger.gc import Garbage
+from pipeline.ledger.losses import nothing_left
 from pipeline.ledger.unread import describe_unread
+from pipeline.ledger.warnings import warnings
 
 Row = dict[str, Any]
 
@@ -33,6 +37,19 @@ def print_table(names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None
         table.add_row(*("" if value is None else str(value) for value in row))
     Console(highlight=False, markup=False).print(table)
     typer.echo("")
+
+
+def print_outcome(corpus: Corpus, console: Console) -> None:
+    """The warnings at the end of a run.
+
+    Raises:
+        UserError: when nothing came out of it.
+    """
+    for warning in warnings(corpus):
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if found := nothing_left(corpus):
+        hint = "Change select (`anymix select CORPUS --what-if …` shows what it keeps) or the data."
+        raise UserError(found, hint, exit_code=FAILED)
 
 
 def print_status(state: Row) -> None:

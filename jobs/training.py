@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from jobs.places import check_run
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from jobs.stages import vocabulary_models
@@ -52,6 +53,7 @@ def train_model(
     if ":/" in str(run):  # a URL, whose second slash `Path` has dropped
         raise UserError(f"{run} is on a store", "A run's folder is local: --out DIR.")
     built, corpus = open_corpus(corpus_root)
+    check_run(built, corpus.root, run)
     shards = find_shards(corpus)
     with holding(run):
         manifest = _shards_of(run, shards, fresh=fresh)

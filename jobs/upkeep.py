@@ -18,7 +18,7 @@ from pipeline.ledger.audit import Finding
 from pipeline.ledger.audit import audit as check
 from pipeline.ledger.gc import Garbage, find_garbage, remove_garbage
 from pipeline.ledger.live import missing
-from pipeline.text_files import read_lines
+from pipeline.text_files import read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def read_list(path: Path) -> list[Entry]:
         UserError: naming the file, the line and what is allowed.
     """
     entries = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         try:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
+MAX_BYTES = 1_000_000_000
+"""Ours: a list of ten million addresses is shorter."""
+
 _MARKS = (
     # UTF-32's little-endian mark begins as UTF-16's does, so the longer ones come first.
     (codecs.BOM_UTF32_LE, "utf-32-le", "utf-32"),
@@ -111,18 +114,26 @@ def undecodable(text: str) -> int | None:
     return next((at for at, sign in enumerate(text) if "\udc80" <= sign <= "\udcff"), None)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a list that a person has written.
+def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
+    """The text of a file that a person has written for us: a recipe, a list.
 
     Raises:
-        UserError: when it cannot be read, or a line is not text.
+        UserError: when there is no such file, when it is not text, or when it is too long.
     """
     try:
-        lines = decode_text(path.read_bytes()).text.split("\n")
+        with path.open("rb") as stream:
+            raw = stream.read(max_bytes + 1)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    for number, line in enumerate(lines, start=1):
-        if (at := undecodable(line)) is not None:
-            message = f"{path}:{number}: character {at + 1} is not UTF-8"
-            raise UserError(message, "Save the list as UTF-8.")
-    return lines
+    if len(raw) > max_bytes:
+        raise UserError(f"{path} has over {max_bytes:,} bytes: it is not such a file")
+    text = decode_text(raw).text
+    wrong = undecodable(text)
+    if wrong is not None:
+        line = text.count("\n", 0, wrong) + 1
+        byte = ord(text[wrong]) - 0xDC00
+        raise UserError(
+            f"{path}:{line}: the byte 0x{byte:02x} is not UTF-8",
+            "Save the file as UTF-8 (or UTF-16): an editor offers that when it saves.",
+        )
+    return text

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.settings import ExistingPath, Settings, existing_place
+from pipeline.settings import ExistingFile, Settings, existing_place
 
 MAX_CODES = 1 << 16
 """Tables and shards store codes as uint16, so no codebook is larger."""
@@ -57,7 +57,7 @@ VQ_PRESETS: dict[str, dict[str, Any]] = {
 class PerceptualSettings(Settings):
     """Reconstructions are held to what a frozen VGG16 sees of their images, too."""
 
-    network: ExistingPath
+    network: ExistingFile
     """The state dict of torchvision's `vgg16`, as its `.pth` or as safetensors: nothing of it is
     packaged here. Loaded without running what a pickle may hold."""
     weight: float = Field(1.0, gt=0)

@@ -17,7 +17,7 @@ from pipeline.engine.fingerprint import fingerprint, hash_file
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
-from pipeline.errors import UserError
+from pipeline.errors import StarvedError, UserError
 from tokenizer_cache.hub import hub_file
 from tokenizer_cache.settings import TextSettings
 from tokenizer_cache.vocabulary import TokenizerDescription
@@ -81,10 +81,7 @@ def fit(settings: TextSettings, inputs: FitInputs, folder: Path) -> Iterator[Pro
         if bytes_per_token is not None:
             break
     else:
-        raise UserError(
-            "the corpus has no text to train the text tokenizer on",
-            "Check that its sources have captions.",
-        )
+        raise StarvedError("the text tokenizer cannot be trained: the corpus has no text")
     figures = {"num_tokens": loaded.num_tokens, "bytes_per_token": bytes_per_token}
     commit_json(folder / METRICS, {**figures, "split": split})
     yield Progress(done=1, total=1, figures=figures)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.engine.stage import Resources
-from pipeline.settings import ExistingPath, RecipePath, Settings, existing_place
+from pipeline.settings import ExistingFile, ExistingFolder, RecipePath, Settings, existing_place
 from pipeline.synthesis.backends.settings import EndpointSettings
 from pipeline.synthesis.critics.settings import CriticSettings
 from pipeline.synthesis.forms import Kind
@@ -69,11 +69,11 @@ class SynthesisSettings(Settings):
     """The kinds of text that the LLM writes, and for which share of those records. A kind that is
     not named is not written. Default: ours; prose and documents beside as many sources of them."""
 
-    templates: ExistingPath | None = Field(default=None, exclude=True)
+    templates: ExistingFolder | None = Field(default=None, exclude=True)
     """Folder with templates of your own, such as `caption.jinja2`; what it lacks, or null, is the
     packaged one. Its content, not its path, is part of the fingerprint."""
 
-    styles: ExistingPath | None = Field(default=None, exclude=True)
+    styles: ExistingFile | None = Field(default=None, exclude=True)
     """YAML file with the taxonomy of styles; null takes the packaged one. Its content, not its
     path, is part of the fingerprint."""
 

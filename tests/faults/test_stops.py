@@ -8,7 +8,7 @@ import pytest
 from pipeline.engine.lock import holding
 from pipeline.errors import STOPPED, WRONG
 from tests.faults.stops import STAGES, busy, stop_often
-from tests.jobs.corpora import faults, files_of, run
+from tests.jobs.corpora import faults, files_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 

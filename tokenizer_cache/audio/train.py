@@ -20,7 +20,7 @@ from pipeline.device import best_device, seeded, use_threads
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
-from pipeline.errors import UserError
+from pipeline.errors import StarvedError
 from pipeline.one_cycle import warmup_share
 from pipeline.sounds import read_sound
 from tokenizer_cache.audio.model import AudioModel
@@ -39,15 +39,14 @@ def fit(settings: AudioSettings, inputs: FitInputs, folder: Path) -> Iterator[Pr
     validation split).
 
     Raises:
-        UserError: when the train split has no sounds.
+        StarvedError: when there are no sounds.
     """
     sounds = load_sounds(inputs, "train", settings.sampling_rate, settings.max_hours * 3600)
     measured, split = held_out(inputs, settings.sampling_rate)
+    sounds = sounds or measured  # of a few sounds all may be held out
     if not sounds:
-        raise UserError(
-            "the corpus has no sounds to train the audio tokenizer on",
-            "Check that its sources have sounds, and see `anymix status` for those rejected.",
-        )
+        message = "the audio tokenizer cannot be trained: the corpus has no sounds"
+        raise StarvedError(message, "Leave the source of sounds out, or give it some.")
     # Its layers are too small for more, and the number decides the last bits.
     with use_threads(1), seeded(settings.seed):
         model = AudioModel(settings).to(best_device()).train()

@@ -23,7 +23,7 @@ from pipeline.device import best_device, seeded, use_all_cores
 from pipeline.engine.fingerprint import fingerprint, hash_bytes, hash_file
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
-from pipeline.errors import UserError
+from pipeline.errors import StarvedError
 from pipeline.one_cycle import warmup_share
 from tokenizer_cache.settings import VQSettings
 from tokenizer_cache.vq.adversarial import Discriminator, adaptive_weight, discriminator_loss
@@ -57,15 +57,15 @@ def fit(settings: VQSettings, inputs: FitInputs, folder: Path) -> Iterator[Progr
     the last point) and `reconstructions.png`.
 
     Raises:
-        UserError: when the train split has no images.
+        StarvedError: when there are no images.
     """
     images = _load_images(inputs, "train", settings.image_size, settings.max_images)
-    if not len(images):
-        raise UserError(
-            "the corpus has no images to train the image tokenizer on",
-            "Check that its sources have pictures.",
-        )
     held_out = _load_images(inputs, "validation", settings.image_size, MAX_HELD_OUT)
+    if not len(images):
+        images = held_out  # of a few pictures all may be held out
+    if not len(images):
+        message = "the image tokenizer cannot be trained: the corpus has no pictures"
+        raise StarvedError(message, "A corpus needs pictures; texts alone come only beside them.")
     measured, split = (held_out, "validation") if len(held_out) else (images, "train")
     measured = measured[:MAX_HELD_OUT]
 

@@ -106,5 +106,5 @@ def test_of_a_large_corpus_some_seconds_are_read_each_sound_once(tmp_path: Path)
 
 def test_a_corpus_without_sounds_is_told_so(tmp_path: Path) -> None:
     empty = FitInputs(tables={"records": [write_records(tmp_path, {}, "train")]}, models={})
-    with pytest.raises(UserError, match="no sounds to train the audio tokenizer on"):
+    with pytest.raises(UserError, match="the corpus has no sounds"):
         list(fit(TINY_AUDIO, empty, tmp_path))
