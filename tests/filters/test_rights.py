@@ -139,7 +139,7 @@ def test_a_list_may_be_saved_by_any_editor(tmp_path):
 def test_a_list_that_is_not_text_is_named_with_the_line(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(b"slur\ncaf\xe9\n")
-    with pytest.raises(UserError, match=r"list.txt:2: character 4 is not UTF-8"):
+    with pytest.raises(UserError, match=r"list.txt:2: the byte 0xe9 is not UTF-8"):
         read_lists(RightsSettings(blocked_texts=str(path)))
 
 

@@ -1,6 +1,8 @@
 """Corpora of earlier versions are taken over: what made their files still has the same name.
 
-`fingerprints.json` holds what commit 983332f gave. Every step is looked at by itself: what it reads
+`fingerprints.json` holds what commit 983332f gave for each step, and the names of parts as they
+have been since places are no part of them; that a part of 983332f keeps its name is tested with the
+sources (`test_parts_of_rows.py`, `test_folder.py`). Every step is looked at by itself: what it reads
 has a fixed name here, so that a change shows at the step that it is in, although all steps below it
 are done again as well. After a change that is meant to redo a step,
 `ANYMIX_WRITE_FINGERPRINTS=1 .venv/bin/python -m pytest tests/jobs/test_fingerprints.py` writes the
@@ -32,6 +34,7 @@ RECIPES = sorted(path.stem for path in Path("jobs/recipes").glob("*.yaml"))
 
 REDONE = {
     # (recipe, step): why every corpus may do it again
+    ("all", "synthesize"): "JSON is read out of more answers; they are judged again, none is asked",
 }
 """Differences from 983332f that are meant. None may be a step that the LLM's answers hang on."""
 
