@@ -15,7 +15,8 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import commit_text, read_json
-from pipeline.ledger.warnings import warnings
+from pipeline.ledger.losses import losses
+from pipeline.ledger.warnings import score_warnings
 from pipeline.publish import facts
 from pipeline.publish.diversity import WRITTEN, TextDiversity, text_diversity
 from pipeline.publish.rendering import duration, environment, number, percent
@@ -88,7 +89,8 @@ def _context(corpus: Corpus, run: Path | None, embed: Embed | None) -> dict[str,
         "rules": rules,
         "calibration": calibrated,
         "describe_calibration": describe,
-        "warnings": warnings(corpus),
+        "warnings": score_warnings(corpus),
+        "losses": losses(corpus),
         "clip": facts.clip_metrics(corpus),
         "calibration_chart": calibration.chart(calibrated, limits.get("clip_score")),
         "distributions": _distributions(corpus, limits),
