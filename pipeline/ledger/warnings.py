@@ -16,12 +16,16 @@ _FEW_PAIRS = 500
 
 def warnings(corpus: Corpus) -> list[str]:
     """One sentence for each; none where all is well."""
-    told = losses(corpus)
+    return [*losses(corpus), *score_warnings(corpus)]
+
+
+def score_warnings(corpus: Corpus) -> list[str]:
+    """Those that are about scores; they name no record and no place."""
     found = read_calibration(corpus)
-    if found is not None and found["is_weak"]:
-        select = SelectSettings.model_validate(corpus.recipe["select"])
-        told.append(_weak(found, select, corpus.recipe["score"]["clip"]["kind"]))
-    return told
+    if found is None or not found["is_weak"]:
+        return []
+    select = SelectSettings.model_validate(corpus.recipe["select"])
+    return [_weak(found, select, corpus.recipe["score"]["clip"]["kind"])]
 
 
 def _weak(found: Mapping[str, Any], select: SelectSettings, kind: str) -> str:

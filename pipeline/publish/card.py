@@ -20,7 +20,7 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.schemas import TABLES
 from pipeline.engine.storage import commit_text, read_json
 from pipeline.errors import UserError
-from pipeline.ledger.warnings import warnings
+from pipeline.ledger.warnings import score_warnings
 from pipeline.publish import facts
 from pipeline.publish.diversity import STAYS, text_diversity
 from pipeline.publish.limits import known_limits
@@ -183,7 +183,7 @@ def _body(
         "rules": facts.rule_facts(corpus),
         "calibration": read_calibration(corpus),
         "describe_calibration": describe,
-        "warnings": warnings(corpus),
+        "warnings": score_warnings(corpus),
         "writers": writers,
         "diversity": text_diversity(corpus, STAYS, embed=embed),
         "near": NEAR,

@@ -150,7 +150,7 @@ def test_a_wrong_clip_is_named(tmp_path, text, parts):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("score: {heads: {aesthetic: .}}", [":4: score.heads", "one published model"]),
+        ("score: {heads: {aesthetic: recipe.yaml}}", [":4: score.heads", "one published model"]),
         ("score: {clip: {kind: open_clip, model: hf-hub:a/b}, heads: {ugly: a}}",
          [":4: score.heads.ugly", "allowed are aesthetic, nsfw"]),
         ("select: {rules: {nsfw: {max: 0.5}}}", [":4: select", "no such head in score.heads"]),

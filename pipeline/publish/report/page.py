@@ -15,8 +15,9 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import commit_text, read_json
+from pipeline.ledger.losses import losses
 from pipeline.ledger.unread import describe_unread, read_unread
-from pipeline.ledger.warnings import warnings
+from pipeline.ledger.warnings import score_warnings
 from pipeline.publish import facts
 from pipeline.publish.diversity import WRITTEN, TextDiversity, text_diversity
 from pipeline.publish.rendering import duration, environment, number, percent
@@ -89,7 +90,8 @@ def _context(corpus: Corpus, run: Path | None, embed: Embed | None) -> dict[str,
         "rules": rules,
         "calibration": calibrated,
         "describe_calibration": describe,
-        "warnings": warnings(corpus),
+        "warnings": score_warnings(corpus),
+        "losses": losses(corpus),
         "unread": describe_unread(read_unread(corpus.root)),
         "clip": facts.clip_metrics(corpus),
         "calibration_chart": calibration.chart(calibrated, limits.get("clip_score")),
