@@ -200,6 +200,7 @@ class Filling:
         missing = {task.work.part: task for task in self.corpus.resolve_stage(spec, extras)}
         samples = self.corpus.tables["samples"]
         for part in unwritten(folder, samples):
+            samples[part].unlink()  # it names shards that are gone
             missing[part] = self.corpus.task(spec, part, extras)
         if missing:
             withdraw(folder, {part: samples.prints[part] for part in missing})

@@ -20,7 +20,7 @@ from pipeline.engine.corpus import Task
 from pipeline.engine.schemas import REJECTS, reject
 from pipeline.engine.stage import Output, StageSpec, load
 from pipeline.engine.storage import local_copy
-from pipeline.engine.tables import as_table, write_table
+from pipeline.engine.tables import as_table, create_table, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,10 @@ class CommittingWorker:
     def _commit(
         self, task: Task, output: Output, quarantined: Mapping[str, str], started: float
     ) -> PartDone:
-        """Write what a try gave. The rejects go first: the table's file is the commit."""
+        """Write what a try gave. The rejects go first: the table's file is the commit.
+
+        The rejects take the place of those that a try left which died before its commit.
+        """
         stage = self._spec.name
         rejects = as_table(output.rejects, REJECTS)
         reason = f"{stage}-quarantined"
@@ -211,8 +214,9 @@ class CommittingWorker:
             for record, story in sorted(quarantined.items())
         ]
         rejects = pa.concat_tables([rejects, as_table(given_up, REJECTS)])
-        write_table(task.rejects, rejects, REJECTS)
-        write_table(task.output, output.rows, self._spec.schema)
+        if not task.output.exists():  # another worker, given up but not dead, may have been faster
+            write_table(task.rejects, rejects, REJECTS)
+            create_table(task.output, output.rows, self._spec.schema)
         return PartDone(
             stage=stage,
             part=task.work.part,
