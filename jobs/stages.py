@@ -167,7 +167,11 @@ def steps(recipe: Recipe) -> list[Step]:
             version=3,
             reads=("records", "variants", "scores", "pictures", "refusals", "duplicates"),
             # A `top` counts what refusals and duplicates leave.
-            follows=("scores", "pictures", *(("refusals", "duplicates") if recipe.select.top else ())),
+            follows=(
+                "scores",
+                "pictures",
+                *(("refusals", "duplicates") if recipe.select.top else ()),
+            ),
             settings=cuts_settings(recipe.select),
             fit="pipeline.selection.fit:fit_cuts",
             is_light=True,

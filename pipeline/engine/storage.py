@@ -1,9 +1,9 @@
 """Files that appear whole or not at all, in a local folder or on an object store.
 
 Locally a commit writes to a temporary name beside its target, flushes it to the disk, renames or
-links it and flushes the folder. On a store (`s3://`, `gs://`) it writes a local temporary file and puts it
-under its final key with one request; the upload of a large file becomes an object only when it is
-completed. A reader therefore sees the old content or the new, never a part of either.
+links it and flushes the folder. On a store (`s3://`, `gs://`) it writes a local temporary file and
+puts it under its final key with one request; the upload of a large file becomes an object only when
+it is completed. A reader therefore sees the old content or the new, never a part of either.
 """
 
 from __future__ import annotations

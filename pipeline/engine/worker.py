@@ -7,7 +7,6 @@ to blame goes into quarantine, and a part that cannot be done at all is reported
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +20,6 @@ from pipeline.engine.schemas import REJECTS, reject
 from pipeline.engine.stage import Output, StageSpec, load
 from pipeline.engine.storage import local_copy
 from pipeline.engine.tables import as_table, create_table, write_table
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +189,6 @@ class CommittingWorker:
         try:
             done = persevere(attempts, self._context.timeout_s, once)
         except PartFailedError as error:
-            logger.error("%s failed on part %s: %s", stage, part, error)
             return PartDone(
                 stage=stage, part=part, seconds=0, num_rows=0, num_rejects=0, error=str(error)
             )

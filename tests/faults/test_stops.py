@@ -8,14 +8,12 @@ import pytest
 from pipeline.engine.lock import holding
 from pipeline.errors import STOPPED, WRONG
 from tests.faults.stops import STAGES, busy, stop_often
-from tests.jobs.corpora import faults, files_of, run
+from tests.jobs.corpora import faults, files_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize(
-    ("seed", "rounds"), [(1, 1), pytest.param(2, 8, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("seed", "rounds"), [(1, 1), pytest.param(2, 8, marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_at_any_instant_ends_with_3_and_goes_on(
     made, tiny_recipe, load, tmp_path, seed, rounds
 ):

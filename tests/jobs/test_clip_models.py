@@ -36,6 +36,7 @@ def test_a_published_clip_scores_a_corpus_which_keeps_it(corpus, load, tmp_path)
     run(recipe, corpus)
     assert files_of(corpus) == before
 
+
 def cuts_of(corpus):
     """The numbers that the selection cuts by, and the AUC that warning, card and report tell."""
     folder = open_corpus(corpus)[1].models["cuts"]

@@ -65,7 +65,7 @@ def test_a_folder_whose_locks_other_machines_may_not_see_is_told(
     tmp_path, monkeypatch, caplog, mount, is_told
 ):
     found = namedtuple("Mount", "mountpoint fstype opts")(str(tmp_path), *mount)
-    monkeypatch.setattr(psutil, "disk_partitions", lambda all: [found])
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [found])
     with holding(tmp_path / "corpus"):
         assert ("one machine at a time" in caplog.text) == is_told
 
