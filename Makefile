@@ -2,7 +2,7 @@
 PYTHON ?=
 RUN = .venv/bin/python
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test test-all check bench clean
 
 setup:
 	@PYTHON="$(PYTHON)" bash requirements/setup.sh
@@ -16,9 +16,14 @@ check: setup
 	@$(RUN) -m mypy
 	@$(RUN) -m codespell_lib
 
+# A file's tests share what they have built, so each file stays with one process.
 test: check
-	@$(RUN) -m pytest -n 2 -m "not e2e"
-	@$(RUN) -m pytest -m e2e
+	@$(RUN) -m pytest -n 2 --dist loadfile -m "not e2e and not slow"
+	@$(RUN) -m pytest -m "e2e and not slow"
+
+# The long torture as well: more kills, more orders, more instants.
+test-all: test
+	@$(RUN) -m pytest -m slow
 
 # The quick sizes, some minutes; `python -m tests.benchmarks.engine` has the full ones.
 bench: setup

@@ -16,6 +16,7 @@ from typing import TypeVar
 from filters.settings import RightsSettings
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.errors import UserError
+from pipeline.text_files import read_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)*[^\W_][\w-]{0,62}")
@@ -104,14 +105,8 @@ def lists_fingerprint(settings: RightsSettings) -> str:
 def _read(path: Path | None, parse: Callable[[str], _Entry]) -> list[_Entry]:
     if path is None:
         return []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read: {error}", "A list is a UTF-8 text file."
-        ) from error
     entries = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from filters.settings import ClipSettings, OpenClipSettings
 from pipeline import images
-from pipeline.device import best_device
+from pipeline.device import best_device, keeping_random_state
 
 BATCH_SIZE = 64
 """Pictures or texts that a model gets at once. Ours: more is no faster on a CPU."""
@@ -188,6 +188,7 @@ def load_scorers(folder: Path, settings: ClipSettings | OpenClipSettings) -> Cli
     return ClipScorers([load_trained(path, settings) for path in paths])
 
 
+@keeping_random_state()
 def load_trained(weights: Path, settings: ClipSettings) -> ClipScorer:
     """A model that was trained on the corpus."""
 
@@ -200,6 +201,7 @@ def load_trained(weights: Path, settings: ClipSettings) -> ClipScorer:
     return ClipScorer(model, prepare, _tokenizer(settings.context_length))
 
 
+@keeping_random_state()
 def load_published(folder: Path, precision: str) -> ClipScorer:
     """The model that `clip_adopt` has put there."""
     place = f"local-dir:{folder}"

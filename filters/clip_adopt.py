@@ -14,6 +14,7 @@ from open_clip.tokenizer import HFTokenizer
 from safetensors.torch import save_file
 
 from filters.settings import OpenClipSettings
+from pipeline.device import keeping_random_state
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.errors import UserError
@@ -49,6 +50,7 @@ def fit(settings: OpenClipSettings, _inputs: FitInputs, folder: Path) -> Iterato
     yield Progress(done=1, total=1)
 
 
+@keeping_random_state()
 def _open(
     settings: OpenClipSettings,
 ) -> tuple[CLIP | CustomTextCLIP, dict[str, object], HFTokenizer | SimpleTokenizer]:

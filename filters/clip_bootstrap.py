@@ -30,7 +30,7 @@ from pipeline.device import use_all_cores
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
-from pipeline.errors import UserError
+from pipeline.errors import StarvedError
 from pipeline.references import image_bytes
 
 if TYPE_CHECKING:
@@ -59,11 +59,20 @@ class _Pairs:
 def fit(settings: ClipSettings, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
     """Train one model a fold on the records' own captions.
 
+    A fold that leaves no two pairs keeps the weights that it began with.
+
     Writes `fold-N.safetensors` and `metrics.json`: after each round how many pairs it was trained
     on, and the AUC of held-out pictures with their captions against other pictures' captions.
+
+    Raises:
+        StarvedError: when there is no picture.
     """
-    use_all_cores()
     pairs = _read_pairs(settings, inputs)
+    with use_all_cores():
+        yield from _train(settings, pairs, folder)
+
+
+def _train(settings: ClipSettings, pairs: _Pairs, folder: Path) -> Iterator[Progress]:
     trainings = [ClipTraining(settings, settings.seed + fold) for fold in range(settings.folds)]
     kept = np.ones(len(pairs.captions), dtype=bool)
     rounds: list[dict[str, Any]] = []
@@ -71,10 +80,12 @@ def fit(settings: ClipSettings, inputs: FitInputs, folder: Path) -> Iterator[Pro
     for steps in _steps_by_round(settings):
         for fold, training in enumerate(trainings):
             mine = np.flatnonzero((pairs.folds != fold) & kept)
-            _check_size(fold, len(mine))
-            for loss in training.run(pairs.pixels[mine], pairs.tokens[mine], steps):
+            # One pair leaves nothing to tell apart: the score will be found too weak to filter by.
+            taken = steps if len(mine) > 1 else 0
+            for loss in training.run(pairs.pixels[mine], pairs.tokens[mine], taken):
                 done += 1
                 yield Progress(done=done, total=total, figures={"fold": fold, "loss": loss})
+            done += steps - taken
             training.save(folder / weights_name(fold))
         true, wrong = _score(settings, pairs, folder)
         known = np.flatnonzero(~np.isnan(wrong))
@@ -82,7 +93,7 @@ def fit(settings: ClipSettings, inputs: FitInputs, folder: Path) -> Iterator[Pro
         rounds.append({"num_pairs": int(kept.sum()), "auc": asdict(found)})
         kept = _best(true, pairs.folds, settings.drop_share)
     commit_json(folder / METRICS, {"rounds": rounds, "is_weak": (found.low or 0) < WEAK_AUC})
-    yield Progress(done=done, total=total, figures={"loss": loss, "auc": found.value or 0.0})
+    yield Progress(done=done, total=total, figures={"auc": found.value or 0.0})
 
 
 def _read_pairs(settings: ClipSettings, inputs: FitInputs) -> _Pairs:
@@ -101,21 +112,13 @@ def _read_pairs(settings: ClipSettings, inputs: FitInputs) -> _Pairs:
             folds.append(fold_of(row["image_id"], settings.folds))
     if not pixels:
         message = "CLIP cannot be trained: the corpus has no pictures"
-        raise UserError(
-            message, "Take clip_score out of select.rules, or add a source with pictures."
-        )
+        raise StarvedError(message, "A corpus needs pictures; texts alone come only beside them.")
     return _Pairs(
         pixels=np.stack(pixels),
         captions=captions,
         tokens=tokenize(captions, settings),
         folds=np.asarray(folds),
     )
-
-
-def _check_size(fold: int, num_pairs: int) -> None:
-    if num_pairs < 2:
-        message = f"CLIP cannot be trained: fold {fold} leaves {num_pairs} pairs"
-        raise UserError(message, "Give the recipe more pictures, or fewer score.clip.folds.")
 
 
 def _steps_by_round(settings: ClipSettings) -> list[int]:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from filters.settings import AnyClipSettings, ClipSettings, OpenClipSettings
 from pipeline import images
 from pipeline.ahead import ahead
+from pipeline.device import use_threads
 from pipeline.engine.corpus import MODEL_FILE
 from pipeline.engine.stage import Work
 from pipeline.engine.storage import local_copy, read_json
@@ -35,6 +36,7 @@ class ClipCritic:
         self._folder = folder
         self.name = f"clip@{folder.name}"
 
+    @use_threads(1)
     def __call__(
         self, work: Work, texts: Sequence[tuple[str, Mapping[str, str]]]
     ) -> list[dict[str, float]]:
@@ -79,9 +81,7 @@ class ClipCritic:
     @cached_property
     def _scorers(self) -> ClipScorers:
         from filters.clip import load_scorers
-        from pipeline.device import use_threads
 
-        use_threads(1)
         settings: TypeAdapter[ClipSettings | OpenClipSettings] = TypeAdapter(AnyClipSettings)
         found = settings.validate_python(read_json(self._folder / MODEL_FILE)["settings"])
         return load_scorers(local_copy(self._folder), found)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from filters.clip import create_model, normalize
 from filters.settings import ClipSettings
-from pipeline.device import best_device
+from pipeline.device import best_device, seeded
 from pipeline.one_cycle import warmup_share
 
 _START = 49_406
@@ -31,9 +31,10 @@ class ClipTraining:
     """
 
     def __init__(self, settings: ClipSettings, seed: int) -> None:
-        torch.manual_seed(seed)
         self._device = best_device()
-        self._model = create_model(settings).to(self._device)
+        with seeded(seed):
+            self._model = create_model(settings)
+        self._model.to(self._device)
         self._batch_size = settings.batch_size
         self._max_shift = settings.max_shift
         self._replaced_words = settings.replaced_words

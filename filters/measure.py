@@ -13,6 +13,7 @@ from filters.picture import picture_scores
 from filters.settings import MeasureSettings
 from pipeline import images
 from pipeline.ahead import ahead
+from pipeline.device import use_threads
 from pipeline.engine.schemas import PICTURES
 from pipeline.engine.stage import Output, Row, Work
 from pipeline.references import image_bytes
@@ -44,9 +45,7 @@ class MeasureWorker:
     def _scorers(self) -> ClipScorers:
         """Loaded with the first picture: torch and open_clip take seconds."""
         from filters.clip import load_scorers
-        from pipeline.device import use_threads
 
-        use_threads(1)
         return load_scorers(self._models["clip"], self._settings.clip)
 
     def __call__(self, work: Work) -> Output:
@@ -56,8 +55,17 @@ class MeasureWorker:
         """
         records = work.read("records", _RECORD_COLUMNS).to_pylist()
         pictures = [record for record in records if record["image_id"] is not None]
-        if not pictures:
-            return Output(rows=[])
+        rows = self._rows(work, pictures) if pictures else {}
+        return Output(
+            rows=[
+                {**rows[record["image_id"]], "record_id": record["record_id"]}
+                for record in pictures
+            ]
+        )
+
+    @use_threads(1)
+    def _rows(self, work: Work, pictures: Sequence[Mapping[str, Any]]) -> dict[str, Row]:
+        """The row of each image that these records have."""
         from filters.clip import BATCH_SIZE
 
         scorers = self._scorers
@@ -71,12 +79,7 @@ class MeasureWorker:
             for place, (image_id, row) in enumerate(found.items()):
                 scores = {name: values[place] for name, values in judged.items()}
                 rows[image_id] = {**row, **scores, "image_feature": features[place]}
-        return Output(
-            rows=[
-                {**rows[record["image_id"]], "record_id": record["record_id"]}
-                for record in pictures
-            ]
-        )
+        return rows
 
     def _look(
         self, work: Work, records: Sequence[Mapping[str, Any]]

@@ -12,6 +12,7 @@ import numpy as np
 from filters.settings import ScoreSettings
 from filters.shared_captions import SharedCaptions
 from filters.text import text_scores
+from pipeline.device import use_threads
 from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.schemas import CAPTION_KINDS, SCORES, original_texts
 from pipeline.engine.stage import Output, Row, Work
@@ -55,9 +56,7 @@ class ScoreWorker:
     def _scorers(self) -> ClipScorers:
         """Loaded with the first picture: torch and open_clip take seconds, texts need neither."""
         from filters.clip import load_scorers
-        from pipeline.device import use_threads
 
-        use_threads(1)
         return load_scorers(self._models["clip"], self._settings.clip)
 
     def __call__(self, work: Work) -> Output:
@@ -104,7 +103,8 @@ class ScoreWorker:
         places, keys, chosen = map(list, zip(*found, strict=True))
         words = [text["text"] for text in chosen]
         beside = pictures["image_id"].take(places).to_pylist()
-        spoken = self._scorers.embed_texts(beside, words)  # (P, D) for each text
+        with use_threads(1):
+            spoken = self._scorers.embed_texts(beside, words)  # (P, D) for each text
         features = pictures["image_feature"].combine_chunks()
         seen = features.flatten().to_numpy().reshape(len(features), -1)[places]  # (texts, D)
         cosines = [pieces @ feature for pieces, feature in zip(spoken, seen, strict=True)]

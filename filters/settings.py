@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.settings import ExistingPath, Settings, existing_place
+from pipeline.settings import ExistingFile, Settings, existing_place
 
 _FOLDER = "local-dir:"
 
@@ -127,7 +127,7 @@ def _is_column(name: str) -> str:
     return name
 
 
-Heads = dict[Annotated[str, AfterValidator(_is_column)], ExistingPath]
+Heads = dict[Annotated[str, AfterValidator(_is_column)], ExistingFile]
 """Files of heads (`filters/heads.py`) by the column that they fill."""
 
 
@@ -178,10 +178,10 @@ class RightsSettings(Settings):
     opt_outs: Literal["reject", "keep"] = "keep"
     """What to do with records that carry a signal against data mining. There are none unless
     `ingest.opt_outs` is `keep`, too; that one rejects them before they are stored."""
-    blocked_domains: ExistingPath | None = Field(default=None, exclude=True)
+    blocked_domains: ExistingFile | None = Field(default=None, exclude=True)
     """File of domains, one a line: a record is refused whose origin is a URL of one, or of one
     below it. The content of the lists, not their path, is part of the fingerprint."""
-    blocked_images: ExistingPath | None = Field(default=None, exclude=True)
+    blocked_images: ExistingFile | None = Field(default=None, exclude=True)
     """File of SHA-256 hashes: of an image's bytes (`image_id`) or of its pixels (`pixel_hash`)."""
-    blocked_texts: ExistingPath | None = Field(default=None, exclude=True)
+    blocked_texts: ExistingFile | None = Field(default=None, exclude=True)
     """File of words and phrases that no text may have, or `/patterns/` (regular expressions)."""

@@ -72,10 +72,10 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = False,
 ) -> None:
     """Fill or refresh a corpus; only what has changed is done."""
+    from jobs.display import print_outcome
     from jobs.progress import Reporter
     from jobs.recipe import load_recipe
     from jobs.run import fill
-    from pipeline.ledger.warnings import warnings
 
     spending = [] if budget is None else [f"synthesis.budget={budget}"]
     loaded = load_recipe(recipe, [*(changes or []), *spending])
@@ -93,8 +93,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
         signal.setitimer(signal.ITIMER_REAL, _seconds(stop_after))
     reporter = Reporter(_ERRORS)
     filled = fill(loaded, root, until=until, refit=refit or [], repair=repair, reporter=reporter)
-    for warning in warnings(filled):
-        _ERRORS.print(f"warning: {warning}", soft_wrap=True, markup=False)
+    print_outcome(filled, _ERRORS)
     place = "" if filled.shards is None else f", its shards in {root}/shards/{filled.shards.name}"
     _ERRORS.print(f"The corpus is in {root}{place}", soft_wrap=True)
 
@@ -211,6 +210,7 @@ def forget(
     _out("Models that were fitted before may have seen them: `anymix run --refit NAME` fits anew.")
     _out("report.html and the pictures beside models are removed where they may have shown them:")
     _out("`anymix report` writes the one again, a refit the others.")
+    _out("Not reached: copies, trainings, other machines' caches, versions that a store keeps.")
 
 
 @app.command()
@@ -238,15 +238,15 @@ def train(
         Path, typer.Option(parser=to_path, metavar="PATH", help="The corpus to train on.")
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard RUN and begin again.")] = False,
     changes: Changes = None,
 ) -> None:
-    """Train a decoder on a corpus's shards and evaluate it on held-out records."""
+    """Train a decoder on a corpus's shards, or resume, and evaluate it on held-out records."""
     from jobs.recipe import load_recipe
     from jobs.training import train_model
 
     loaded = load_recipe(recipe, changes or [])
-    train_model(loaded, corpus, out, resume=resume, console=_ERRORS)
+    train_model(loaded, corpus, out, fresh=fresh, console=_ERRORS)
 
 
 @app.command()

@@ -41,7 +41,7 @@ def run_demo() -> int:
     for command in (
         ["run", recipe, "--corpus", corpus],
         ["audit", corpus],
-        ["train", recipe, "--corpus", corpus, "--out", run, "--resume"],
+        ["train", recipe, "--corpus", corpus, "--out", run],
         ["sample", run, "--out", f"{run}/samples"],
         ["card", corpus],
         ["report", corpus, run],

@@ -11,8 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.calibration import describe
+from pipeline.engine.corpus import Corpus
+from pipeline.errors import FAILED, UserError
 from pipeline.ledger.audit import Finding
 from pipeline.ledger.gc import Garbage
+from pipeline.ledger.losses import nothing_left
+from pipeline.ledger.unread import describe_unread
+from pipeline.ledger.warnings import warnings
 
 Row = dict[str, Any]
 
@@ -32,6 +37,19 @@ def print_table(names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None
         table.add_row(*("" if value is None else str(value) for value in row))
     Console(highlight=False, markup=False).print(table)
     typer.echo("")
+
+
+def print_outcome(corpus: Corpus, console: Console) -> None:
+    """The warnings at the end of a run.
+
+    Raises:
+        UserError: when nothing came out of it.
+    """
+    for warning in warnings(corpus):
+        console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if found := nothing_left(corpus):
+        hint = "Change select (`anymix select CORPUS --what-if …` shows what it keeps) or the data."
+        raise UserError(found, hint, exit_code=FAILED)
 
 
 def print_status(state: Row) -> None:
@@ -80,6 +98,8 @@ def print_status(state: Row) -> None:
         typer.echo(f"audited {audited['time'][:16]}: {outcome}")
     if state["calibration"]:
         typer.echo(describe(state["calibration"]))
+    for note in describe_unread(state["unread"]):
+        typer.echo(note)
     for warning in state["warnings"]:
         typer.echo(f"warning: {warning}")
 
@@ -129,7 +149,9 @@ def print_story(story: Row) -> None:
     typer.echo(f"record {story['record_id']}\n{story['outcome']}\n")
     part = story["part"]
     typer.echo(f"part: {part['name']}, {part['num_records']} records of {part['source']}")
-    typer.echo(f"slice: {part['slice']}")
+    # Not the lists of files and rows in it, which may be a thousand lines.
+    slice_ = {k: v for k, v in part["slice"].items() if not isinstance(v, dict | list)}
+    typer.echo(f"slice: {slice_}")
     for name, value in (story["record"] or {}).items():
         if value not in (None, [], story["record_id"]):
             typer.echo(f"{name}: {value}")

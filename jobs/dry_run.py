@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.filling import DECIDED_FILE
+from jobs.places import check_corpus
 from jobs.recipe import Recipe
 from jobs.run import check_names
 from jobs.stages import list_parts, part_extras, steps, vocabulary_models
@@ -45,10 +46,11 @@ def plan(
     """What `fill` would do with the same arguments; touches nothing.
 
     Raises:
-        UserError: when `until` or `refit` names no step.
+        UserError: as `fill`, before any work.
     """
     flow = steps(recipe)
     check_names(flow, until, refit)
+    check_corpus(recipe, root)
     before = read_parts(root)
     parts = list_parts(recipe, {part.look: part for part in before if part.look})
     corpus = Corpus(root=root, recipe=recipe.model_dump(mode="json"), parts=parts)

@@ -30,7 +30,9 @@ def text_encoder(corpus: Corpus) -> Embed | None:
         from filters.clip import mean_feature
 
         no_image = ["0" * 8] * len(texts)  # of the first fold
-        pieces = _scorers(folder, settings).embed_texts(no_image, texts)
+        # One thread gives the same bytes on every machine; next to other work it is far faster.
+        with use_threads(1):
+            pieces = _scorers(folder, settings).embed_texts(no_image, texts)
         return np.stack([mean_feature(each) for each in pieces])
 
     return embed
@@ -41,5 +43,4 @@ def _scorers(folder: Path, settings: ClipSettings | OpenClipSettings) -> ClipSco
     """Loaded with the first text: torch and open_clip take seconds."""
     from filters.clip import load_scorers
 
-    use_threads(1)  # the same bytes on every machine; beside other work also far faster
     return load_scorers(local_copy(folder), settings)

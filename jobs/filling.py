@@ -15,6 +15,7 @@ from traceback import format_exception
 from jobs.progress import ChainProgress, Reporter
 from jobs.recipe import Recipe
 from jobs.stages import part_extras, vocabulary
+from pipeline.engine.attempts import ATTEMPTS_FOLDER
 from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.events import EventLog
@@ -36,8 +37,6 @@ from tokenizer_cache.publishing import finish_publishing, publish, unwritten, wi
 
 DECIDED_FILE = "decided.json"
 """What decided each step's output in the last run, for `--dry-run` to compare with."""
-
-_ATTEMPTS = "attempts"
 
 _MAX_LIGHT_PARTS, _MAX_LIGHT_RECORDS = 200, 1_000_000
 """Ours: to select costs 0.03 s a part and 3 s a million records; Ray's start and end cost 5 s."""
@@ -61,6 +60,7 @@ class Filling:
     log: EventLog
     run: str
     _waiting: list[Link] = field(default_factory=list)
+    _said: set[str] = field(default_factory=set)
     _has_started: bool = False
     _has_connected: bool = False
 
@@ -86,7 +86,7 @@ class Filling:
     def finish(self) -> None:
         """Run the chain that still waits, and keep what decided the steps' outputs."""
         self._flush()
-        for path in (self.corpus.root / _ATTEMPTS).glob("*/*.json"):
+        for path in (self.corpus.root / ATTEMPTS_FOLDER).glob("*/*.json"):
             path.unlink()  # of a part that was committed just before its worker was killed
         path = self.corpus.root / DECIDED_FILE
         before = read_json(path) if path.exists() else {}
@@ -143,6 +143,7 @@ class Filling:
         for result in results:
             if isinstance(result, Advance):
                 show.advance(result)
+                self._warn(result)
                 continue
             if isinstance(result, Left):
                 left.append(result)
@@ -230,7 +231,7 @@ class Filling:
         num_workers = 0 if is_light else self.recipe.run.num_workers or int(needs_ray)
         context = RunContext(
             run=self.run,
-            attempts=self.corpus.root / _ATTEMPTS,
+            attempts=self.corpus.root / ATTEMPTS_FOLDER,
             timeout_s=self.recipe.run.timeout_s if num_workers else None,
         )
         if not self._has_started:
@@ -246,6 +247,14 @@ class Filling:
             return InProcessRunner(context=context)
         self._has_connected = connect_to_ray() or self._has_connected
         return RayRunner(num_workers=num_workers, context=context)
+
+    def _warn(self, made: Advance) -> None:
+        """Pass on what a stage has to say, once a run: each round of its engine finds it again."""
+        for notice in made.notices.splitlines():
+            if notice not in self._said:
+                self._said.add(notice)
+                self.log.write("warning", stage=made.stage, warning=notice)
+                self.reporter.warn(notice)
 
     def _log_start(self, links: list[Link]) -> None:
         for link in links:

@@ -71,12 +71,21 @@ class Reporter:
         """Say that a step has nothing to do."""
         self._console.print(f"[dim]{name:<14} nothing has changed[/dim]")
 
+    def warn(self, warning: str) -> None:
+        """Say what a person should know while the run goes on."""
+        self._console.print(f"warning: {warning}", soft_wrap=True, markup=False)
+
     def repaired(self, found: Sequence[Damage]) -> None:
         """Say which damaged files were removed, to be made again."""
         for damage in found:
             self._console.print(f"damaged        {damage.path}: {damage.what}", soft_wrap=True)
         if not found:
             self._console.print("no file is damaged")
+
+    def unread(self, notes: Sequence[str]) -> None:
+        """Say what lies in the sources and is not read."""
+        for note in notes:
+            self._console.print(note, soft_wrap=True, markup=False)
 
     def corpus_step(self, name: str, num_rows: int, seconds: float) -> None:
         """Say what a step over the whole corpus gave."""

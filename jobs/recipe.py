@@ -6,29 +6,27 @@ names the file, the line, the field and what is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from filters.duplicates.settings import DuplicateSettings
-from filters.settings import CLIP_KINDS, HEADS, RightsSettings, ScoreSettings
+from filters.settings import HEADS, RightsSettings, ScoreSettings
+from jobs.recipe_problems import Problems, truths_for_numbers
 from pipeline.errors import UserError
 from pipeline.ingest import IngestSettings
 from pipeline.selection.settings import SelectSettings
 from pipeline.settings import Settings
-from pipeline.sources import SOURCE_KINDS, SourceSettings
+from pipeline.sources import SourceSettings
 from pipeline.sources.folder import SoundsSettings
 from pipeline.synthesis.settings import SynthesisSettings
-from tokenizer_cache.audio.settings import (
-    AUDIO_TOKENIZER_KINDS,
-    AudioSettings,
-    AudioTokenizerSettings,
-)
+from pipeline.yaml_files import WrongYamlError, parse_yaml, read_yaml
+from tokenizer_cache.audio.settings import AudioSettings, AudioTokenizerSettings
 from tokenizer_cache.settings import (
-    IMAGE_TOKENIZER_KINDS,
     ImageTokenizerSettings,
     ShardSettings,
     TextSettings,
@@ -125,24 +123,25 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: naming the file, the line, the field and what is allowed.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", _RECIPES) from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no recipe", "A recipe starts with `name:` and `sources:`.")
+    document = read_yaml(path)
+    if not isinstance(document.content, dict):
+        hint = f"A recipe starts with `name:` and `sources:`. {_RECIPES}"
+        raise UserError(f"{path} holds no recipe", hint)
+    content = document.content
     for change in changes:
-        _apply(content, change)
+        content = _apply(content, change)
+    context = {"recipe_folder": path.parent}
+    told = Problems(model=Recipe, path=path, node=document.node, changes=changes)
     try:
-        return Recipe.model_validate(content, context={"recipe_folder": path.parent})
+        recipe = Recipe.model_validate(content, context=context)
+        problems = [told.describe(problem) for problem in truths_for_numbers(content, recipe)]
     except ValidationError as error:
-        problems = [_describe(path, node, changes, problem) for problem in error.errors()]
-        raise UserError("\n".join(problems)) from error
+        if changes:
+            told = replace(told, of_file=frozenset(_problems(document.content, context)))
+        problems = [told.describe(problem) for problem in error.errors()]
+    if problems:
+        raise UserError("\n".join(problems))
+    return recipe
 
 
 def read_resolved_recipe(path: Path) -> Recipe:
@@ -152,7 +151,7 @@ def read_resolved_recipe(path: Path) -> Recipe:
         UserError: when it was written by a version of anymix that had other settings.
     """
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Recipe.model_validate(read_yaml(path).content)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
@@ -179,106 +178,46 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a recipe holds
     return value if isinstance(value, str | int | float | None) else str(value)  # a path
 
 
-_UNION_MEMBERS = {
-    **SOURCE_KINDS, **IMAGE_TOKENIZER_KINDS, **AUDIO_TOKENIZER_KINDS, **CLIP_KINDS
-}  # fmt: skip
-
-_MAY_BE_SECRET = {"api_key_env", "base_url"}
-"""Where a person may have written the key itself: an error does not show what it found there."""
-
 _RECIPES = "Recipes that come with anymix are in jobs/recipes/."
 
 
-def _apply(content: dict[str, Any], change: str) -> None:
-    """Set one dotted key of the recipe in place."""
+def _apply(content: dict[str, Any], change: str) -> dict[str, Any]:
+    """The recipe with one dotted key set."""
     key, separator, value = change.partition("=")
     if not separator:
         raise UserError(f"{change}: not of the form key=value", "Example: synthesis.limit=20")
-    *way, last = key.split(".")
-    place: Any = content
-    for step in way:
-        if isinstance(place, list):
-            place = place[_index(place, step, change)]
-        else:
-            if place.get(step) is None:
-                place[step] = {}
-            place = place[step]
-        if not isinstance(place, dict | list):
-            raise UserError(f"{change}: {step!r} holds a single value, not a section")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"{change}: the value is not YAML: {error}") from error
-    place[_index(place, last, change) if isinstance(place, list) else last] = parsed
+        parsed = parse_yaml(value).content
+    except WrongYamlError as error:
+        raise UserError(f"{change}: the value: {error}") from error
+    changed: dict[str, Any] = _with(content, key.split("."), parsed, change)
+    return changed
+
+
+def _with(place: Any, way: Sequence[str], value: Any, change: str) -> Any:  # noqa: ANN401
+    """A section with a value in it set; the rest is shared with the section as it was."""
+    step, *rest = way
+    changed: Any = list(place) if isinstance(place, list) else dict(place)
+    key: Any = _index(place, step, change) if isinstance(place, list) else step
+    if rest:
+        below = changed[key] if isinstance(place, list) else changed.get(key)
+        if not isinstance(below, dict | list | None):
+            raise UserError(f"{change}: {step!r} holds a single value, not a section")
+        value = _with({} if below is None else below, rest, value, change)
+    changed[key] = value
+    return changed
 
 
 def _index(items: list[Any], step: str, change: str) -> int:
-    if not step.isdigit() or int(step) >= len(items):
-        allowed = f"0 to {len(items) - 1}"
+    if not step.isdecimal() or int(step) >= len(items):
+        allowed = f"0 to {len(items) - 1}" if items else "there is none"
         raise UserError(f"{change}: {step!r} is not the number of an entry ({allowed})")
     return int(step)
 
 
-def _describe(
-    path: Path,
-    node: yaml.Node | None,
-    changes: Sequence[str],
-    problem: Any,  # noqa: ANN401 - pydantic's
-) -> str:
-    """One line for one problem: file, line, field, what was found and what is allowed.
-
-    Where a change of the file has set the field, the change takes the place of file and line.
-    """
-    line, way = _find(node, problem["loc"])
-    field = ".".join(map(str, way))
-    made_by = [each for each in changes if f"{field}.".startswith(f"{each.partition('=')[0]}.")]
-    place = f"{made_by[-1] if made_by else f'{path}:{line}'}: {field}"
-    if problem["type"] == "extra_forbidden":
-        allowed = ", ".join(_model_at(problem["loc"][:-1]).model_fields)
-        return f"{place}: there is no such setting. Allowed here: {allowed}."
-    found = problem["input"]
-    is_silent = problem["type"] == "missing" or isinstance(found, dict) or way[-1] in _MAY_BE_SECRET
-    shown = "" if is_silent else f" (found {found!r})"
-    return f"{place}: {problem['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def _find(node: yaml.Node | None, location: Sequence[str | int]) -> tuple[int, list[str | int]]:
-    """The line of the deepest node on the way, and the way as the file's keys."""
-    line, way = 1, list[str | int]()
-    for name in location:
-        is_source = name in SOURCE_KINDS and way[:1] == ["sources"] and len(way) == 2
-        is_image = name in IMAGE_TOKENIZER_KINDS and way == ["image_tokenizer"]
-        is_clip = name in CLIP_KINDS and way == ["score", "clip"]
-        if is_source or is_image or is_clip or name in AUDIO_TOKENIZER_KINDS:
-            continue  # pydantic names the member of the union here; the file has no such key
-        if name == "[key]":
-            continue  # pydantic's word for "the key itself is wrong"
-        way.append(name)
-        mark, node = _step(node, name)
-        line = mark if mark is not None else line
-    return line, way
-
-
-def _step(node: yaml.Node | None, name: str | int) -> tuple[int | None, yaml.Node | None]:
-    """The line and the node of one entry of a node, where it has that entry."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == str(name):
-                return key.start_mark.line + 1, value
-    if isinstance(node, yaml.SequenceNode) and isinstance(name, int) and name < len(node.value):
-        return node.value[name].start_mark.line + 1, node.value[name]
-    return None, None
-
-
-def _model_at(location: Sequence[str | int]) -> type[Settings]:
-    """The settings model of a section of the recipe, by pydantic's location."""
-    model: type[Settings] = Recipe
-    for name in location:
-        if name in _UNION_MEMBERS:
-            model = _UNION_MEMBERS[str(name)]
-        elif name in model.model_fields:
-            annotation = model.model_fields[str(name)].annotation
-            for candidate in (annotation, *get_args(annotation)):
-                if isinstance(candidate, type) and issubclass(candidate, Settings):
-                    model = candidate
-    return model
+def _problems(content: Any, context: dict[str, Any]) -> Iterator[tuple[Any, ...]]:  # noqa: ANN401
+    """Where a recipe is wrong, and how."""
+    try:
+        Recipe.model_validate(content, context=context)
+    except ValidationError as error:
+        yield from ((problem["loc"], problem["type"]) for problem in error.errors())

@@ -12,20 +12,24 @@ from pathlib import Path
 
 from jobs.filling import Filling
 from jobs.forgetting import finish, take_out_unfinished
+from jobs.places import check_corpus
 from jobs.progress import Reporter
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
-from jobs.stages import list_parts, part_extras, steps
+from jobs.stages import list_parts, list_sources, part_extras, steps
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.events import EVENTS_FILE, EventLog
+from pipeline.engine.faults import as_user_error
 from pipeline.engine.lock import holding
 from pipeline.engine.parts import PARTS, PARTS_FILE, Part, read_parts
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
 from pipeline.engine.storage import commit_text
 from pipeline.engine.tables import DamagedFile, write_table
-from pipeline.errors import UserError
+from pipeline.errors import StarvedError, UserError
 from pipeline.ledger.damage import Damage, repair_descriptions
 from pipeline.ledger.damage import repair as repair_damage
+from pipeline.ledger.losses import losses
+from pipeline.ledger.unread import describe_unread, read_unread, remember_unread
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -52,28 +56,42 @@ def fill(
         parts: the parts that the corpus has; None asks the sources.
 
     Raises:
-        UserError: when another run holds the corpus, when `until` or `refit` names no step, or
-            when a part could not be done.
+        UserError: when another run holds the corpus, when it and a source lie inside each other,
+            when `until` or `refit` names no step, or when a part could not be done.
     """
     flow = steps(recipe)
     check_names(flow, until, refit)
     root = root.resolve()
+    check_corpus(recipe, root)
     with holding(root):
         take_out_unfinished(root)
         if repair:
             reporter.repaired([*_repair_parts(recipe, root), *_repair(root)])
         if parts is None:
-            parts = list_parts(recipe, {part.look: part for part in read_parts(root) if part.look})
+            known = {part.look: part for part in read_parts(root) if part.look}
+            listing = list_sources(recipe, known)
+            parts = listing.parts
+            remember_unread(root, listing.unread)
         corpus = _corpus(recipe, root, parts)
         _remember(recipe, corpus)
         run = f"{time.strftime('%Y%m%dT%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
         log = EventLog(root / EVENTS_FILE, run)
-        with Filling(recipe=recipe, corpus=corpus, reporter=reporter, log=log, run=run) as filling:
-            for step in flow:
-                filling.do(step, refit=step.name in refit)
-                if step.name == until:
-                    break
-            filling.finish()
+        try:
+            with Filling(
+                recipe=recipe, corpus=corpus, reporter=reporter, log=log, run=run
+            ) as filling:
+                for step in flow:
+                    filling.do(step, refit=step.name in refit)
+                    if step.name == until:
+                        break
+                filling.finish()
+        except Exception as error:
+            if isinstance(starved := as_user_error(error), StarvedError):
+                starved.message = "\n".join([starved.message, *losses(corpus)])
+                raise starved from error
+            raise
+        finally:
+            reporter.unread(describe_unread(read_unread(root)))
         if until is None:
             finish(corpus)
         return corpus
@@ -146,7 +164,7 @@ def _repair(root: Path) -> list[Damage]:
 def _remember(recipe: Recipe, corpus: Corpus) -> None:
     """Write the resolved recipe and the parts, where they have changed."""
     path, text = corpus.root / RECIPE_FILE, dump_recipe(recipe)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or path.read_bytes() != text.encode():
         commit_text(path, text)
     if read_parts(corpus.root) != list(corpus.parts):
         rows = [{**asdict(part), "slice": json.dumps(part.slice)} for part in corpus.parts]

@@ -9,7 +9,7 @@ source ─ingest─▶ records ─ask─▶ answers ─synthesize─▶ variants
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass, fields
 from typing import Any
 
 from filters.blocklists import lists_fingerprint
@@ -21,13 +21,15 @@ from pipeline.engine import schemas, synthesis_schemas, token_schemas
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.forgotten import FORGOTTEN_FILE
-from pipeline.engine.parts import Part
+from pipeline.engine.parts import ListsFiles, Part
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, Resources, StageSpec, Step
 from pipeline.engine.storage import local_copy
 from pipeline.errors import UserError
+from pipeline.ledger.unread import Unread, describe_unread
 from pipeline.selection.cuts import cuts_settings
 from pipeline.settings import Settings
 from pipeline.sources import open_source
+from pipeline.synthesis.critics import VERSION as CRITICS
 from pipeline.synthesis.limit import LimitSettings
 from pipeline.synthesis.settings import resources_of
 from tokenizer_cache.manifest import LAYOUT
@@ -87,7 +89,7 @@ def steps(recipe: Recipe) -> list[Step]:
         ),
         StageSpec(
             name="synthesize",
-            version=4,
+            version=5,
             reads=("records", "answers"),
             writes="variants",
             schema=synthesis_schemas.VARIANTS,
@@ -97,7 +99,7 @@ def steps(recipe: Recipe) -> list[Step]:
         *([] if asks_clip else [clip]),
         FitSpec(
             name="vq",
-            version=2,
+            version=3 if recipe.image_tokenizer.kind == "janus" else 2,
             reads=("records",),
             settings=recipe.image_tokenizer,
             fit=f"tokenizer_cache.vq.{_image_tokenizer(recipe)}:fit",
@@ -218,7 +220,8 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
             sources = {source.name: source.model_dump(mode="json") for source in recipe.sources}
             return {
                 part.name: {
-                    "part": asdict(part),
+                    # Not `asdict`, which copies the slice.
+                    "part": {each.name: getattr(part, each.name) for each in fields(part)},
                     "source": sources[part.source],
                     "forgotten": str(corpus.root / FORGOTTEN_FILE),
                     **_places(recipe, part.source, sources[part.source]),
@@ -235,7 +238,10 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
             }
         case "synthesize":
             critics = recipe.synthesis.critics
-            common = {"critics": critics.model_dump(mode="json") if critics else None}
+            common = {
+                "critics": critics.model_dump(mode="json") if critics else None,
+                "version": CRITICS,
+            }
         case "measure":
             common = {"heads": heads_fingerprint(recipe.score.heads)}
         case "refuse":
@@ -332,8 +338,26 @@ def vocabulary(recipe: Recipe, corpus: Corpus) -> Vocabulary:
     return build_vocabulary(describe_text(text), image, *map(describe_audio, audio))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What the sources of a recipe hold.
+
+    Attributes:
+        parts: all parts, in the order of the sources.
+        unread: for each source that has any, the kinds of files that it does not read.
+    """
+
+    parts: list[Part]
+    unread: Unread
+
+
 def list_parts(recipe: Recipe, known: Mapping[str, Part]) -> list[Part]:
-    """The parts of all sources.
+    """The parts of all sources, as in `list_sources`."""
+    return list_sources(recipe, known).parts
+
+
+def list_sources(recipe: Recipe, known: Mapping[str, Part]) -> Listing:
+    """The parts of all sources, and what lies there besides.
 
     Args:
         recipe: names the sources.
@@ -342,16 +366,19 @@ def list_parts(recipe: Recipe, known: Mapping[str, Part]) -> list[Part]:
     Raises:
         UserError: when no source has any.
     """
-    parts = [
-        part
-        for settings in recipe.sources
-        for part in open_source(settings).parts(recipe.ingest.rows_per_part, known)
-    ]
+    parts: list[Part] = []
+    unread = {}
+    for settings in recipe.sources:
+        source = open_source(settings)
+        parts += source.parts(recipe.ingest.rows_per_part, known)
+        if isinstance(source, ListsFiles) and source.unread:
+            unread[settings.name] = dict(source.unread)
     if not parts:
         places = (getattr(source, "path", None) or source.kind for source in recipe.sources)
         message = f"sources: there is nothing to read in {', '.join(map(str, places))}"
-        raise UserError(message, "A corpus needs a record; look at the paths and the kinds.")
-    return parts
+        hint = "A corpus needs a record; look at the paths and the kinds."
+        raise UserError(message, "\n".join([*describe_unread(unread), hint]))
+    return Listing(parts=parts, unread=unread)
 
 
 def _places(recipe: Recipe, name: str, source: Mapping[str, Any]) -> dict[str, str]:

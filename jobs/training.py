@@ -2,56 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from jobs.recipe import Recipe, dump_recipe
+from jobs.places import check_run
+from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from jobs.stages import vocabulary_models
 from pipeline.engine.corpus import Corpus
-from pipeline.engine.storage import commit_json, commit_text, local_copy, read_json
+from pipeline.engine.lock import holding
+from pipeline.engine.storage import commit_json, commit_text, local_copy, read_json, to_path
 from pipeline.errors import UserError
-from tokenizer_cache.manifest import find_manifest
+from pipeline.sources.shapes import ShapesSettings
+from tokenizer_cache.manifest import find_manifest, open_manifest
+
+if TYPE_CHECKING:
+    from tokenizer_cache.manifest import Manifest
+    from trainer.run import Run
 
 CORPUS_FILE = "corpus.json"
 """Where the run says which corpus it was trained on, for held-out samples and the report."""
 
 
 def train_model(
-    recipe: Recipe, corpus_root: Path, run: Path, *, resume: bool, console: Console
+    recipe: Recipe, corpus_root: Path, run: Path, *, fresh: bool, console: Console
 ) -> None:
-    """Train a model on a corpus's shards and evaluate it; a finished training is not done again.
+    """Train a model on a corpus's shards and evaluate it.
+
+    A run that was interrupted resumes, on the shards that it began with; one that is finished is
+    not trained again. Nothing is written before that is settled.
+
+    Args:
+        recipe: what to train.
+        corpus_root: the corpus.
+        run: the run's folder.
+        fresh: discard what the run holds, and begin again.
+        console: takes what is said.
 
     Raises:
-        UserError: when the corpus has no shards yet, or the run is of another training.
+        UserError: when the corpus has no shards yet, when the run holds another training, or when
+            another process trains it.
     """
-    from trainer.evaluate import evaluate
     from trainer.run import EVALUATION, load_run
-    from trainer.train import is_trained, train
+    from trainer.train.loop import find_start, train
+    from trainer.train.pinned import pin_shards, release_shards
 
     if ":/" in str(run):  # a URL, whose second slash `Path` has dropped
         raise UserError(f"{run} is on a store", "A run's folder is local: --out DIR.")
     built, corpus = open_corpus(corpus_root)
+    check_run(built, corpus.root, run)
     shards = find_shards(corpus)
-    run.mkdir(parents=True, exist_ok=True)
-    commit_text(run / RECIPE_FILE, dump_recipe(recipe))
-    commit_json(run / CORPUS_FILE, {"corpus": str(corpus.root), "shards": shards.name})
-    if is_trained(recipe.train, shards=shards, run=run):
-        console.print(f"train          nothing has changed: {run} holds this training")
-    else:
-        (run / EVALUATION).unlink(missing_ok=True)
-        models = {name: local_copy(corpus.models[name]) for name in vocabulary_models(built)}
-        train(recipe.train, shards=shards, models=models, run=run, resume=resume)
-    if not (run / EVALUATION).exists():
-        evaluate(load_run(run), shards=shards, settings=recipe.evaluate)
-    found = read_json(run / EVALUATION)
-    losses = found["held_out"].get("all", {})
+    with holding(run):
+        manifest = _shards_of(run, shards, fresh=fresh)
+        start = find_start(recipe.train, manifest, run, fresh=fresh)
+        if start.is_done:
+            console.print(f"train          nothing has changed: {run} holds this training")
+            if start.is_outdated:
+                message = "The corpus has other shards now: --fresh or another --out takes them."
+                console.print(message, soft_wrap=True)
+        else:
+            (run / EVALUATION).unlink(missing_ok=True)
+            commit_text(run / RECIPE_FILE, dump_recipe(recipe))
+            commit_json(run / CORPUS_FILE, {"corpus": str(corpus.root), "shards": shards.name})
+            if start.checkpoint is None:
+                manifest = pin_shards(manifest, run)
+            models = {name: local_copy(corpus.models[name]) for name in vocabulary_models(built)}
+            train(recipe.train, manifest, start, models=models, run=run)
+        if not (run / EVALUATION).exists():
+            _judge(load_run(run), manifest, recipe)
+        release_shards(run)
+    for line in sentences(read_json(run / EVALUATION)):
+        console.print(line, soft_wrap=True)
+
+
+def evaluate_model(run: Path) -> Mapping[str, Any]:
+    """Judge a run anew, finished or not, and return what its `evaluation.json` then holds.
+
+    Raises:
+        UserError: when the run holds no model, or its corpus has gone or has another vocabulary.
+    """
+    from trainer.run import EVALUATION, load_run
+    from trainer.train.pinned import pinned_manifest
+
+    loaded = load_run(run)
+    recipe = read_resolved_recipe(run / RECIPE_FILE)
+    manifest = pinned_manifest(run)
+    if manifest is None:
+        place = read_json(run / CORPUS_FILE)
+        folder = to_path(place["corpus"]) / "shards" / place["shards"]
+        manifest = open_manifest(folder, loaded.vocabulary.fingerprint)
+    _judge(loaded, manifest, recipe)
+    found: Mapping[str, Any] = read_json(run / EVALUATION)
+    return found
+
+
+def sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """What an evaluation found, in words."""
+    losses = evaluation["held_out"].get("all", {})
     shown = ", ".join(f"{name} {nats:.3f}" for name, nats in losses.items())
-    console.print(f"Held-out loss in nats per token: {shown}")
-    if found["bits_per_pixel"] is not None:
-        console.print(f"Held-out pictures: {found['bits_per_pixel']:.4f} bits per pixel")
-    console.print(found["sentence"], soft_wrap=True)
+    yield f"Held-out loss in nats per token: {shown}"
+    if evaluation["bits_per_pixel"] is not None:
+        yield f"Held-out pictures: {evaluation['bits_per_pixel']:.4f} bits per pixel"
+    yield evaluation["sentence"]
 
 
 def find_shards(corpus: Corpus) -> Path:
@@ -64,3 +119,19 @@ def find_shards(corpus: Corpus) -> Path:
         message = f"{corpus.root} has no shards yet"
         raise UserError(message, "Run `anymix run RECIPE --corpus …` to the end first.")
     return corpus.shards
+
+
+def _judge(run: Run, manifest: Manifest, recipe: Recipe) -> None:
+    """Write the run's `evaluation.json`."""
+    from trainer.evaluate.evaluation import evaluate
+
+    shapes = next((each for each in recipe.sources if isinstance(each, ShapesSettings)), None)
+    evaluate(run, manifest, recipe.evaluate, sampling=recipe.sample, shapes=shapes)
+
+
+def _shards_of(run: Path, latest: Path, *, fresh: bool) -> Manifest:
+    """The shards that a run began with, while it is not finished; else the corpus's."""
+    from trainer.train.pinned import pinned_manifest
+
+    pinned = None if fresh else pinned_manifest(run)
+    return pinned or open_manifest(latest)

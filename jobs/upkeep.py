@@ -18,6 +18,7 @@ from pipeline.ledger.audit import Finding
 from pipeline.ledger.audit import audit as check
 from pipeline.ledger.gc import Garbage, find_garbage, remove_garbage
 from pipeline.ledger.live import missing
+from pipeline.text_files import read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +105,8 @@ def read_list(path: Path) -> list[Entry]:
     Raises:
         UserError: naming the file, the line and what is allowed.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
     entries = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         try:

@@ -13,8 +13,11 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.containers import START_OF_SCAN, jpeg_segments
+
 _LABELS = (b"c2pa.training-mining", b"cawg.training-mining")
 _LABEL_OFFSET = 25  # size 4, type 4, UUID 16 and toggles 1 stand before the label in its box
+_APP11 = 0xEB
 _JUMBF_HEAD = 16  # JP 2, box number 2, counter 4 and the box's own head 8
 _MAX_DEPTH = 16
 _BREAK = object()
@@ -46,18 +49,14 @@ def training_mining(content: bytes) -> dict[str, str]:
 
 def _join_app11(content: bytes) -> bytes:
     """The JUMBF that a JPEG's APP11 segments hold in pieces; nothing for any other image."""
-    joined, position = [], 2
-    while content.startswith(b"\xff\xd8") and position + 4 <= len(content):
-        marker = content[position : position + 2]
-        if marker[0] != 0xFF or marker == b"\xff\xda":  # the picture itself begins
+    joined = []
+    for marker, segment, _ in jpeg_segments(content) if content.startswith(b"\xff\xd8") else ():
+        if marker == START_OF_SCAN:
             break
-        end = position + 2 + int.from_bytes(content[position + 2 : position + 4], "big")
-        segment = content[position + 4 : end]
-        if marker == b"\xff\xeb" and segment.startswith(b"JP"):
+        if marker == _APP11 and segment.startswith(b"JP"):
             # Every piece repeats the box's head; only the first one's is part of the box.
             is_first = int.from_bytes(segment[4:8], "big") == 1
             joined.append(segment[8:] if is_first else segment[_JUMBF_HEAD:])
-        position = end
     return b"".join(joined)
 
 

@@ -1,8 +1,14 @@
-"""Where a model runs; the only place that asks for CUDA."""
+"""Where a model runs, and on how many threads; the only place that asks for CUDA.
+
+What is set here holds for the whole process, so it is set for a `with` block and then put back: the
+process may be somebody's notebook, or do a training next.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,17 +29,43 @@ def num_visible_gpus() -> int:
     return torch.cuda.device_count()  # noqa: TID251
 
 
-def use_threads(num_threads: int) -> None:
-    """Pin this process to `num_threads` of intra-op parallelism.
+@contextmanager
+def use_threads(num_threads: int) -> Iterator[None]:
+    """`num_threads` of torch's intra-op parallelism in a `with` block.
 
     Sums are split by thread, so a fixed number is what makes a stage's output the same bytes
     whether one worker or four run it.
     """
     import torch
 
+    before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def use_all_cores() -> None:
-    """Let a fit use the whole machine; the same number of cores gives the same bytes."""
-    use_threads(os.cpu_count() or 1)
+def use_all_cores() -> AbstractContextManager[None]:
+    """The whole machine for a fit; the same number of cores gives the same bytes."""
+    return use_threads(os.cpu_count() or 1)
+
+
+@contextmanager
+def keeping_random_state() -> Iterator[None]:
+    """A `with` block that may draw torch's random numbers on the CPU, as loading a model does."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):  # a GPU's would open a context on it
+        yield
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's random numbers from `seed` in a `with` block, those of the best device included."""
+    import torch
+
+    devices = [torch.cuda.current_device()] if best_device().type == "cuda" else []  # noqa: TID251
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

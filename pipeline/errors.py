@@ -24,6 +24,13 @@ class LeaseLostError(UserError):
     """Another run has taken the corpus while this one held it; the signal that it sent says so."""
 
 
+class StarvedError(UserError):
+    """A model cannot be fitted, since the corpus holds nothing that it could be fitted on."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint, exit_code=FAILED)
+
+
 class RejectError(ValueError):
     """A record, or a text of one, that will not be used; `reason` is a stable reject code."""
 

@@ -9,53 +9,48 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from pipeline.errors import RejectError
-from pipeline.svg import Drawing, ExternalReferenceError, first_element
+from pipeline.image_colours import bits_per_sample, prepare_tiff, to_rgb
+from pipeline.image_damage import REPAIRS, WITHOUT_END, lacks_its_end, mend
+from pipeline.image_formats import PluginMissingError, jxl_size, name_of, opener
+from pipeline.image_rejects import ImageError as ImageError  # noqa: PLC0414 - callers' name of it
+from pipeline.image_rejects import explain, explain_unknown
+from pipeline.svg import Drawing, DrawingError, first_element, markup_of, panics_raised
 
 MAX_PIXELS = 100_000_000
 """Ours: a 100-megapixel photograph passes, a decompression bomb does not."""
 
-# Our own limit is checked before anything is decoded; Pillow's at twice this size stays on.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
-"""What is decoded (JPEG brings MPO); Pillow's other decoders stay shut: EPS runs a program."""
+# What Pillow warns of is checked here, or named among the repairs. Its own limit, at twice the size
+# of its warning, stays on.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+prepare_tiff()
 
 _ORIENTATION = 0x0112
-_BITS_PER_SAMPLE = 258
-
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"GIF8": "GIF",
-    b"RIFF": "WebP",
-    b"BM": "BMP",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
-_UNSUPPORTED = {
-    b"\xff\x0a": "JPEG XL",
-    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
-    b"8BPS": "Photoshop",
-    b"\x00\x00\x01\x00": "ICO",
-}
-_OTHERS = {
-    b"%PDF": "PDF",
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "ZIP",
-    b"version https://git-lfs": "Git LFS pointer",
-    b"{": "JSON",
-}
+"""What turns a picture upright, by EXIF's orientation."""
 
+_UPRIGHT_ALREADY = {"HEIF", "JXL"}
+"""Formats whose decoder turns the picture; the EXIF in them does not count."""
 
-class ImageError(RejectError):
-    """An image that will not be used."""
+_RENDERED = {"PNG", "JPEG", "GIF", "WEBP"}
+"""Pillow's names of the pictures that the renderer of drawings decodes."""
+
+_HTML = {"html", "head", "body", "script"}
+
+_NO_ANIMATION = {"TIFF", "MPO", "HEIF"}
+"""Formats whose further pictures are pages, views or a series; the decoder opens the main one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +71,14 @@ class Limits:
         """Raise an ImageError for a size that is not allowed."""
         size = f"{width} x {height}"
         if width * height > self.max_pixels:
-            message = f"{size} is more than {self.max_pixels} pixels"
+            message = f"{size} is more than the {self.max_pixels:,} pixels that are allowed"
             raise ImageError("decode-too-many-pixels", message)
         if min(width, height) < self.min_side:
-            message = f"{size}: the shorter side must have {self.min_side} pixels"
+            message = f"{size}: the shorter side must have at least {self.min_side} pixels"
             raise ImageError("decode-too-small", message)
         if max(width, height) > self.max_aspect_ratio * min(width, height):
-            message = f"{size}: the longer side may be {self.max_aspect_ratio:g} times the shorter"
+            ratio = f"{self.max_aspect_ratio:g}"
+            message = f"{size}: the longer side may be at most {ratio} times the shorter"
             raise ImageError("decode-aspect-ratio", message)
 
 
@@ -124,23 +120,30 @@ def inspect(content: bytes, limits: Limits) -> Decoded:
         ImageError: when the bytes are no image, are damaged, or are not within the limits.
     """
     if not content:
-        raise ImageError("decode-empty", "there are no bytes")
-    element = first_element(content)
-    if element == "svg":
-        return _draw(content, limits)
-    if (
-        element in {"html", "head", "body", "script"}
-        or content.lstrip()[:15].lower() == b"<!doctype html>"
-    ):
-        raise ImageError("decode-html", "it is an HTML page, not an image")
+        raise ImageError("decode-empty", "the file is empty")
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            limits.check(*image.size)
-            return _repair(image, content)
+        if (text := markup_of(content)) is not None:
+            return _inspect_markup(text, limits)
+    except DrawingError as error:
+        raise ImageError(error.reason, str(error)) from error
+    name = name_of(content)
+    if not name:
+        raise explain_unknown(content)
+    try:
+        form = opener(name)
+    except PluginMissingError as error:
+        raise ImageError("decode-unsupported-format", str(error)) from error
+    try:
+        if name == "JPEG XL":
+            limits.check(*jxl_size(content))
+        decoded = _decode(content, form, limits)
     except ImageError:
         raise
-    except Exception as error:  # Pillow's decoders raise a dozen unrelated types on damaged bytes.
-        raise _explain(error, content) from error
+    except Exception as error:  # noqa: BLE001 - Pillow raises a dozen unrelated types on damage
+        return _decode_mended(content, form, limits, error)
+    if name == "PNG" and lacks_its_end(content):
+        return replace(decoded, repairs=(*decoded.repairs, WITHOUT_END))
+    return decoded
 
 
 def fit_square(image: Image.Image, size: int) -> np.ndarray:
@@ -158,46 +161,83 @@ def fit_square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _draw(content: bytes, limits: Limits) -> Decoded:
-    try:
-        image = Drawing(content).render()
-    except ExternalReferenceError as error:
-        raise ImageError("decode-svg-external-reference", str(error)) from error
-    except Exception as error:  # two parsers' and a renderer's own types
-        raise ImageError("decode-svg-damaged", f"{type(error).__name__}: {error}") from error
+def _inspect_markup(text: str, limits: Limits) -> Decoded:
+    """What begins as XML or HTML does: a drawing, or an ImageError."""
+    element = first_element(text)
+    if element == "svg":
+        return _draw(text, limits)
+    if element in _HTML or text.lstrip()[:15].lower() == "<!doctype html>":
+        raise ImageError("decode-html", "it is an HTML page, not an image")
+    what = f"an XML document (<{element}>)" if element else f"text: {text[:60]!r}"
+    raise ImageError("decode-not-an-image", f"it is {what}, not an image")
+
+
+def _draw(text: str, limits: Limits) -> Decoded:
+    left = limits.max_pixels
+
+    def embed(content: bytes) -> tuple[str, bytes]:
+        """Format and bytes of a picture in the drawing that the renderer may decode."""
+        nonlocal left
+        try:
+            found = inspect(content, Limits(max_pixels=left))
+        except ImageError as error:
+            raise ImageError(error.reason, f"a picture in the drawing: {error}") from error
+        left -= found.image.width * found.image.height
+        if found.format in _RENDERED and REPAIRS.isdisjoint(found.repairs):
+            return found.format, content
+        stream = io.BytesIO()
+        found.image.save(stream, "PNG")
+        return "PNG", stream.getvalue()
+
+    image = Drawing(text, embed).render()
     limits.check(*image.size)
     return Decoded(image=image, format="SVG", repairs=("svg-rendered",))
 
 
-def _repair(image: Image.Image, content: bytes) -> Decoded:
-    """The loaded image, made upright and RGB."""
-    form, mode = str(image.format), image.mode
+def _decode(content: bytes, form: str, limits: Limits, profile: bytes | None = None) -> Decoded:
+    """What Pillow makes of an image, upright and as RGB; a profile that is given is the image's."""
     repairs: list[str] = []
-    orientation = _orientation(image, repairs) if form == "TIFF" else 0  # loading turns a TIFF
-    is_animated = form not in {"TIFF", "MPO"} and getattr(image, "is_animated", False)
-    if is_animated:
-        image.seek(0)
-    is_deep = _is_16_bit(image, content)
-    image.load()
-    upright: Image.Image = image
-    if not orientation:
-        orientation = _orientation(image, repairs)
-        if orientation in range(2, 9):
-            upright = ImageOps.exif_transpose(image)
-    if orientation in range(2, 9):
-        repairs.append("exif-rotation")
-    if is_animated:
-        repairs.append("animated-first-frame")
-    elif form == "TIFF" and getattr(image, "n_frames", 1) > 1:
-        repairs.append("first-page")
-    if is_deep:
-        repairs.append("16-bit")
-    if mode in {"P", "PA"}:
-        repairs.append("palette")
-    if mode == "CMYK":
-        repairs.append("cmyk")
-    rgb = _flatten(_to_srgb(_to_colour(upright), image.info.get("icc_profile"), repairs), repairs)
-    return Decoded(image=rgb, format=form, repairs=tuple(repairs))
+    with panics_raised(), Image.open(io.BytesIO(content), formats=(form,)) as image:
+        limits.check(*image.size)
+        form = str(image.format)
+        orientation = _orientation(image, repairs) if form == "TIFF" else 1  # loading turns a TIFF
+        is_animated = form not in _NO_ANIMATION and getattr(image, "is_animated", False)
+        if is_animated:
+            image.seek(0)
+        bits = bits_per_sample(image, content)
+        image.load()
+        if form != "TIFF" and form not in _UPRIGHT_ALREADY:
+            orientation = _orientation(image, repairs)
+        turn = _UPRIGHT.get(orientation)
+        if turn is not None:
+            repairs.append("exif-rotation")
+        if is_animated:
+            repairs.append("animated-first-frame")
+        elif form == "TIFF" and getattr(image, "n_frames", 1) > 1:
+            repairs.append("first-page")
+        rgb, colour_repairs = to_rgb(image, bits, profile or image.info.get("icc_profile"))
+    if turn is not None and form != "TIFF":
+        rgb = rgb.transpose(turn)
+    return Decoded(image=rgb, format=form, repairs=(*repairs, *colour_repairs))
+
+
+def _decode_mended(content: bytes, form: str, limits: Limits, error: Exception) -> Decoded:
+    """The image without the damage that lies outside its pixels.
+
+    Raises:
+        ImageError: when the pixels are damaged too.
+    """
+    for mended in mend(content, error):
+        try:
+            decoded = (_decode(each, form, limits, mended.profile) for each in mended.contents)
+            first = next(decoded)
+            if all(other.image.tobytes() == first.image.tobytes() for other in decoded):
+                return replace(first, repairs=(*mended.repairs, *first.repairs))
+        except ImageError:
+            raise
+        except Exception as later:  # noqa: BLE001 - as in `inspect`
+            error = later
+    raise explain(error, name_of(content), content) from error
 
 
 def _orientation(image: Image.Image, repairs: list[str]) -> int:
@@ -207,116 +247,3 @@ def _orientation(image: Image.Image, repairs: list[str]) -> int:
     except Exception:  # noqa: BLE001 - a dozen unrelated types on damaged EXIF; viewers ignore it
         repairs.append("broken-exif")
         return 1
-
-
-def _is_16_bit(image: Image.Image, content: bytes) -> bool:
-    if image.format == "PNG":
-        return content[24] == 16  # the bit depth in IHDR, which is always first
-    if image.format == "TIFF":
-        return 16 in image.tag_v2.get(_BITS_PER_SAMPLE, ())  # type: ignore[attr-defined]
-    return image.mode.startswith("I;16")
-
-
-def _to_colour(image: Image.Image) -> Image.Image:
-    """RGB, RGBA or CMYK, whichever the image's mode holds."""
-    if image.mode in {"RGB", "RGBA", "CMYK"} and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16"):
-        # The high byte, as libpng gives it; `convert` would cut everything above 255 off.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in {"I", "F"}:
-        message = f"32-bit samples (mode {image.mode}) are measurements, not a picture"
-        raise ImageError("decode-unsupported-mode", message)
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None, repairs: list[str]) -> Image.Image:
-    """The colours as sRGB; a profile that is damaged or for other colours is ignored."""
-    if profile:
-        try:
-            transform = _colour_transform(profile, image.mode)
-            if transform is not None:
-                image = ImageCms.applyTransform(image, transform) or image
-                repairs.append("icc-profile")
-        except (OSError, ValueError, ImageCms.PyCMSError):
-            repairs.append("broken-icc")
-    return image.convert("RGB") if image.mode == "CMYK" else image
-
-
-@lru_cache(maxsize=32)
-def _colour_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB; None where the picture already is, or is grey.
-
-    Raises:
-        OSError, ValueError, ImageCms.PyCMSError: when the profile is damaged or of other colours.
-    """
-    opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    space = opened.profile.xcolor_space.strip()
-    if space == "GRAY" or (opened.profile.profile_description or "").startswith("sRGB"):
-        return None
-    if space != ("CMYK" if mode == "CMYK" else "RGB"):
-        message = f"a profile for {space} on a picture in {mode}"
-        raise ValueError(message)
-    output = "RGB" if mode == "CMYK" else mode
-    return ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, output)
-
-
-def _flatten(image: Image.Image, repairs: list[str]) -> Image.Image:
-    """The image on white."""
-    if image.mode == "RGB":
-        return image.copy()
-    least, _ = image.getchannel("A").getextrema()
-    if least != 255:
-        repairs.append("alpha")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def _explain(error: Exception, content: bytes) -> ImageError:
-    """The reject for bytes that Pillow could not decode."""
-    detail = f"{type(error).__name__}: {error}"
-    if isinstance(error, Image.DecompressionBombError):
-        return ImageError("decode-too-many-pixels", str(error))
-    if "Decompressed data too large" in str(error):
-        return ImageError("decode-metadata-bomb", f"its text or colour profile unpacks to: {error}")
-    if "truncated" in str(error).lower() or _is_cut_short(content):
-        return ImageError("decode-truncated", f"its {len(content)} bytes end too early: {error}")
-    if not isinstance(error, UnidentifiedImageError):
-        return ImageError("decode-failed", detail)
-    return _name_unknown(content)
-
-
-def _name_unknown(content: bytes) -> ImageError:
-    """The reject for bytes that Pillow does not know."""
-    name = _name_of(content, _UNSUPPORTED) or _media_brand(content)
-    if name:
-        return ImageError("decode-unsupported-format", f"it is a {name} file")
-    name = _name_of(content, _SIGNATURES)
-    if name:
-        return ImageError("decode-failed", f"it begins as a {name} file, but its header is damaged")
-    name = _name_of(content, _OTHERS)
-    found = f"it is a {name} file" if name else f"it begins with {content[:16]!r}"
-    return ImageError("decode-not-an-image", found)
-
-
-def _name_of(content: bytes, signatures: dict[bytes, str]) -> str:
-    names = (name for begin, name in signatures.items() if content.startswith(begin))
-    return next(names, "")
-
-
-def _media_brand(content: bytes) -> str:
-    """The brand of an ISO media file such as HEIC or MP4."""
-    return content[8:12].decode("ascii", "replace").strip() if content[4:8] == b"ftyp" else ""
-
-
-def _is_cut_short(content: bytes) -> bool:
-    """Whether the lengths that WebP and AVIF files declare reach beyond the bytes."""
-    if content[:4] == b"RIFF":
-        return int.from_bytes(content[4:8], "little") + 8 > len(content)
-    position = 0
-    if content[4:8] == b"ftyp":
-        while position + 8 <= len(content):
-            size = int.from_bytes(content[position : position + 4], "big")
-            if size < 8:  # 0 is "to the end of the file", 1 a 64-bit length
-                return False
-            position += size
-    return position > len(content)

@@ -18,7 +18,7 @@ from pipeline.errors import RejectError
 from pipeline.images import MAX_PIXELS, PILLOW_MAX_PIXELS, Limits, inspect
 from pipeline.rights import OptOutError, opt_outs
 from pipeline.settings import Settings
-from pipeline.sounds import Sound, check_duration, read_wav
+from pipeline.sounds import Sound, read_sound
 from pipeline.sources import SourceSettings, open_source
 from pipeline.texts import TextError, clean
 
@@ -68,6 +68,7 @@ class IngestWorker:
 
     def __init__(self, settings: IngestSettings, models: Mapping[str, Path]) -> None:  # noqa: ARG002
         self._settings = settings
+        self._forgotten: Forgotten | None = None
         self._limits = Limits(
             max_pixels=settings.max_pixels,
             min_side=settings.min_side,
@@ -78,7 +79,8 @@ class IngestWorker:
         """The records of one part, in the source's order."""
         part = Part(**work.extra["part"])
         settings: SourceSettings = TypeAdapter(SourceSettings).validate_python(work.extra["source"])
-        forgotten = _forgotten(work)
+        if self._forgotten is None:  # nobody forgets while a run has the corpus
+            self._forgotten = _forgotten(work)
         rows: list[Row] = []
         rejects: list[Row] = []
         times_seen: dict[str, int] = {}
@@ -94,7 +96,7 @@ class IngestWorker:
             work.at((identity,))
             if identity in work.quarantined:
                 continue
-            if _is_forgotten(forgotten, part.source, identity, record):
+            if _is_forgotten(self._forgotten, part.source, identity, record):
                 rejects.append(_refuse(identity, "ingest-forgotten", None))
                 continue
             if isinstance(record, UnreadableRecord):
@@ -128,6 +130,7 @@ class IngestWorker:
             image_id = hash_bytes(record.image)
             repairs += decoded.repairs
         sound = None if record.sound is None else self._sound(record.sound)
+        repairs += sound.repairs if sound else ()
         sound_id = None if record.sound is None else hash_bytes(record.sound)
         further, rejects = [], []
         for name, raw in sorted(record.more_captions.items()):
@@ -170,10 +173,8 @@ class IngestWorker:
 
     def _sound(self, content: bytes) -> Sound:
         """A sound that may be used; raises a RejectError for another one."""
-        sound = read_wav(content)
         limits = self._settings
-        check_duration(sound, min_s=limits.min_sound_s, max_s=limits.max_sound_s)
-        return sound
+        return read_sound(content, min_s=limits.min_sound_s, max_s=limits.max_sound_s)
 
 
 def _records(

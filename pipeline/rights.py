@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.c2pa import training_mining
 from pipeline.errors import RejectError
+from pipeline.svg import DrawingError, markup_of
 
 ROBOTS_DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex")
 """As img2dataset's `disallowed_header_directives` has them by default."""
@@ -46,6 +47,7 @@ def opt_outs(image: bytes | None, signals: Mapping[str, str]) -> list[str]:
         for signal in _header(name.lower().replace("_", "-"), value)
     }
     if image is not None:
+        image = _unpacked(image)
         found |= {
             f"plus-data-mining:{value.decode()}"
             for value in _PLUS.findall(image)
@@ -54,6 +56,15 @@ def opt_outs(image: bytes | None, signals: Mapping[str, str]) -> list[str]:
         uses = training_mining(image)
         found |= {f"c2pa:{name}={use}" for name, use in uses.items() if use != "allowed"}
     return sorted(found)
+
+
+def _unpacked(image: bytes) -> bytes:
+    """The bytes in which signals can be seen: a drawing may be compressed, or in UTF-16."""
+    try:
+        text = markup_of(image)
+    except DrawingError:  # ingest will reject it
+        return image
+    return image if text is None else text.encode("utf-8", "replace")
 
 
 def _header(name: str, value: str) -> Iterator[str]:

@@ -6,7 +6,6 @@ code. Nothing here judges whether a text is good: that is the scorers' work.
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import ftfy
 from ftfy import fixes
 
 from pipeline.errors import RejectError
+from pipeline.text_files import encoding_of, with_plain_line_ends
 
 _MAX_UTF8_BYTES = 4
 _UNESCAPE_ROUNDS = 3
@@ -69,20 +69,17 @@ def _decode(raw: bytes, max_characters: int, repairs: list[str]) -> str:
     if len(raw) > _MAX_UTF8_BYTES * max_characters:
         message = f"{len(raw)} bytes, allowed are {max_characters} characters"
         raise TextError("ingest-caption-too-long", message)
-    encoding = "utf-8"
-    if raw.startswith(codecs.BOM_UTF8):
-        raw = raw.removeprefix(codecs.BOM_UTF8)
-        repairs.append("byte-order-mark")
-    elif raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-        repairs.append("utf-16")
+    encoding = encoding_of(raw)
     try:
-        return raw.decode(encoding)
+        text = raw[encoding.mark_size :].decode(encoding.codec)
     except UnicodeDecodeError as error:
         # Any guess at the encoding would be wrong for some language and teach the model garbage.
-        found = raw[error.start : error.start + 4]
-        message = f"no {encoding.upper()}: byte {error.start} is {found!r} ({error.reason})"
+        at = encoding.mark_size + error.start
+        name = encoding.codec.removesuffix("-le").removesuffix("-be").upper()
+        message = f"not {name}: byte {at} is {raw[at : at + 4]!r} ({error.reason})"
         raise TextError("ingest-caption-not-utf-8", message) from error
+    repairs += encoding.repairs
+    return with_plain_line_ends(text)
 
 
 def _unescape(text: str) -> str:

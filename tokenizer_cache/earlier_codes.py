@@ -58,18 +58,28 @@ class EarlierCodes:
         found = self._read(self._of_part.get(part, ()), image_ids)
         missing = [image_id for image_id in image_ids if image_id not in found]
         if missing and self._gone:
-            ids, files = self._ids_of_gone
-            places = pc.index_in(pa.array(missing), value_set=ids).drop_null().to_numpy()
+            keys, files = self._keys_of_gone
+            wanted = _keys(missing)
+            places = np.searchsorted(keys, wanted)
+            places = places[np.append(keys, 0)[places] == wanted]
             chosen = [self._gone[number] for number in np.unique(files[places]).tolist()]
             found |= self._read(chosen, missing)
         return found
 
     @cached_property
-    def _ids_of_gone(self) -> tuple[pa.Array, np.ndarray]:
-        """The images in the files of parts that have gone, and in which file each is."""
-        held = [self._rows(path, ["image_id", "tokenizer"])["image_id"] for path in self._gone]
-        ids = pa.chunked_array(held, pa.string()).combine_chunks()
-        return ids, np.repeat(np.arange(len(held)), [len(each) for each in held])
+    def _keys_of_gone(self) -> tuple[np.ndarray, np.ndarray]:
+        """In order, the keys of the images in the files of parts that have gone, and each's file.
+
+        Keys and no ids: a worker then holds 12 bytes an image instead of 70.
+        """
+        columns = ["image_id", "tokenizer"]
+        held = [
+            _keys(self._rows(path, columns)["image_id"].unique().to_pylist()) for path in self._gone
+        ]
+        files = np.repeat(np.arange(len(held), dtype=np.int32), [len(each) for each in held])
+        keys = np.concatenate(held)
+        order = np.argsort(keys, kind="stable")
+        return keys[order], files[order]
 
     def _read(self, paths: Iterable[Path], image_ids: Collection[str]) -> dict[str, list[Row]]:
         wanted = pa.array(image_ids, pa.string())
@@ -90,3 +100,9 @@ class EarlierCodes:
         if "tokenizer" not in table.column_names:  # of an earlier version
             return TOKENS.empty_table()
         return table.filter(pc.field("tokenizer") == self._tokenizer)
+
+
+def _keys(image_ids: list[str]) -> np.ndarray:
+    """(n,) uint64 of the first 16 characters; of two equal ones only the first is found."""
+    halves = np.array(image_ids, "S16").view(np.uint64).reshape(-1, 2)
+    return halves[:, 0] * np.uint64(0x9E37_79B9_7F4A_7C15) ^ halves[:, 1]  # Fibonacci hashing

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.ahead import ahead
+from pipeline.device import use_threads
 from pipeline.engine.fingerprint import unit_interval
-from pipeline.engine.stage import Output, Work
+from pipeline.engine.stage import Output, Row, Work
 from pipeline.engine.storage import to_path
 from pipeline.images import decode
 from pipeline.references import image_bytes
@@ -54,10 +55,8 @@ class EncodeWorker:
     @cached_property
     def _tokenizer(self) -> VQTokenizer:
         """Loaded with the first picture: a part of texts needs no torch."""
-        from pipeline.device import use_threads
         from tokenizer_cache.vq.tokenizer import load_vq
 
-        use_threads(1)
         return load_vq(self._models["vq"])
 
     def __call__(self, work: Work) -> Output:
@@ -67,7 +66,16 @@ class EncodeWorker:
             self._earlier = EarlierCodes(to_path(work.extra["corpus"]), tokenizer)
         named = work.read("records", ["image_id"]).column(0).drop_null().unique().to_pylist()
         rows = self._earlier.find(work.part, named)
-        new = _first_with(work, set(named) - rows.keys())
+        if new := _first_with(work, set(named) - rows.keys()):
+            rows |= self._encode(work, new, tokenizer)
+        return Output(rows=[row for image_id in named for row in rows[image_id]])
+
+    @use_threads(1)
+    def _encode(
+        self, work: Work, new: Mapping[str, Mapping[str, Any]], tokenizer: str
+    ) -> dict[str, list[Row]]:
+        """The rows of images, given a record with each."""
+        rows: dict[str, list[Row]] = {}
         ids = iter(new)
         for pixels, boxes in self._batches(work, list(new.values())):
             codes = self._tokenizer.encode_pixels(pixels)  # (B * views, h, w)
@@ -90,7 +98,7 @@ class EncodeWorker:
                     }
                     for view, box in enumerate(own)
                 ]
-        return Output(rows=[row for image_id in named for row in rows[image_id]])
+        return rows
 
     def _errors(
         self, ids: Sequence[str], pixels: np.ndarray, codes: np.ndarray
@@ -104,8 +112,6 @@ class EncodeWorker:
 
     def _batches(self, work: Work, records: Sequence[Mapping[str, Any]]) -> Iterator[_Batch]:
         """Prepared batches; the next one is prepared while this one is used."""
-        if not records:
-            return iter(())  # nothing is loaded
         num = min(_MAX_BATCH_SIZE, _BATCH_PIXELS // self._tokenizer.num_pixels)
         return ahead(partial(self._decode, work), records, max(1, num // self._num_views))
 

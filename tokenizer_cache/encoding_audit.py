@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.device import use_threads
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.storage import local_copy
 from pipeline.engine.tables import read_table
@@ -73,10 +74,8 @@ def _with_images(
 
 
 def _load(folder: Path) -> VQTokenizer:
-    from pipeline.device import use_threads
     from tokenizer_cache.vq.tokenizer import load_vq
 
-    use_threads(1)  # as the stage
     return load_vq(local_copy(folder))
 
 
@@ -90,7 +89,8 @@ def _fault(
         (content,) = image_bytes([record])
         image = decode(content)
         view = image.crop(row["box"]) if row["view"] else image
-        again = tokenizer.encode_images([view])[0]  # (h, w)
+        with use_threads(1):  # as the stage
+            again = tokenizer.encode_images([view])[0]  # (h, w)
     except (UserError, RejectError) as error:
         return str(error)
     codes = unpack(row)

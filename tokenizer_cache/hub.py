@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.synthesis.weights import split_revision
+
 
 def hub_place(weights: str) -> tuple[str, dict[str, Any]]:
     """A folder, or a name on the hub, and the revision after its `@`."""
-    if Path(weights).exists() or "@" not in weights:
-        return weights, {}
-    name, _, revision = weights.partition("@")
-    return name, {"revision": revision}
+    name, revision = split_revision(weights)
+    return name, {"revision": revision} if revision else {}
 
 
 def hub_file(weights: str, name: str) -> Path:

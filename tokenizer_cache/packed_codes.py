@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tokenizer_cache.settings import MAX_CODES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Views:
@@ -46,7 +48,14 @@ def views_by_image(tokens: pa.Table) -> dict[str, Views]:
 
 
 def bits_per_code(codebook_size: int) -> int:
-    """The fewest bits that tell the codes of a codebook apart; at least 1, at most 16."""
+    """The fewest bits that tell the codes of a codebook apart; at least 1, at most 16.
+
+    Raises:
+        ValueError: when a code of it may be no uint16.
+    """
+    if codebook_size > MAX_CODES:
+        message = f"a codebook of {codebook_size} codes has more than {MAX_CODES}"
+        raise ValueError(message)
     return max(1, (codebook_size - 1).bit_length())
 
 

@@ -14,7 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.settings import ExistingPath, Settings, existing_place
+from pipeline.settings import ExistingFile, Settings, existing_place
+
+MAX_CODES = 1 << 16
+"""Tables and shards store codes as uint16, so no codebook is larger."""
 
 
 def _folder_or_name(value: str, info: ValidationInfo) -> str:
@@ -54,7 +57,7 @@ VQ_PRESETS: dict[str, dict[str, Any]] = {
 class PerceptualSettings(Settings):
     """Reconstructions are held to what a frozen VGG16 sees of their images, too."""
 
-    network: ExistingPath
+    network: ExistingFile
     """The state dict of torchvision's `vgg16`, as its `.pth` or as safetensors: nothing of it is
     packaged here. Loaded without running what a pickle may hold."""
     weight: float = Field(1.0, gt=0)
@@ -87,8 +90,8 @@ class VQSettings(Settings):
     """Side in pixels of the square that images are cut to."""
     stride: int = Field(8, ge=4, le=32)
     """Pixels per side that one code stands for: 64 px with stride 8 give an 8x8 grid."""
-    codebook_size: int = Field(512, ge=2, le=65_536)
-    """Number of codes; the token table stores them as uint16."""
+    codebook_size: int = Field(512, ge=2, le=MAX_CODES)
+    """Number of codes; tables and shards store them as uint16."""
     quantizer: Literal["vq", "fsq", "lfq"] = "vq"
     """A learnt codebook; finite scalar quantization (arXiv:2309.15505), which rounds each dimension
     to one of a few levels; or lookup-free quantization (arXiv:2310.05737), which takes its sign.
@@ -156,6 +159,12 @@ class VQSettings(Settings):
     def _quantizer_has_its_settings(self) -> Self:
         if (self.quantizer == "fsq") is not bool(self.fsq_levels):
             raise ValueError("fsq_levels belong to the quantizer fsq, which needs them")
+        if math.prod(self.fsq_levels) > MAX_CODES:
+            message = (
+                f"the product of fsq_levels is {math.prod(self.fsq_levels)}, and a codebook has at "
+                f"most {MAX_CODES} codes"
+            )
+            raise ValueError(message)
         if self.fsq_levels and math.prod(self.fsq_levels) != self.codebook_size:
             message = (
                 f"the product of fsq_levels is {math.prod(self.fsq_levels)}, "
@@ -200,6 +209,10 @@ class PublishedVQ(Settings):
     """Pixels per side that one code stands for."""
     codebook_size: int
     """Number of codes."""
+    cuts_square: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Whether the square in a picture's middle is cut out before the model's own processor has it.
+    Janus' would fill the picture up to a square, as it does for the encoder that understands
+    pictures. Where this is not said, in a training of before, it is done as it was then."""
 
 
 IMAGE_TOKENIZER_KINDS: dict[str, type[Settings]] = {

@@ -17,7 +17,7 @@ from pipeline.engine.fingerprint import fingerprint, hash_file
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
-from pipeline.errors import UserError
+from pipeline.errors import StarvedError, UserError
 from tokenizer_cache.hub import hub_file
 from tokenizer_cache.settings import TextSettings
 from tokenizer_cache.vocabulary import TokenizerDescription
@@ -34,6 +34,12 @@ class TextTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         # Somebody's tokenizer has special tokens: to it, too, a text that spells one is a text.
         tokenizer.encode_special_tokens = True
+        # And what its model was trained with: no text is cut, filled up or split at random here.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        for chance in ("dropout", "alpha", "nbest_size"):  # of BPE and Unigram
+            if getattr(tokenizer.model, chance, None) is not None:
+                setattr(tokenizer.model, chance, None)
         self._tokenizer = tokenizer
         self._num_tokens = 1 + max(tokenizer.get_vocab().values())
 
@@ -45,6 +51,10 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def save(self, path: Path) -> None:
+        """Write it as a `tokenizer.json`."""
+        self._tokenizer.save(str(path))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that are no UTF-8 become the replacement character."""
@@ -64,17 +74,14 @@ def fit(settings: TextSettings, inputs: FitInputs, folder: Path) -> Iterator[Pro
         tokenizer = _read(settings.weights)
     else:
         tokenizer = _train(settings, _texts(inputs, "train"))
-    tokenizer.save(str(folder / TOKENIZER))
+    TextTokenizer(tokenizer).save(folder / TOKENIZER)
     loaded = load_text(folder)
     for split in ("validation", "train"):  # A small corpus may have nothing held out.
         bytes_per_token = _bytes_per_token(loaded, _texts(inputs, split))
         if bytes_per_token is not None:
             break
     else:
-        raise UserError(
-            "the corpus has no text to train the text tokenizer on",
-            "Check that its sources have captions.",
-        )
+        raise StarvedError("the text tokenizer cannot be trained: the corpus has no text")
     figures = {"num_tokens": loaded.num_tokens, "bytes_per_token": bytes_per_token}
     commit_json(folder / METRICS, {**figures, "split": split})
     yield Progress(done=1, total=1, figures=figures)

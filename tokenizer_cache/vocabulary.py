@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -189,6 +189,9 @@ class Vocabulary(_Part):
         Raises:
             ValueError: when the vocabulary has no such token.
         """
+        if token not in self.special_tokens:
+            message = f"the vocabulary has no special token {token}"
+            raise ValueError(message)
         return self.special_tokens.index(token)
 
     def has(self, modality: str) -> bool:
@@ -237,10 +240,13 @@ class Vocabulary(_Part):
         sides = TokenRange(modality="side", start=self.size, size=longest)
         return self._with_ranges(*self.ranges, sides)
 
-    def name_special(self, token: str) -> Self:
-        """The vocabulary with a name for the first reserved id."""
-        names = (*self.special_tokens, token)
-        return type(self)(size=self.size, special_tokens=names, ranges=self.ranges)
+    def name_special(self, token: str) -> Vocabulary:
+        """The vocabulary with a name for the first reserved id.
+
+        Raises:
+            ValueError: when the name is taken, is none, or no id is reserved.
+        """
+        return parse_vocabulary({**self.to_json(), "special_tokens": [*self.special_tokens, token]})
 
     def extend(self, tokenizers: Iterable[TokenizerDescription]) -> Self:
         """The vocabulary in which these tokenizers are the newest of their modalities.
@@ -292,8 +298,15 @@ class Vocabulary(_Part):
     @model_validator(mode="after")
     def _special_tokens_are_known(self) -> Self:
         names, place = self.special_tokens, "special_tokens"
-        if names[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
+        # A file from before the last ones were appended has fewer, and others' names may follow.
+        pairs = zip(names, SPECIAL_TOKENS, strict=False)
+        num_own = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if not num_own:
             raise _problem(place, f"they begin with {', '.join(SPECIAL_TOKENS)}", names)
+        for number, name in enumerate(names[num_own:], start=num_own):
+            if name in SPECIAL_TOKENS:
+                allowed = f"the format has this name for id {SPECIAL_TOKENS.index(name)}"
+                raise _problem(f"{place}.{number}", allowed, name)
         if len(set(names)) != len(names) or not all(
             name.startswith("<") and name.endswith(">") for name in names
         ):

@@ -80,6 +80,8 @@ class RowBuilder:
         start = 0
         for number, document in enumerate(documents, 1):
             stop = start + document.length
+            first = document.pieces[0]
+            row.samples.append((first.shard, first.number))
             try:
                 self._write(row.tokens[start:stop], document)
             except BadShardError as error:
@@ -141,6 +143,7 @@ class _Piece(NamedTuple):
     """What `layout.PIECE` says, as far as it is needed to write a piece."""
 
     shard: int
+    number: int
     kind: int
     is_condition: bool
     source: int

@@ -39,12 +39,11 @@ class Batch:
     places: Tensor
     mask: Tensor
 
-    def logits(self, model: Decoder) -> Tensor:
-        """(B, T, V) float logits of the next tokens."""
-        logits: Tensor = model(
+    def hidden(self, model: Decoder) -> Tensor:
+        """(B, T, D) float, what the model's head takes."""
+        return model.hidden(
             self.tokens, positions=self.positions, places=self.places, mask=self.mask
         )
-        return logits
 
 
 def collate(rows: Sequence[Row], vocabulary: Vocabulary, device: torch.device) -> Batch:

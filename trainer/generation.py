@@ -88,25 +88,22 @@ class Continuation:
         return logits[:, -1]
 
 
-def noise(seed: int, number: int, *, num_steps: int, num_ids: int) -> Tensor:
+def uniforms(seed: int, number: int, *, num_steps: int) -> Tensor:
     """The randomness of one sample, so that it depends on nothing else in its batch.
 
-    Gumbel noise: the argmax of logits plus it is a draw from their softmax (Gumbel 1954).
-
     Returns:
-        (num_steps, num_ids) float32.
+        (num_steps,) float64 in [0, 1).
     """
     generator = torch.Generator().manual_seed(int(fingerprint(seed=seed, number=number)[:15], 16))
-    uniform = torch.rand(num_steps, num_ids, generator=generator).clamp(min=1e-9)
-    return -(-uniform.log()).log()
+    return torch.rand(num_steps, generator=generator, dtype=torch.float64)
 
 
-def pick(logits: Tensor, noise: Tensor, *, temperature: float, top_k: int) -> Tensor:
-    """Draw one id of each row from its `top_k` likeliest.
+def pick(logits: Tensor, uniform: Tensor, *, temperature: float, top_k: int) -> Tensor:
+    """Draw one id of each row from its `top_k` likeliest, by the inverse of their distribution.
 
     Args:
         logits: (B, R) float.
-        noise: (B, R) float from `noise`.
+        uniform: (B,) float64 in [0, 1) from `uniforms`.
         temperature: 0 takes the likeliest.
         top_k: at least 1; more than R means all.
 
@@ -115,6 +112,9 @@ def pick(logits: Tensor, noise: Tensor, *, temperature: float, top_k: int) -> Te
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    lowest = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[:, -1:]  # (B, 1)
-    scaled = (logits / temperature).masked_fill(logits < lowest, float("-inf"))
-    return (scaled + noise).argmax(dim=-1)
+    likeliest, ids = logits.topk(min(top_k, logits.shape[-1]), dim=-1)  # (B, K), from the top
+    upto = (likeliest.double() / temperature).softmax(dim=-1).cumsum(dim=-1)  # (B, K)
+    # Rounding may leave the last sum below 1, and ids without any probability come last.
+    rank = (upto <= uniform[:, None] * upto[:, -1:]).sum(dim=-1, keepdim=True)  # (B, 1)
+    last = (likeliest > float("-inf")).sum(dim=-1, keepdim=True) - 1  # (B, 1)
+    return ids.gather(1, torch.minimum(rank, last))[:, 0]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from tokenizer_cache.manifest import Manifest
-from tokenizer_cache.shard_reading import Sample, read_shard
 from trainer.assembly import RowBuilder
 from trainer.layout import joined, lay_out
 from trainer.order import fixed
@@ -24,6 +21,8 @@ def held_out_rows(
     wanted = num_rows * settings.seq_len
     layouts = []
     for shard, num_samples in numbers_of(manifest, stream, "validation").items():
+        if wanted <= 0:
+            break
         layout = lay_out(
             files,
             rules_of(settings, manifest, stream),
@@ -41,9 +40,3 @@ def held_out_rows(
     layout = joined(layouts)
     rows = pack(layout.documents["length"], seq_len=settings.seq_len)[:num_rows]
     return RowBuilder(settings, files, manifest.vocabulary).build(layout, rows)
-
-
-def held_out_samples(manifest: Manifest, stream: str) -> Iterator[Sample]:
-    """The validation samples of a stream, in the order of the shards."""
-    for path in manifest.paths(stream, "validation"):
-        yield from read_shard(path)

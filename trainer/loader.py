@@ -8,7 +8,7 @@ and the loaders of several ranks share out the rows that one alone would give.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -99,6 +99,11 @@ class Loader:
             name: cursor.num_samples // self._streams[name].order.num_samples
             for name, cursor in self.given().items()
         }
+
+    def sample_keys(self, rows: Sequence[Row]) -> list[str]:
+        """The keys of the samples in some rows, as the shards have them, each once."""
+        samples = dict.fromkeys(sample for row in rows for sample in row.samples)
+        return [self._files.index(shard).key(number) for shard, number in samples]
 
     def next_rows(self, num_rows: int) -> list[Row]:
         """This rank's share of the next rows of the training.

@@ -6,7 +6,7 @@ T tokens in a row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Row:
         documents: (T,) int64; 1, 2, … by document in the row, 0 for padding.
         positions: (T,) int64; from 0 in each document.
         weights: (T,) float32, what each target counts in the loss; 0 where there is none.
+        samples: shard, and number in it, of each document's sample.
     """
 
     tokens: np.ndarray
@@ -33,6 +34,7 @@ class Row:
     documents: np.ndarray
     positions: np.ndarray
     weights: np.ndarray
+    samples: list[tuple[int, int]] = field(default_factory=list)
 
 
 def pack(lengths: np.ndarray, *, seq_len: int) -> list[np.ndarray]:

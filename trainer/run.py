@@ -3,7 +3,7 @@
 - `recipe.yaml`: the recipe as it was resolved; its caller writes it
 - `vocabulary.json`: the id space
 - `tokenizers/text`, `tokenizers/vq`: copies of the corpus's tokenizers
-- `checkpoint/step-NNNNNN`: weights, optimiser state, and where the loader is
+- `checkpoint/step-NNNNNN`: weights, their average, optimiser state, and where the loader is
 - `metrics.jsonl`: one line a step, some with the loss of held-out rows
 - `evaluation.json`: what `evaluate` found
 """
@@ -25,10 +25,10 @@ from tokenizer_cache.text import TextTokenizer, load_text
 from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
 from tokenizer_cache.vq.tokenizer import VQTokenizer, load_vq
 from trainer.batch import build_model
-from trainer.checkpoint import find_checkpoint, read_state, read_weights
 from trainer.documents import Encoder
 from trainer.model.decoder import Decoder
 from trainer.settings import TrainSettings
+from trainer.train.checkpoint import best_checkpoint, read_average, read_state
 
 METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
@@ -84,12 +84,12 @@ def prepare_run(folder: Path, vocabulary: Vocabulary, models: Mapping[str, Path]
 
 
 def load_run(folder: Path) -> Run:
-    """The trained model of a run with the weights of its newest checkpoint.
+    """The trained model of a run: the averaged weights of its best checkpoint by held-out loss.
 
     Raises:
-        UserError: when the folder holds no checkpoint.
+        UserError: when the folder holds no checkpoint, or one of another version.
     """
-    checkpoint = find_checkpoint(folder)
+    checkpoint = best_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"{folder} holds no trained model", "Run `anymix train` first.")
     state = read_state(checkpoint)
@@ -97,7 +97,7 @@ def load_run(folder: Path) -> Run:
     vocabulary = read_vocabulary(folder / _VOCABULARY)
     device = best_device()
     model = build_model(settings.model, vocabulary, seed=settings.seed)
-    model.load_state_dict(read_weights(checkpoint))
+    model.load_state_dict(read_average(checkpoint))
     return Run(
         folder=folder,
         settings=settings,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.images import decode
 from tokenizer_cache.code_order import to_grid
-from trainer.generation import Continuation, noise, pick
+from trainer.generation import Continuation, pick, uniforms
 from trainer.run import Run
 from trainer.settings import SampleSettings
 from trainer.sheet import SheetEntry, render_sheet
@@ -65,11 +65,8 @@ def _draw_batch(
         max_new_tokens=total,
     )
     draws = torch.stack(
-        [
-            noise(settings.seed, first + n, num_steps=total, num_ids=ids.size)
-            for n in range(len(prompts))
-        ]
-    ).to(run.device)  # (B, G, R)
+        [uniforms(settings.seed, first + n, num_steps=total) for n in range(len(prompts))]
+    ).to(run.device)  # (B, G)
     codes = []
     for step in range(total):
         logits = continuation.logits[:, ids.start : ids.stop].log_softmax(dim=-1)  # (B or 2B, R)
@@ -116,10 +113,7 @@ def _describe_batch(
         max_new_tokens=limit,
     )
     draws = torch.stack(
-        [
-            noise(settings.seed, first + n, num_steps=limit, num_ids=len(allowed))
-            for n in range(len(codes))
-        ]
+        [uniforms(settings.seed, first + n, num_steps=limit) for n in range(len(codes))]
     ).to(run.device)
     tokens = []
     for step in range(limit):

@@ -18,6 +18,7 @@ from PIL import Image
 from filters.duplicates.settings import EvaluationSettings
 from filters.perceptual import perceptual_hash, pixel_hash
 from pipeline import images
+from pipeline.device import use_all_cores
 from pipeline.engine.parts import SourceRecord, UnreadableRecord
 from pipeline.engine.stage import FitInputs, Progress, Row
 from pipeline.engine.tables import write_table
@@ -93,7 +94,9 @@ def _describe(
     hashes = [pixel_hash(image) for _, image in pictures]
     features: Iterable[np.ndarray | None] = [None] * len(pictures)
     if scorers is not None:
-        features = scorers.embed_images(hashes, [scorers.prepare(image) for _, image in pictures])
+        prepared = [scorers.prepare(image) for _, image in pictures]
+        with use_all_cores():
+            features = scorers.embed_images(hashes, prepared)
     return [
         {
             "item": item,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import faiss
@@ -47,6 +48,18 @@ class Copies(NamedTuple):
     """(Q,) float32: from that one; 0 where there is none."""
 
 
+@contextmanager
+def _on_all_cores() -> Iterator[None]:
+    """faiss on all cores: Ray gives a process one, and faiss takes what it is given."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+@_on_all_cores()
 def copies_among(vectors: np.ndarray, radius: float, mirrored: int) -> Copies:
     """Which vectors are copies of one that comes before them and is no copy itself.
 
@@ -74,6 +87,7 @@ def copies_among(vectors: np.ndarray, radius: float, mirrored: int) -> Copies:
     return found
 
 
+@_on_all_cores()
 def copies_of(originals: np.ndarray, vectors: np.ndarray, radius: float, mirrored: int) -> Copies:
     """Which of `vectors` (Q, D) are copies of one of `originals` (N, D)."""
     found = _nothing(len(vectors))
@@ -101,7 +115,6 @@ def _index(vectors: np.ndarray) -> faiss.IndexIVF:
 
     Half floats are read twice as fast, and what is found is compared in full.
     """
-    faiss.omp_set_num_threads(os.cpu_count() or 1)
     width = vectors.shape[1]
     clusters = max(1, len(vectors) // _PER_CLUSTER)
     index = faiss.IndexIVFScalarQuantizer(

@@ -28,6 +28,8 @@ _Done = TypeVar("_Done")
 
 logger = logging.getLogger(__name__)
 
+ATTEMPTS_FOLDER = "attempts"
+"""In a corpus: a folder for each stage, with a file for each part that is under way."""
 MAX_TRIES = 3
 """Tries after which a record, or a part whose record is not known, is given up."""
 _MAX_KILLS = 10

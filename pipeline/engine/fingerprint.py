@@ -14,7 +14,8 @@ _LENGTH = 16  # 64 bits: names of folders, not a defence against forgery
 def fingerprint(**what: Any) -> str:  # noqa: ANN401 - whatever JSON can say
     """A 16-character hash of the given names and JSON values, independent of their order."""
     text = json.dumps(what, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+    # A lone surrogate stands for a byte that is not UTF-8, in a column's name for instance.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_LENGTH]
 
 
 def hash_bytes(content: bytes) -> str:

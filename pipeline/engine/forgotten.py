@@ -6,6 +6,7 @@ it is no part of a fingerprint, since forgetting one record must not redo the ot
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -60,7 +61,8 @@ class Forgotten:
     Attributes:
         image_ids: SHA-256 of images; every record with these bytes is forgotten.
         record_ids: ids of records.
-        source_prefixes: beginnings of `source/key` or of `origin`.
+        source_prefixes: beginnings of `source/key` or of `origin`, in order; none begins with
+            another one.
     """
 
     image_ids: Collection[str] = field(default_factory=frozenset)
@@ -80,9 +82,14 @@ class Forgotten:
         return (
             record_id in self.record_ids
             or image_id in self.image_ids
-            or f"{source}/{key}".startswith(self.source_prefixes)
-            or (origin or "").startswith(self.source_prefixes)
+            or self._has_prefix_of(f"{source}/{key}")
+            or (origin is not None and self._has_prefix_of(origin))
         )
+
+    def _has_prefix_of(self, name: str) -> bool:
+        """Only the last one that is not behind `name` can be its beginning."""
+        place = bisect_right(self.source_prefixes, name)
+        return place > 0 and name.startswith(self.source_prefixes[place - 1])
 
 
 def read_forgotten(root: Path) -> Forgotten:
@@ -98,8 +105,17 @@ def gather(entries: Iterable[Entry]) -> Forgotten:
     return Forgotten(
         image_ids=frozenset(values["image-id"]),
         record_ids=frozenset(values["record"]),
-        source_prefixes=tuple(values["source-prefix"]),
+        source_prefixes=_outermost(values["source-prefix"]),
     )
+
+
+def _outermost(prefixes: Iterable[str]) -> tuple[str, ...]:
+    """The prefixes in order, without those that begin with another one."""
+    kept: list[str] = []
+    for prefix in sorted(prefixes):
+        if not kept or not prefix.startswith(kept[-1]):
+            kept.append(prefix)
+    return tuple(kept)
 
 
 def remember(root: Path, entries: Iterable[Entry]) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -31,7 +31,8 @@ class Part:
     """A slice of one source.
 
     Attributes:
-        name: the source's name and a hash of `slice`: the same content always has the same name.
+        name: the source's name and a hash of what decides the records: the same content always
+            has the same name.
         source: the source's name in the recipe.
         slice: JSON that tells the source what to read, with the hash of what it will find there.
         num_records: how many records the slice holds.
@@ -86,7 +87,7 @@ class SourceRecord:
         signals: what a downloader recorded beside the image (`X-Robots-Tag` and the like).
         document: the interleaved document that the record is a piece of.
         position: its place in that document.
-        sound: the WAV file, or None.
+        sound: the bytes of a sound's file, or None.
     """
 
     key: str
@@ -126,6 +127,18 @@ class Source(Protocol):
 
     def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
         """The records of one slice, in a stable order; one that cannot be read is never skipped."""
+
+
+@runtime_checkable
+class ListsFiles(Protocol):
+    """A source that looks for its files itself.
+
+    Attributes:
+        unread: how many files of each kind lie there and are not read; known when `parts` has been
+            read to its end.
+    """
+
+    unread: Mapping[str, int]
 
 
 def cut(keys: Sequence[str], rows_per_part: int) -> Iterator[slice]:

@@ -229,10 +229,6 @@ class RayRunner:
         import ray
 
         settings = _ray_options(resources)
-        if "RAY_ADDRESS" in os.environ:
-            # A cluster's workers get as many threads as CPUs they reserve, unless told.
-            threads = {"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count())}}
-            settings["runtime_env"] = settings.get("runtime_env", {}) | threads
         # No retries unless told: a fit's progress would start again; the next run does it anew.
         return ray.remote(function).options(**{"max_retries": 0, **settings, **options})
 

@@ -55,7 +55,7 @@ RECORDS = pa.schema(
             "SHA-256 of the sound's bytes; null without a sound",
             nullable=True,
         ),
-        _column("sound", pa.binary(), "The WAV file as the source gave it", nullable=True),
+        _column("sound", pa.binary(), "The sound's file as the source gave it", nullable=True),
         _column("sampling_rate", pa.int32(), "Samples of the sound in a second", nullable=True),
         _column("duration_s", pa.float32(), "Length of the sound in seconds", nullable=True),
         _column("caption", pa.string(), "The text as the source gave it"),

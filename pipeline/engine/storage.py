@@ -9,12 +9,13 @@ it is completed. A reader therefore sees the old content or the new, never a par
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -224,21 +225,30 @@ def local_copy(folder: Path) -> Path:
     names = {name: name.removeprefix(root).lstrip("/") for name in found}
     listing = {names[name]: _version(info) for name, info in found.items()}
     copy = cache_folder() / "copies" / fingerprint(folder=str(folder), listing=listing)
-    if not copy.exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=copy.parent, suffix=TEMPORARY_SUFFIX) as temporary:
-            whole = Path(temporary) / "whole"
-            for name, relative in names.items():
-                (whole / relative).parent.mkdir(parents=True, exist_ok=True)
-                store.get_file(name, str(whole / relative))
-            for path in whole.rglob("*"):
-                flush(path)
-            try:
-                whole.rename(copy)
-            except OSError:  # another worker was faster; its copy is the same
-                if not copy.exists():
-                    raise
+    if copy.exists():
+        return copy
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with (copy.parent / f".{copy.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker that fetches it is waited for
+        if not copy.exists():
+            _fetch(store, names, copy)
     return copy
+
+
+def _fetch(store: Any, names: Mapping[str, str], copy: Path) -> None:  # noqa: ANN401 - fsspec's
+    """Copy files of a store, by their names below `copy`; they appear together."""
+    with tempfile.TemporaryDirectory(dir=copy.parent, suffix=TEMPORARY_SUFFIX) as temporary:
+        whole = Path(temporary) / "whole"
+        for name, relative in names.items():
+            (whole / relative).parent.mkdir(parents=True, exist_ok=True)
+            store.get_file(name, str(whole / relative))
+        for path in whole.rglob("*"):
+            flush(path)
+        try:
+            whole.rename(copy)
+        except OSError:  # where locks do nothing, another worker was faster; its copy is the same
+            if not copy.exists():
+                raise
 
 
 def with_listings(files: Sequence[Path]) -> Any:  # noqa: ANN401 - an fsspec filesystem

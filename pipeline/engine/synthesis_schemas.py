@@ -42,8 +42,18 @@ VARIANTS = pa.schema(
         _NEXT_ID,
         column("attempt", pa.int32(), "Which try gave this text, from 1"),
         *_SAMPLING,
-        column("num_prompt_tokens", pa.int32(), "Tokens of the prompt that the text came from"),
-        column("num_output_tokens", pa.int32(), "Tokens of the answer that the text came from"),
+        column(
+            "num_prompt_tokens",
+            pa.int32(),
+            "Tokens of the prompt that the text came from; null where its server does not say",
+            nullable=True,
+        ),
+        column(
+            "num_output_tokens",
+            pa.int32(),
+            "Tokens of the answer that the text came from; null where its server does not say",
+            nullable=True,
+        ),
     ]
 )
 
@@ -65,7 +75,8 @@ ANSWERS = pa.schema(
         column(
             "finish_reason",
             pa.string(),
-            "`stop`, or `length` when the answer had used up its tokens; null where nobody said",
+            "`length` when the answer had used up its tokens, else the server's word, mostly "
+            "`stop`; null where nobody said",
             nullable=True,
         ),
         column("request", pa.string(), "Hash of the messages and of the sampling parameters"),

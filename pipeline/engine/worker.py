@@ -67,11 +67,13 @@ class Advance:
         stage: the stage.
         num_records: records that have been dealt with since the last such report.
         num_tokens: tokens that were written for them.
+        notices: what a person should know, a line each.
     """
 
     stage: str
     num_records: int
     num_tokens: int
+    notices: str = ""
 
     def row(self) -> dict[str, str]:
         """A row for a chain that carries nothing but this."""

@@ -1,5 +1,7 @@
 """Takes records out of every table file of a corpus, live or of an earlier recipe.
 
+The tries of parts under way go, too: a traceback may hold anything.
+
 Only files that hold them are written again, in place: the same path, fewer rows. The records table
 goes last, because it tells which records there are: a forget that is killed finds again what it had
 not finished. `jobs.forgetting` adds the shards, whose format is not known here.
@@ -22,6 +24,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.engine.attempts import ATTEMPTS_FOLDER
 from pipeline.engine.corpus import REMOVED_FILE
 from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.fingerprint import hash_file
@@ -68,6 +71,10 @@ def take_out(root: Path, found: Found) -> None:
     _take_out_of_events(root / EVENTS_FILE, ids | images)
     if images:
         _take_out_of_models(root / "models")
+    for part in found:
+        # What a try ended at may be said in the words of a record; the part's tries begin again.
+        for folder in _folders(root / ATTEMPTS_FOLDER):
+            (folder / f"{part}.json").unlink(missing_ok=True)
     files = _files_by_part(root / "tables", found.keys())
     for part, records in found.items():
         for folder in _folders(root / answers.FOLDER):
@@ -89,18 +96,20 @@ def _matching(
         }
     )
     connection.register("wanted", wanted)
-    prefixes = list(forgotten.source_prefixes)
+    prefixes = pa.table({"prefix": pa.array(forgotten.source_prefixes, pa.string())})
+    connection.register("prefixes", prefixes)
+    # Of prefixes none of which begins with another, only the last one before a name can be its own.
     return connection.execute(
         f"""
-        SELECT part, record_id, image_id FROM (SELECT {columns} FROM rows)
+        SELECT part, record_id, image_id FROM (SELECT {columns} FROM rows) AS held
+        ASOF LEFT JOIN prefixes AS of_name ON held.name >= of_name.prefix
+        ASOF LEFT JOIN prefixes AS of_origin ON held.origin >= of_origin.prefix
         WHERE ({condition}) AND (
             record_id IN (SELECT value FROM wanted WHERE kind = 'record_id')
             OR image_id IN (SELECT value FROM wanted WHERE kind = 'image_id')
-            OR len(list_filter($prefixes::VARCHAR[], lambda prefix:
-                starts_with(name, prefix) OR starts_with(origin, prefix))) > 0
+            OR starts_with(name, of_name.prefix) OR starts_with(origin, of_origin.prefix)
         )
-        """,
-        {"prefixes": prefixes},
+        """
     ).fetchall()
 
 

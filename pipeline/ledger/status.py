@@ -9,6 +9,7 @@ from pipeline.calibration import read_calibration
 from pipeline.engine.corpus import Corpus
 from pipeline.ledger.drift import drift
 from pipeline.ledger.events import Event, kind_of, last_run
+from pipeline.ledger.unread import read_unread
 from pipeline.ledger.warnings import warnings
 
 _NUM_ERRORS = 5
@@ -28,9 +29,9 @@ def status(corpus: Corpus, holder: str | None = None) -> Row:
         -> parts done, of how many, rows), `stages` of the last run (parts, rows, rows per second,
         and while a run goes on the seconds left), `errors` (the last ones), `models` (name ->
         fingerprint), `rejects` (stage, reason, and how many records or texts), `samples`,
-        `audit` since the last run (time, checks, faults; None where there was none),
-        `drift`, `calibration` of the CLIP score (its AUC and the suggested cut; None without
-        pairs) and `warnings`.
+        `audit` since the last run (time, checks, faults; None where there was none), `drift`,
+        `calibration` of the CLIP score (its AUC and the suggested cut; None without pairs),
+        `unread` (source -> kind of file -> how many it does not read) and `warnings`.
     """
     connection = corpus.connect()
     tables = {}
@@ -74,6 +75,7 @@ def status(corpus: Corpus, holder: str | None = None) -> Row:
         "audit": next((event for event in events[::-1] if kind_of(event) == "audited"), None),
         "drift": drift(corpus, connection),
         "calibration": _calibration(corpus),
+        "unread": read_unread(corpus.root),
         "warnings": warnings(corpus),
     }
 

@@ -23,6 +23,7 @@ from pipeline.errors import UserError
 from pipeline.ledger.warnings import warnings
 from pipeline.publish import facts
 from pipeline.publish.diversity import STAYS, text_diversity
+from pipeline.publish.limits import known_limits
 from pipeline.publish.rendering import environment
 from pipeline.synthesis.diversity import NEAR, Embed
 from pipeline.synthesis.prompts import load_prompts
@@ -45,6 +46,8 @@ _HUB_LICENCES = frozenset((
 """SPDX names (in small letters) that the Hub knows: huggingface/hub-docs,
 docs/hub/repositories-licenses.md. Any other is `other` with a name and a link."""
 
+_SEVERAL = "several-see-the-link"
+"""In the place of a licence's name."""
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _ENGLISH = frozenset({"openmoji", "pydoc", "shapes"})
 """Kinds of sources whose texts are known to be English; of others the language is not known."""
@@ -97,7 +100,7 @@ def _metadata(corpus: Corpus, streams: Sequence[facts.StreamFacts]) -> DatasetCa
     tags = ["webdataset", "text", *(["image", "image-tokens", "any-to-any"] if pictures else [])]
     return DatasetCardData(
         pretty_name=corpus.recipe["name"],
-        language=["en"] if kinds <= _ENGLISH else None,
+        language=["en"] if _is_english(corpus.recipe) else None,
         annotations_creators=creators,
         language_creators=list(creators),  # YAML would make an alias of the same list
         size_categories=[size_category(sum(stream.num_samples for stream in streams))],
@@ -112,12 +115,19 @@ def _metadata(corpus: Corpus, streams: Sequence[facts.StreamFacts]) -> DatasetCa
     )
 
 
+def _is_english(recipe: Mapping[str, Any]) -> bool:
+    return {source["kind"] for source in recipe["sources"]} <= _ENGLISH
+
+
 def _licence(licences: Sequence[str]) -> dict[str, Any]:
-    """The licences of the records that stay, as the Hub wants them said."""
+    """The licences of the records that stay, as the Hub wants them said.
+
+    Each record has one of them, so several are no licence with a name: the link lists them.
+    """
     names = sorted({licence.lower() for licence in licences})
     if len(names) == 1 and names[0] in _HUB_LICENCES:
         return {"license": names[0]}
-    name = re.sub(r"[^a-z0-9.]+", "-", "-and-".join(names)).strip("-")
+    name = re.sub(r"[^a-z0-9.]+", "-", names[0]).strip("-") if len(names) == 1 else _SEVERAL
     return {"license": "other", "license_name": name, "license_link": LICENCES_FILE}
 
 
@@ -154,10 +164,11 @@ def _body(
     recipe = corpus.recipe
     vocabulary = read_json(_shards(corpus) / "vocabulary.json")
     writers = facts.writer_facts(corpus)
+    texts = facts.text_outcome(corpus)
     return {
         "recipe": recipe,
         "records": facts.record_outcome(corpus),
-        "texts": facts.text_outcome(corpus),
+        "texts": texts,
         "streams": streams,
         "shards": _shards_folder(corpus),
         "example": _example(streams),
@@ -177,7 +188,12 @@ def _body(
         "diversity": text_diversity(corpus, STAYS, embed=embed),
         "near": NEAR,
         "prompts": _prompts(corpus, {writer.kind: writer.prompt for writer in writers}),
-        "languages_known": {source["kind"] for source in recipe["sources"]} <= _ENGLISH,
+        "limits": known_limits(
+            recipe,
+            languages=None if _is_english(recipe) else facts.languages(corpus),
+            has_llm_texts=bool(texts.num_kept),
+            has_sounds="audio" in {stream.stream for stream in streams},
+        ),
     }  # fmt: skip
 
 

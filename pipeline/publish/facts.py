@@ -21,7 +21,9 @@ from pipeline.words import LEFT_OUT_WITH_RECORD
 STREAMS = ("image", "mixed", "audio", "text")
 KEPT = """
     WITH shipped AS (
-        SELECT stream, split_part(text, '/', 1) AS record_id, split_part(text, '/', 2) AS variant_id
+        -- A record's id holds no slash; the name of a further caption may.
+        SELECT stream, split_part(text, '/', 1) AS record_id,
+            substr(text, strpos(text, '/') + 1) AS variant_id
         FROM (SELECT stream, unnest(variant_ids) AS text FROM samples)
     ), kept AS (
         FROM shipped UNION ALL BY NAME
@@ -240,6 +242,16 @@ def licences(corpus: Corpus) -> list[str]:
         " WHERE record_id IN (SELECT record_id FROM kept) ORDER BY ALL"
     ).fetchall()
     return [licence for (licence,) in rows]
+
+
+def languages(corpus: Corpus) -> dict[str, int]:
+    """How many of the texts that stay are in each language, the commonest first; ISO 639-1."""
+    rows = corpus.query(
+        f"{KEPT} SELECT language, count(*) AS num FROM kept"
+        " JOIN scores USING (record_id, variant_id)"
+        " WHERE language IS NOT NULL GROUP BY ALL ORDER BY num DESC, language"
+    ).fetchall()
+    return dict(rows)
 
 
 def rule_facts(corpus: Corpus) -> list[RuleFacts]:

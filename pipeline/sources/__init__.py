@@ -8,6 +8,7 @@ from pipeline.engine.parts import Source
 from pipeline.settings import Settings
 from pipeline.sources.folder import FolderSettings, FolderSource, SoundsSettings
 from pipeline.sources.huggingface import HuggingFaceSettings, HuggingFaceSource
+from pipeline.sources.iconify import IconifySettings, IconifySource
 from pipeline.sources.interleaved import InterleavedSettings, open_interleaved
 from pipeline.sources.openmoji import OpenMojiSettings, OpenMojiSource
 from pipeline.sources.pydoc import PydocSettings, PydocSource
@@ -19,6 +20,7 @@ from pipeline.sources.webdataset import WebDatasetSettings, WebDatasetSource
 SourceSettings = Annotated[
     FolderSettings
     | HuggingFaceSettings
+    | IconifySettings
     | InterleavedSettings
     | OpenMojiSettings
     | PydocSettings
@@ -34,6 +36,7 @@ SourceSettings = Annotated[
 SOURCE_KINDS: dict[str, type[Settings]] = {
     "folder": FolderSettings,
     "huggingface": HuggingFaceSettings,
+    "iconify": IconifySettings,
     "interleaved": InterleavedSettings,
     "openmoji": OpenMojiSettings,
     "pydoc": PydocSettings,
@@ -46,13 +49,15 @@ SOURCE_KINDS: dict[str, type[Settings]] = {
 """The settings of each `kind`, for messages about recipes."""
 
 
-def open_source(settings: SourceSettings) -> Source:  # noqa: PLR0911 - one return a kind
+def open_source(settings: SourceSettings) -> Source:  # noqa: C901, PLR0911 - one return a kind
     """The source that the settings describe."""
     match settings:
         case FolderSettings():  # and SoundsSettings, which are such
             return FolderSource(settings)
         case HuggingFaceSettings():
             return HuggingFaceSource(settings)
+        case IconifySettings():
+            return IconifySource(settings)
         case InterleavedSettings():
             return open_interleaved(settings)
         case OpenMojiSettings():

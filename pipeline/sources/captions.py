@@ -1,11 +1,20 @@
-"""Several captions of one record: the first is the caption, the others keep their names."""
+"""Several captions of one record: the first is the caption, the others keep their names.
+
+A cell may hold a text, a list of texts (as such or spelled out in JSON), one text a language,
+objects with a text among notes (COCO, Flickr30k), or the turns of a chat about the picture.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.sources.files import Problem, as_text, plain
+from pipeline.sources import known_names
+from pipeline.sources.files import Problem, as_text, kind_of, plain
+
+_IMAGE_MARK = "<image>"
+"""What stands for the picture in LLaVA's turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +22,7 @@ class Captions:
     """What a record says.
 
     Attributes:
-        caption: its text, or bytes that are no UTF-8.
+        caption: its text, or bytes for ingest to decode.
         more: further texts by the column or language that they are from.
     """
 
@@ -22,22 +31,48 @@ class Captions:
 
 
 def captions_of(row: Mapping[str, object], columns: Sequence[str]) -> Captions | Problem:
-    """The texts of some columns, in their order; a cell may hold one, a list, or one a language.
+    """The texts of the columns that a recipe names: the first with a text is the caption.
 
     A null among several is no fault; a row without any text is, and so is a cell of numbers.
     """
-    found: list[tuple[str, str | bytes]] = []
-    for column in columns:
-        for name, text in _named(column, row.get(column)):
-            if not isinstance(text, str | bytes):
-                detail = f"{plain(name)} is {type(text).__name__}, not text"
-                return Problem(reason="ingest-wrong-type", detail=detail)
-            stripped = text.strip()
-            found.append((plain(name), as_text(stripped)))
-    texts = [(name, text) for name, text in found if text] or found[:1]
+    found = [each for column in columns for each in _named(column, row.get(column))]
+    wrong = next((each for each in found if not isinstance(each[1], str | bytes)), None)
+    if wrong is not None:
+        return _wrong_type(*wrong)
+    return _gathered(found) or _without(f"no text in {plain(', '.join(columns)) or 'any column'}")
+
+
+def named_captions(row: Mapping[str, object]) -> Captions | Problem:
+    """The texts of the columns that are captions by their names, where a recipe names none.
+
+    The first known name decides: where it holds no text there is no caption, whatever the other
+    columns hold, since a title or a prompt in its place would be another thing in a few rows.
+    """
+    columns = known_names.caption_columns(row)
+    if not columns:
+        return _without(f"no column is a caption by its name: {plain(', '.join(row))}")
+    texts, others = (
+        [each for name in names for each in _named(name, row[name])]
+        for names in (columns[:1], columns[1:])
+    )
+    wrong = next((each for each in texts if not isinstance(each[1], str | bytes)), None)
+    if wrong is not None:
+        return _wrong_type(*wrong)
+    if _gathered(texts) is None:
+        return _without(f"{plain(columns[0])} holds no text")
+    return _gathered(texts + others) or _without("")
+
+
+def _gathered(found: Sequence[tuple[str, object]]) -> Captions | None:
+    """The texts that say something, each under a name of its own; None where none does."""
+    texts: list[tuple[str, str | bytes]] = []
+    for name, value in found:
+        text = as_text(value) if isinstance(value, str | bytes) else ""
+        text = text.strip() if isinstance(text, str) else text
+        if text:
+            texts.append((plain(name), text))
     if not texts:
-        detail = f"no text in {plain(', '.join(columns)) or 'any column'}"
-        return Problem(reason="ingest-no-caption", detail=detail)
+        return None
     more: dict[str, str | bytes] = {}
     for name, text in texts[1:]:
         taken = sum(other == name or other.startswith(f"{name}-") for other in more)
@@ -45,13 +80,57 @@ def captions_of(row: Mapping[str, object], columns: Sequence[str]) -> Captions |
     return Captions(caption=texts[0][1], more=more)
 
 
+def _without(detail: str) -> Problem:
+    return Problem(reason="ingest-no-caption", detail=detail)
+
+
+def _wrong_type(name: str, value: object) -> Problem:
+    detail = f"{plain(name)} is {kind_of(value)}, not text"
+    return Problem(reason="ingest-wrong-type", detail=detail)
+
+
 def _named(name: str, cell: object) -> Iterator[tuple[str, object]]:
     """The texts of a cell, each with its name; nulls are left out."""
-    if isinstance(cell, Mapping):
-        for key, value in cell.items():
-            yield from _named(str(key), value)
-    elif isinstance(cell, list):
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        cell = _spelled_out(cell)
+    if isinstance(cell, list):
+        cell = [_said(turn) for turn in cell if _said(turn)] if _is_chat(cell) else cell
         for number, value in enumerate(cell):
             yield from _named(f"{name}-{number}" if number else name, value)
-    elif cell is not None:
+    elif isinstance(cell, Mapping):
+        for key in known_names.caption_columns(cell) or known_names.texts_inside(cell) or cell:
+            yield from _named(str(key), cell[key])
+    elif cell is not None and cell == cell:  # noqa: PLR0124 - NaN, which pandas writes for null
         yield name, cell
+
+
+def _spelled_out(text: str) -> object:
+    """The list that a cell of a CSV spells out in JSON; the text itself where it is a text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    is_list = isinstance(value, list) and value and all(isinstance(e, str | dict) for e in value)
+    return value if is_list else text
+
+
+def _is_chat(cell: Sequence[object]) -> bool:
+    """Whether a list holds turns as ShareGPT and LLaVA (`from`) or OpenAI (`role`) write them."""
+    return bool(cell) and all(isinstance(turn, Mapping) and _role(turn) for turn in cell)
+
+
+def _role(turn: Mapping[str, object]) -> str:
+    role = turn.get("from", turn.get("role"))
+    return role.strip().casefold() if isinstance(role, str) else ""
+
+
+def _said(turn: Mapping[str, object]) -> str:
+    """What an assistant's turn says, which may be a list of parts; nothing for another's turn."""
+    if _role(turn) not in known_names.ASSISTANTS:
+        return ""
+    content = turn.get("value", turn.get("content"))
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    return (
+        "\n".join(text for text in texts if isinstance(text, str)).replace(_IMAGE_MARK, "").strip()
+    )

@@ -11,7 +11,16 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
+from pipeline.text_files import decode_text, undecodable
+
+_MISSING = {
+    errno.ENOENT: "there is no file {name}",
+    errno.ENOTDIR: "there is no file {name}",
+    errno.EISDIR: "{name} is a folder, not a file",
+    errno.ENAMETOOLONG: "{name} is too long for a file's name",
+    errno.EINVAL: "{name} cannot be a file's name",
+}
+_NUM_SHOWN = 200
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EIO}
 _SPECIAL = {stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK}
 
@@ -30,13 +39,16 @@ def problem_of(error: OSError | ValueError, path: Path) -> Problem:
     Raises:
         OSError: the same error, where it says nothing about the file.
     """
-    name = plain(path.name)
+    name = plain(path.name)[:_NUM_SHOWN]
     if isinstance(error, ValueError):  # a NUL or a lone surrogate in the name
-        return Problem(reason="ingest-image-missing", detail=f"{name!r} cannot be a file's name")
+        error = OSError(errno.EINVAL, str(error))
     if error.errno == errno.ELOOP:
         return Problem(reason="ingest-symlink-loop", detail=f"{name} links to itself")
     if error.errno in _MISSING:
-        return Problem(reason="ingest-image-missing", detail=f"there is no file {name}")
+        detail = _MISSING[error.errno].format(name=name)
+        if error.errno == errno.ENOENT and path.is_symlink():
+            detail = f"{name} links to a file that is not there"
+        return Problem(reason="ingest-image-missing", detail=detail)
     if error.errno in _FORBIDDEN:
         return Problem(reason="ingest-file-unreadable", detail=f"{name}: {error.strerror}")
     raise error
@@ -81,20 +93,28 @@ def place_below(folder: Path, name: str) -> Path | Problem:
 
 
 def as_text(value: str | bytes) -> str | bytes:
-    """Text where the bytes are UTF-8, else the bytes as they are, for ingest to judge.
+    """Text where it is plain UTF-8, else bytes for ingest to decode and to judge.
 
     Args:
         value: bytes, or a string that was decoded with `surrogateescape`.
     """
     if isinstance(value, str):
-        try:
-            value = value.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:  # `\\ud800` spelled out in JSON: no bytes stand for it
-            return value
+        return value if undecodable(value) is None else _as_bytes(value)
+    decoded = decode_text(value)
+    is_plain = not decoded.repairs and undecodable(decoded.text) is None
+    return decoded.text if is_plain else value
+
+
+def _as_bytes(text: str) -> str | bytes:
     try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # `\\ud800` spelled out in JSON: no bytes stand for it
+        return text
+
+
+def kind_of(value: object) -> str:
+    """What a value of a row is, for messages."""
+    return "null" if value is None else type(value).__name__
 
 
 def plain(text: str) -> str:

@@ -7,14 +7,13 @@ part has pinned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from pipeline.engine.fingerprint import fingerprint, hash_file
@@ -25,13 +24,18 @@ from pipeline.engine.parts import (
     looks_of_parts,
     remembered_parts,
 )
-from pipeline.engine.storage import is_local, read_json
+from pipeline.engine.storage import is_local, read_json, to_path
 from pipeline.errors import UserError
 from pipeline.references import image_of, parquet_reference
 from pipeline.settings import RecipePath, Settings
-from pipeline.sources.captions import captions_of
-from pipeline.sources.columns import check_columns
+from pipeline.sources import known_names, row_groups
+from pipeline.sources.captions import captions_of, named_captions
+from pipeline.sources.columns import CAPTIONS, check_columns, refuse_twins
 from pipeline.sources.files import Problem
+from pipeline.sources.image_cells import ImageCell, read_image
+
+_MAX_IMAGE_BYTES = 50_000_000
+"""A larger image is rejected undecoded, as the other sources do by default."""
 
 
 class HuggingFaceSettings(Settings):
@@ -52,9 +56,10 @@ class HuggingFaceSettings(Settings):
     """A branch, tag or commit of the hub's repository; each part pins the commit."""
     image_column: str | None = "image"
     """The column with the image; null for texts alone."""
-    caption_columns: tuple[str, ...] = Field(default=("text",), min_length=1)
+    caption_columns: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """The columns with texts, of which a cell may hold several (COCO has five captions an image).
-    The first with a text is the caption, the others are further captions."""
+    The first with a text is the caption, the others are further captions. Null takes the columns
+    that are captions by their names (`docs/sources.md`), of which the first has to hold a text."""
     licence: str = "unknown"
     """SPDX name of the licence, kept on every record."""
     attribution: str = ""
@@ -81,73 +86,103 @@ class HuggingFaceSource:
         self._settings = settings
 
     def parts(self, rows_per_part: int, known: Mapping[str, Part]) -> Iterator[Part]:
-        """Runs of `rows_per_part` rows of each file."""
+        """Whole row groups of each file, about `rows_per_part` rows; a large one is divided."""
         revision = _commit(self._settings) if self._settings.dataset is not None else None
         decides = self._settings.model_dump(mode="json", exclude={"path", "revision"})
+        former = decides | {"caption_columns": ["text"]}  # the default of earlier versions
         for file in _files(self._settings, revision):
             place = _place(self._settings, file, revision)
             state = _state(place)
-            look = fingerprint(file=file, state=state, rows=rows_per_part, settings=decides)
-            parts = remembered_parts(look, known)
-            if not parts:
-                content = hash_file(Path(place)) if "://" not in place else state
-                names, num_rows = _shape(place)
-                needed = [(name,) for name in self._columns()]
-                check_columns(self._settings.name, needed, [names], where=place)
-                starts = range(0, num_rows, rows_per_part)
-                parts = [
-                    Part.of(
-                        self._settings.name,
-                        {
-                            "file": file,
-                            "start": start,
-                            "count": min(rows_per_part, num_rows - start),
-                            "content": content,
-                            "settings": fingerprint(settings=decides),
-                        },
-                        num_records=min(rows_per_part, num_rows - start),
-                        look=own,
-                    )
-                    for start, own in zip(starts, looks_of_parts(look, len(starts)), strict=True)
-                ]
+            looks = [
+                fingerprint(file=file, state=state, rows=rows_per_part, settings=each)
+                for each in ([decides, former] if decides["caption_columns"] is None else [decides])
+            ]
+            remembered = (remembered_parts(look, known) for look in looks)
+            parts = next(filter(None, remembered), None) or self._cut(
+                file, place, state, rows_per_part
+            )
             # Not in the name: a commit that leaves this file alone leaves its parts alone.
-            yield from (replace(part, slice={**part.slice, "revision": revision}) for part in parts)
+            for part, look in zip(parts, looks_of_parts(looks[0], len(parts)), strict=True):
+                yield replace(part, slice={**part.slice, "revision": revision}, look=look)
 
     def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
         """The rows of one run, in the file's order."""
-        file, start = part.slice["file"], part.slice["start"]
-        place = _place(self._settings, file, part.slice["revision"])
-        rows = _rows(place, self._columns(), start, part.slice["count"])
-        for number, row in enumerate(rows, start=start):
-            yield self._record(f"{file}:{number:09d}", row, place, number)
+        slice_ = part.slice
+        if "problem" in slice_:
+            yield UnreadableRecord(key=slice_["file"], **slice_["problem"])
+            return
+        place = _place(self._settings, slice_["file"], slice_["revision"])
+        rows = _rows(place, self._columns, slice_["start"], slice_["count"])
+        for number, row in enumerate(rows, start=slice_["start"]):
+            key = f"{slice_['file']}:{number:09d}"
+            record = row if isinstance(row, Problem) else self._record(key, row, place, number)
+            if isinstance(record, Problem):
+                yield UnreadableRecord(key=key, reason=record.reason, detail=record.detail)
+            else:
+                yield record
 
-    def _columns(self) -> list[str]:
-        image = [self._settings.image_column] if self._settings.image_column is not None else []
-        return [*image, *self._settings.caption_columns]
+    def _columns(self, there: Sequence[str]) -> list[str]:
+        """What reading a row needs of the columns that a file has."""
+        image = [] if self._settings.image_column is None else [self._settings.image_column]
+        texts = self._settings.caption_columns
+        named = known_names.caption_columns(there) if texts is None else texts
+        return [*image, *named, *known_names.provenance_columns(there)]
+
+    def _cut(self, file: str, place: str, state: str, rows_per_part: int) -> list[Part]:
+        shape = _shape(place)
+        if isinstance(shape, Problem):
+            slice_: dict[str, Any] = {"file": file, "content": state, "problem": asdict(shape)}
+            return [Part.of(self._settings.name, slice_, num_records=1)]
+        names, lengths = shape
+        image, texts = self._settings.image_column, self._settings.caption_columns
+        needed: list[Sequence[str]] = [CAPTIONS] if texts is None else [(name,) for name in texts]
+        needed += [] if image is None else [(image,)]
+        check_columns(self._settings.name, needed, [names], where=place)
+        refuse_twins(place, names, self._columns(names))
+        decides = self._settings.model_dump(mode="json", exclude={"path", "revision"})
+        common = {
+            "file": file,
+            "content": hash_file(Path(place)) if "://" not in place else state,
+            "settings": fingerprint(settings=decides),
+        }
+        return [
+            Part.of(
+                self._settings.name,
+                common | {"start": start, "count": count},
+                num_records=count,
+            )
+            for start, count in _runs(lengths, rows_per_part)
+        ]
 
     def _record(
         self, key: str, row: Mapping[str, Any], place: str, number: int
-    ) -> SourceRecord | UnreadableRecord:
-        image, image_ref = None, None
-        if self._settings.image_column is not None:
-            image = image_of(row[self._settings.image_column])
-            if image is None:
-                detail = f"{self._settings.image_column} holds no bytes"
-                return UnreadableRecord(key=key, reason="ingest-no-image", detail=detail)
-            if place.endswith(".parquet"):
-                image_ref = parquet_reference(place, column=self._settings.image_column, row=number)
-        captions = captions_of(row, self._settings.caption_columns)
+    ) -> SourceRecord | Problem:
+        image: ImageCell | None = None
+        image_ref, column = None, self._settings.image_column
+        if column is not None:
+            found = read_image(row.get(column), self._settings.path, _MAX_IMAGE_BYTES)
+            if isinstance(found, Problem):
+                return found
+            image, image_ref = found, found.path
+            if place.endswith(".parquet") and image_of(row[column]) is not None:
+                image_ref = parquet_reference(place, column=column, row=number)
+        texts = self._settings.caption_columns
+        captions = named_captions(row) if texts is None else captions_of(row, texts)
         if isinstance(captions, Problem):
-            return UnreadableRecord(key=key, reason=captions.reason, detail=captions.detail)
-        return SourceRecord(
-            key=key,
-            caption=captions.caption,
-            image=image,
+            return captions
+        said = known_names.provenance_of(
+            row,
             licence=self._settings.licence,
             attribution=self._settings.attribution,
             origin=place if "://" in place else key,
+        )
+        return SourceRecord(
+            key=key,
+            caption=captions.caption,
+            image=image.content if image else None,
             more_captions=captions.more,
             image_ref=image_ref,
+            **said,
         )
 
 
@@ -206,35 +241,46 @@ def _open_arrow(place: str) -> pa.Table:
     return pa.ipc.open_stream(pa.memory_map(place)).read_all()
 
 
-def _shape(place: str) -> tuple[list[str], int]:
-    """The columns of a file, and how many rows it has.
-
-    Raises:
-        UserError: when it cannot be read.
-    """
+def _shape(place: str) -> tuple[list[str], list[int]] | Problem:
+    """The columns of a file and the lengths of its row groups, or why it cannot be read."""
+    if not place.endswith(".arrow"):
+        return row_groups.shape_of(to_path(place))
     try:
-        if place.endswith(".arrow"):
-            table = _open_arrow(place)
-            return table.schema.names, table.num_rows
-        with fsspec.open(place, "rb") as file:
-            parquet = pq.ParquetFile(file)
-            return parquet.schema_arrow.names, parquet.metadata.num_rows
-    except pa.ArrowException as error:
-        raise UserError(f"{place} is damaged: {error}", "Fetch or save it again.") from error
+        table = _open_arrow(place)
+    except (pa.ArrowException, OSError) as error:
+        return row_groups.problem_of_damage(error)
+    return table.schema.names, [table.num_rows]
 
 
-def _rows(place: str, columns: list[str], start: int, count: int) -> Iterator[dict[str, Any]]:
-    """Some rows of a file, a few in memory at a time."""
-    if place.endswith(".arrow"):
-        for batch in _open_arrow(place).select(columns).slice(start, count).to_batches(64):
-            yield from batch.to_pylist()
+def _runs(lengths: Sequence[int], rows_per_part: int) -> Iterator[tuple[int, int]]:
+    """Runs of rows as (start, count): whole row groups, of which only a large one is divided."""
+    start = held = 0
+    for length in lengths:
+        whole, rest = divmod(length, rows_per_part)
+        pieces = [length] if whole < 2 else [rows_per_part] * whole + [rest]
+        for piece in pieces:
+            held += piece
+            if held >= rows_per_part:
+                yield start, held
+                start, held = start + held, 0
+    if held:
+        yield start, held
+
+
+def _rows(
+    place: str, choose: row_groups.Choose, start: int, count: int
+) -> Iterator[dict[str, Any] | Problem]:
+    """Some rows of a file, a few in memory at a time; what cannot be read is a problem each."""
+    if not place.endswith(".arrow"):
+        yield from row_groups.read_rows(to_path(place), start, count, choose)
         return
-    with fsspec.open(place, "rb") as file:
-        parquet, first = pq.ParquetFile(file), 0
-        for group in range(parquet.num_row_groups):
-            end = first + parquet.metadata.row_group(group).num_rows
-            if first < start + count and start < end:
-                here = slice(max(start - first, 0), min(start + count, end) - first)
-                table = parquet.read_row_group(group, columns=columns)
-                yield from table.slice(here.start, here.stop - here.start).to_pylist()
-            first = end
+    num_given = 0
+    try:
+        table = _open_arrow(place)
+        names = list(dict.fromkeys(choose(table.schema.names)))
+        for batch in table.select(names).slice(start, count).to_batches(row_groups.ROWS_PER_BATCH):
+            for row in row_groups.to_rows(batch):
+                yield row
+                num_given += 1
+    except (pa.ArrowException, OSError) as error:
+        yield from [row_groups.problem_of_damage(error)] * (count - num_given)

@@ -8,19 +8,19 @@ their document and their place in it, so that shards can put them together again
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.engine.parts import SourceRecord, UnreadableRecord
-from pipeline.sources.files import Problem, as_text
+from pipeline.sources.files import Problem, as_text, kind_of
+from pipeline.sources.image_cells import ImageCell, read_image
 from pipeline.sources.row_files import (
     PictureSettings,
     Place,
     RowFiles,
     own_key,
     provenance,
-    read_image,
 )
 from pipeline.sources.spans import Row
 
@@ -51,15 +51,17 @@ class _Documents:
 
     def __init__(self, settings: InterleavedSettings) -> None:
         self._settings = settings
-        content = [settings.texts_column, settings.images_column, settings.segments_column]
-        self.columns = [*content, *settings.columns()]
+        self._content = [settings.texts_column, settings.images_column, settings.segments_column]
         self.needed = [
             (settings.segments_column, settings.texts_column),
             (settings.segments_column, settings.images_column),
             *((name,) for name in settings.columns()),
         ]
         # The number of a document's records is known only when it is read, so listing reads it.
-        self.listed = self.columns
+        self.listed = [*self._content, *settings.columns()]
+
+    def columns(self, there: Sequence[str]) -> list[str]:
+        return [*self._content, *self._settings.columns_among(there)]
 
     def key(self, row: Row) -> str | None:
         return own_key(row, self._settings.key_column)
@@ -83,16 +85,17 @@ class _Documents:
         if piece.text is None:
             detail = "no text follows the picture"
             return UnreadableRecord(key=key, reason="ingest-no-caption", detail=detail)
-        image: tuple[bytes | None, str | None] | Problem = (None, None)
+        image: ImageCell | Problem | None = None
         if piece.image is not None:
-            image = read_image(piece.image, place.file, self._settings)
+            folder = self._settings.image_folder or place.file.parent
+            image = read_image(piece.image, folder, self._settings.max_image_bytes)
         if isinstance(image, Problem):
             return UnreadableRecord(key=key, reason=image.reason, detail=image.detail)
         return SourceRecord(
             key=key,
             caption=as_text(piece.text.strip()),
-            image=image[0],
-            image_ref=image[1],
+            image=image.content if image else None,
+            image_ref=image.path if image else None,
             document=place.key,
             position=position,
             **provenance(row, self._settings, place.key),
@@ -116,12 +119,17 @@ def _pieces(row: Row, settings: InterleavedSettings) -> list[_Piece] | Problem:
             if value.strip():
                 pieces.append(_Piece(image=image, text=value))
                 image = None
-        elif kind == "image" and isinstance(value, str | bytes | dict):
+        elif kind == "image" and isinstance(value, str | bytes | dict | list):
             if image is not None:
                 pieces.append(_Piece(image=image))
             image = value
         else:
-            return _malformed(f"a {kind} is {type(value).__name__}")
+            known = kind in {"text", "image"}
+            return _malformed(
+                f"a segment's {kind} is {kind_of(value)}"
+                if known
+                else f"a segment of type {kind!r}"
+            )
     if image is not None:
         pieces.append(_Piece(image=image))
     return pieces or Problem(reason="ingest-document-empty", detail="no text and no picture")
@@ -132,13 +140,15 @@ def _segments(row: Row, settings: InterleavedSettings) -> list[tuple[str, object
     listed = row.get(settings.segments_column)
     if listed is not None:
         if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-            return _malformed(f"{settings.segments_column} is no list of objects")
+            return _malformed(f"{settings.segments_column} is not a list of objects")
         return [(str(kind := each.get("type")), each.get(kind)) for each in listed]
     texts, images = row.get(settings.texts_column), row.get(settings.images_column)
-    if not isinstance(texts, list) or not isinstance(images, list):
-        return _malformed(f"{settings.texts_column} and {settings.images_column} are no lists")
+    if not isinstance(texts, list):
+        return _malformed(f"{settings.texts_column} is {kind_of(texts)}, not a list")
+    if not isinstance(images, list):
+        return _malformed(f"{settings.images_column} is {kind_of(images)}, not a list")
     if len(texts) != len(images):
-        return _malformed(f"{len(texts)} texts beside {len(images)} images")
+        return _malformed(f"{len(texts)} texts and {len(images)} images: one needs null for each")
     segments: list[tuple[str, object]] = []
     for text, image in zip(texts, images, strict=True):
         if image is not None:

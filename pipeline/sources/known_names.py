@@ -2,39 +2,77 @@
 
 Every source asks here, so that a table, a folder's metadata, the JSON beside a picture and a tar's
 agree. Names count in any case and with `-`, `_` or a space alike. What no list knows is nothing:
-an id, a hash or a rating never becomes a caption.
+an id, a hash or a rating never becomes a caption. `docs/sources.md` shows these lists.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TypedDict
+
+from pipeline.sources.files import plain
 
 CAPTIONS = (
     "caption", "captions", "text", "texts", "txt", "description", "prompt", "sentence", "sentences",
-    "alt", "alt_text", "alttext", "title", "conversations", "messages", "tags",
+    "alt", "alt_text", "alttext", "title", "image_caption", "image_description", "long_caption",
+    "short_caption", "original_caption", "re_caption", "conversations", "conversation", "messages",
+    "tags",
 )  # fmt: skip
-"""Texts about a picture, the likeliest first. `tags` are what booru downloaders and kohya's tools
+"""Texts about a picture, the likeliest first; each with a language or a number before or behind it,
+too (`caption_de`, `en_text`, `caption_1`). `tags` are what booru downloaders and kohya's tools
 train on; `conversations` and `messages` hold the assistant's turns (LLaVA, ShareGPT, OpenAI)."""
+ASSISTANTS = frozenset(
+    {"assistant", "gpt", "chatgpt", "bard", "bing", "bot", "chatbot", "model", "ai", "llm"}
+)
+"""Who speaks about the picture in a chat; the others ask."""
 LICENCES = ("licence", "license", "license_name", "license_url", "licence_url", "rights")
 ORIGINS = ("url", "image_url", "source_url", "original_url", "origin", "webpage_url", "page_url")
 ATTRIBUTIONS = (
-    "attribution", "author", "artist", "photographer", "creator", "credit", "credits", "owner",
+    "attribution", "author", "author_name", "artist", "artist_name", "photographer",
+    "photographer_name", "creator", "credit", "credits", "owner",
 )  # fmt: skip
-IMAGES = ("file_name", "image", "image_path", "filename", "image_file_name", "path", "img")
-"""What names the picture of a row of metadata; besides these, any `*_file_name` does, as in
+IMAGES = (
+    "file_name", "image", "image_path", "filename", "image_file_name", "path", "img", "images",
+    "picture", "photo", "jpg", "jpeg", "png", "webp",
+)  # fmt: skip
+"""What names or holds the picture of a row; besides these, any `*_file_name` does, as in
 `datasets`' ImageFolder."""
+_INSIDE = ("raw", "value", "content")
+"""What holds the text of an object inside a cell; Flickr30k's sentences have `raw`."""
 
-# ISO 639-1, as the name of a caption's language; without `id`, which is an identifier far more often.
-LANGUAGES = frozenset(
-    "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da "
-    "de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz "
-    "ia ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo "
-    "lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl "
-    "ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk "
-    "tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu".split()  # noqa: SIM905
+# ISO 639-1; without `id` and `no`, which are an identifier and a number far more often.
+_ISO_639_1 = (
+    "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv "
+    "cy da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr "
+    "ht hu hy hz ia ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky "
+    "la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn nr nv ny oc "
+    "oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st "
+    "su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za "
+    "zh zu"
+)
+LANGUAGES = frozenset(_ISO_639_1.split())
+
+_LANGUAGE = (  # de, pt_br, zh_hans; but not what begins a question or a phrase: is_ok, to_do
+    rf"(?!(?:am|an|as|be|is|my|or|so|to)_)(?:{'|'.join(sorted(LANGUAGES))})"
+    r"(?:_(?:[a-z]{2}|arab|cyrl|hans|hant|latn))?"
+)
+_CAPTION = re.compile(
+    rf"(?:{_LANGUAGE}_)?({'|'.join(sorted(CAPTIONS, key=len, reverse=True))})"
+    rf"(?:_{_LANGUAGE}|_?\d+)?"
 )
 
 
+class Provenance(TypedDict):
+    """What a record says of itself besides its content."""
+
+    licence: str
+    attribution: str
+    origin: str
+
+
+@lru_cache(maxsize=1000)
 def normal(name: str) -> str:
     """The form in which names are compared."""
     return name.strip().casefold().replace("-", "_").replace(" ", "_")
@@ -42,7 +80,9 @@ def normal(name: str) -> str:
 
 def first_of(row: Mapping[str, object], names: Iterable[str]) -> str | None:
     """The row's own name for the first of `names` that it has with a value; None without one."""
-    there = {normal(name): name for name, value in reversed(row.items()) if value not in (None, "")}
+    there = {
+        normal(name): name for name, value in reversed(list(row.items())) if not _is_empty(value)
+    }
     return next((there[name] for name in names if name in there), None)
 
 
@@ -52,7 +92,49 @@ def caption_columns(names: Iterable[str]) -> list[str]:
     Where a known name is there, those are all; else columns that are named by a language are.
     """
     names = list(names)
-    known = [(CAPTIONS.index(normal(name)), name) for name in names if normal(name) in CAPTIONS]
+    found = [(_CAPTION.fullmatch(normal(name)), name) for name in names]
+    known = [(CAPTIONS.index(match[1]), name) for match, name in found if match]
     if known:
         return [name for _, name in sorted(known, key=lambda each: each[0])]
-    return [name for name in names if normal(name).partition("_")[0] in LANGUAGES]
+    return [name for name in names if re.fullmatch(_LANGUAGE, normal(name))]
+
+
+def texts_inside(names: Iterable[str]) -> list[str]:
+    """The one of the keys of an object inside a cell that holds its text; none where none does."""
+    return [name for name in names if normal(name) in _INSIDE][:1]
+
+
+def image_column(names: Iterable[str]) -> str | None:
+    """The one of a row's columns that names or holds its picture; None without one."""
+    there = {normal(name): name for name in reversed(list(names))}
+    known = (there[name] for name in IMAGES if name in there)
+    return next(known, next((there[n] for n in there if n.endswith("_file_name")), None))
+
+
+def provenance_columns(names: Iterable[str]) -> list[str]:
+    """Those of a row's columns that say its licence, whom to name, or where it is from."""
+    known = {*LICENCES, *ATTRIBUTIONS, *ORIGINS}
+    return [name for name in names if normal(name) in known]
+
+
+def provenance_of(
+    row: Mapping[str, object], *, licence: str, attribution: str, origin: str
+) -> Provenance:
+    """What a row says by known names, and the given texts where it says nothing."""
+    return Provenance(
+        licence=text_of(row, first_of(row, LICENCES), licence),
+        attribution=text_of(row, first_of(row, ATTRIBUTIONS), attribution),
+        origin=text_of(row, first_of(row, ORIGINS), origin),
+    )
+
+
+def text_of(row: Mapping[str, object], name: str | None, default: str) -> str:
+    """A cell besides the content (a licence, several authors) as one text; empty, the default."""
+    value = row.get(name) if name is not None else None
+    if _is_empty(value):
+        return default
+    return ", ".join(plain(str(each)) for each in (value if isinstance(value, list) else [value]))
+
+
+def _is_empty(value: object) -> bool:
+    return value in (None, "", []) or value != value  # noqa: PLR0124 - NaN is pandas' null

@@ -1,125 +1,144 @@
-"""Rows that are lines of a file: CSV, TSV, JSON lines, and the paragraphs of plain text.
+"""Rows of a text file: CSV, TSV, JSON, JSON lines, and the paragraphs of plain text.
 
-One pass finds where each row ends and hashes the bytes; reading starts at such an offset. A quoted
-CSV field may hold line breaks, so that only Python's `csv` knows where its row ends.
+One pass finds where each row ends and hashes the bytes; reading starts at such an offset.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pipeline.sources.columns import NUM_FIRST_ROWS
+from pipeline.sources.delimited import delimiter_of, rows_of
 from pipeline.sources.files import Problem
+from pipeline.sources.json_values import are_values, parse_json, values_of
+from pipeline.sources.unpacking import PACKINGS, Unpacked
+from pipeline.text_files import KEEP, NUM_LOOKED_AT, decode_text, encoding_of, with_plain_line_ends
 
-SUFFIXES = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".ndjson": "", ".txt": ""}
-"""File names that are read as lines, each with its delimiter if it has one."""
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
+"""File names that are read as text; each may be compressed (`PACKINGS`)."""
 
-_MAX_LINE_BYTES = 1 << 26
-"""Ours: what is beyond 64 MiB of a line is passed over, so that no file can fill the memory."""
-_MAX_FIELD_CHARACTERS = 1 << 21
-"""Ours: where a quote is never closed, `csv` gives up after 2 Mi characters and goes on below."""
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MAX_LINE_CHARACTERS = 1 << 26
+"""Ours: a longer line is cut into several, so that no file can fill the memory."""
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""What parts fields where the header shows nothing else."""
 
 Row = dict[str, Any]
-Raw = bytes | list[str] | Problem
-"""A row as it stands in the file: a line, or the fields of a CSV row."""
+Raw = str | list[str] | Problem
+"""A row as the file has it: a text, or the fields of a CSV row."""
+
+
+def format_of(path: Path) -> str:
+    """What a file holds by its ending (`.csv`), whether it is compressed (`.csv.gz`) or not."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in PACKINGS else suffix
 
 
 class LineFile:
-    """An open file of rows: where it is, and the hash of what has been passed."""
+    """An open file of rows: where it is, and the hash of what has been passed.
 
-    def __init__(self, stream: IO[bytes], suffix: str) -> None:
-        self._stream = stream
-        self._suffix = suffix
-        self.offset = 0
+    Raises:
+        OSError: when it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._format = format_of(path)
+        self._packing = PACKINGS.get(path.suffix.lower())
+        self.header: list[str] = []
+        self._open(0)
         self.digest = hashlib.sha256()
-        self.header = self._read_header() if SUFFIXES[suffix] else []
+        if self._format in _DELIMITERS:
+            header = next(iter(self), [])
+            self.header = header if isinstance(header, list) else []
+
+    def close(self) -> None:
+        """Close the file."""
+        self._text.close()
+        self._stream.close()
 
     def seek(self, offset: int) -> None:
         """Go to where a row starts, as an earlier pass found it."""
-        self._stream.seek(offset)
-        self.offset = offset
+        self.close()
+        self._open(offset)
 
     def __iter__(self) -> Iterator[Raw]:
-        """The rows from here on; `offset` stands behind the row that was given last."""
-        if delimiter := SUFFIXES[self._suffix]:
-            return self._fields(delimiter)
-        return self._paragraphs() if self._suffix == ".txt" else self._filled_lines()
+        """The rows from here on; `offset` is behind the row that was given last."""
+        for raw, taken in self._pieces:
+            encoded = "".join(taken).encode(self._codec, KEEP)
+            self.offset += len(encoded)
+            self.digest.update(encoded)
+            if raw:
+                yield raw
+        if self._damage:
+            detail = f"{self._damage}; what follows is not read"
+            yield Problem(reason="ingest-file-unreadable", detail=detail)
 
-    def parse(self, raw: Raw) -> Row | Problem:  # noqa: PLR0911 - one return a kind of row
-        """The columns of a row; text that is no UTF-8 is decoded with `surrogateescape`."""
+    def parse(self, raw: Raw) -> Row | Problem:
+        """The columns of a row; text that is not UTF-8 is decoded with `surrogateescape`."""
         if isinstance(raw, Problem):
             return raw
-        if isinstance(raw, list):
-            if len(raw) != len(self.header):
-                detail = f"{len(raw)} fields, the header has {len(self.header)}"
-                return Problem(reason="ingest-row-ragged", detail=detail)
-            # CSV has no null: an empty field is one.
-            return {name: field or None for name, field in zip(self.header, raw, strict=True)}
-        text = raw.decode("utf-8", "surrogateescape")
-        if self._suffix == ".txt":
-            return {"text": text}
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            return Problem(reason="ingest-row-malformed", detail=f"no JSON: {error}")
-        if not isinstance(value, dict):
-            detail = f"the line holds a {type(value).__name__}, not an object"
-            return Problem(reason="ingest-row-malformed", detail=detail)
-        return value
+        if isinstance(raw, str):
+            return {"text": raw} if self._format == ".txt" else parse_json(raw)
+        if len(raw) != len(self.header):
+            detail = f"{len(raw)} fields, the header has {len(self.header)}"
+            return Problem(reason="ingest-row-ragged", detail=detail)
+        # CSV has no null: an empty field is one.
+        return {name: field or None for name, field in zip(self.header, raw, strict=True)}
 
-    def _lines(self) -> Iterator[bytes]:
-        while line := self._stream.readline(_MAX_LINE_BYTES):
-            self._pass(line)
-            rest = line
-            while len(rest) == _MAX_LINE_BYTES and not rest.endswith(b"\n"):
-                rest = self._stream.readline(_MAX_LINE_BYTES)
-                self._pass(rest)
-            is_first = self.offset == len(line)
-            yield line.removeprefix(_BYTE_ORDER_MARK) if is_first else line
+    @property
+    def _damage(self) -> str | None:
+        return self._raw.damage if isinstance(self._raw, Unpacked) else None
 
-    def _pass(self, line: bytes) -> None:
-        self.offset += len(line)
-        self.digest.update(line)
+    def _open(self, offset: int) -> None:
+        self._stream = self._path.open("rb")
+        self._raw: Any = Unpacked(self._stream, self._packing) if self._packing else self._stream
+        buffer = io.BufferedReader(self._raw)
+        start = buffer.peek(NUM_LOOKED_AT)
+        encoding = encoding_of(start)
+        self._codec = encoding.codec
+        self.offset = offset or encoding.mark_size
+        buffer.seek(self.offset)
+        self._text = io.TextIOWrapper(buffer, self._codec, KEEP, newline="")
+        text = decode_text(start).text
+        self._pieces: Iterator[tuple[Raw, Sequence[str]]]
+        if self._format in _DELIMITERS:
+            delimiter = delimiter_of(text, _DELIMITERS[self._format])
+            self._pieces = rows_of(self._lines(), delimiter, len(self.header) or None)
+        elif self._format == ".txt":
+            self._pieces = _paragraphs(self._lines())
+        elif are_values(text, self._format):
+            at_start = self.offset == encoding.mark_size
+            is_array = text.lstrip().startswith("[")
+            self._pieces = values_of(self._text.read, is_array=is_array, at_start=at_start)
+        else:
+            self._pieces = ((line.strip(), [line]) for line in self._lines())
 
-    def _filled_lines(self) -> Iterator[bytes]:
-        return (line for line in self._lines() if line.strip())
+    def _lines(self) -> Iterator[str]:
+        """The lines with their ends; what a damaged file leaves of its last line is none."""
+        while line := self._text.readline(_MAX_LINE_CHARACTERS):
+            if line.endswith(("\n", "\r")) or not self._damage:
+                yield line
 
-    def _paragraphs(self) -> Iterator[bytes]:
-        paragraph: list[bytes] = []
-        for line in self._lines():
-            if line.strip():
-                paragraph.append(line)
-            elif paragraph:
-                yield b"".join(paragraph).strip()
-                paragraph = []
-        if paragraph:
-            yield b"".join(paragraph).strip()
 
-    def _fields(self, delimiter: str) -> Iterator[list[str] | Problem]:
-        csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-        lines = (line.decode("utf-8", "surrogateescape") for line in self._lines())
-        reader = csv.reader(lines, delimiter=delimiter)
-        while True:
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Problem(reason="ingest-row-malformed", detail=f"no CSV: {error}")
-            else:
-                if fields:
-                    yield fields
-
-    def _read_header(self) -> list[str]:
-        header = next(iter(self), [])
-        return header if isinstance(header, list) else []
+def _paragraphs(lines: Iterator[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """The paragraphs, which blank lines part; of one without end its beginning."""
+    held, size = list[str](), 0
+    for line in lines:
+        if not line.strip():
+            yield "".join(held).strip(), [line]
+            held, size = [], 0
+            continue
+        size += len(line)
+        if size <= _MAX_LINE_CHARACTERS:
+            held.append(with_plain_line_ends(line))
+        yield "", [line]
+    yield "".join(held).strip(), []
 
 
 def column_names(path: Path) -> list[str]:
@@ -128,8 +147,7 @@ def column_names(path: Path) -> list[str]:
     Raises:
         OSError: when the file cannot be opened.
     """
-    with path.open("rb") as stream:
-        lines = LineFile(stream, path.suffix.lower())
+    with closing(LineFile(path)) as lines:
         rows = map(lines.parse, islice(lines, 0 if lines.header else NUM_FIRST_ROWS))
         named = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
         return lines.header or list(named)
@@ -137,8 +155,7 @@ def column_names(path: Path) -> list[str]:
 
 def read_rows(path: Path, offset: int, num_rows: int | None) -> Iterator[Row | Problem]:
     """So many rows from where `LineFile` found one to start; from 0 and with None all."""
-    with path.open("rb") as stream:
-        lines = LineFile(stream, path.suffix.lower())
+    with closing(LineFile(path)) as lines:
         if offset:
             lines.seek(offset)
         for raw in islice(lines, num_rows):

@@ -5,10 +5,11 @@ What a row means is the business of `table`, `text` and `interleaved`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Protocol
 
 from pydantic import Field, field_validator
 
@@ -20,10 +21,18 @@ from pipeline.engine.parts import (
     looks_of_parts,
     remembered_parts,
 )
+from pipeline.engine.storage import is_local
 from pipeline.errors import UserError
 from pipeline.settings import RecipePath, Settings
 from pipeline.sources.columns import check_columns
-from pipeline.sources.files import Problem, as_text, place_below, plain, problem_of, read_file
+from pipeline.sources.files import Problem, as_text, plain, problem_of
+from pipeline.sources.known_names import (
+    Provenance,
+    provenance_columns,
+    provenance_of,
+    text_of,
+)
+from pipeline.sources.lines import format_of
 from pipeline.sources.spans import (
     SUFFIXES,
     Meaning,
@@ -33,6 +42,7 @@ from pipeline.sources.spans import (
     list_spans,
     read_span,
 )
+from pipeline.sources.unpacking import PACKINGS
 
 _WILDCARDS = "*?["
 
@@ -47,36 +57,43 @@ class RowFileSettings(Settings):
     licence: str = "unknown"
     """SPDX name of the licence, for rows that name none."""
     licence_column: str | None = None
-    """The column that names the row's licence."""
+    """The column that names the row's licence; null takes a known name (`docs/sources.md`)."""
     attribution: str = ""
     """Whom to name, for rows that name nobody."""
     attribution_column: str | None = None
-    """The column that says whom to name."""
+    """The column that says whom to name; null takes a known name."""
     origin_column: str | None = None
-    """The column with the URL that the row is from; null takes the file and the row."""
+    """The column with the URL that the row is from; null takes a known name, and the file and the
+    row where it has none."""
 
     @field_validator("path")
     @classmethod
     def _is_there(cls, path: Path) -> Path:
         folder, pattern = split_glob(path)
         if pattern is None and not path.is_file():
-            hint = f": name its files, such as {path}/*.parquet" if path.is_dir() else ""
-            message = f"there is no file {path}{hint}"
+            message = f"there is no file {path}"
+            if path.is_dir():
+                message = f"{path} is a folder: name its files, such as {path}/*.parquet"
             raise ValueError(message)
         if not folder.is_dir():
             message = f"there is no folder {folder}"
             raise ValueError(message)
-        if path.suffix.lower() not in SUFFIXES:
-            message = f"{path.name} does not end in one of {', '.join(sorted(SUFFIXES))}"
+        if format_of(path) not in SUFFIXES:
+            endings = f"{', '.join(SUFFIXES)}, and not in one of these with {' or '.join(PACKINGS)}"
+            message = f"{path.name} does not end in one of {endings}"
             raise ValueError(message)
         return path
 
     def columns(self) -> list[str]:
-        """The columns that every kind of row may have."""
+        """The columns of every kind of row that the recipe names."""
         named = (
             self.key_column, self.licence_column, self.attribution_column, self.origin_column,
         )  # fmt: skip
         return [name for name in named if name is not None]
+
+    def columns_among(self, there: Sequence[str]) -> list[str]:
+        """The same, and those that say licence, attribution and origin by their names."""
+        return [*self.columns(), *provenance_columns(there)]
 
 
 class PictureSettings(RowFileSettings):
@@ -94,14 +111,6 @@ class Place:
 
     file: Path
     key: str
-
-
-class Provenance(TypedDict):
-    """What `SourceRecord` says of a record beside its content."""
-
-    licence: str
-    attribution: str
-    origin: str
 
 
 class RowMeaning(Meaning, Protocol):
@@ -130,25 +139,29 @@ class RowFiles:
         self._settings = settings
         self._meaning = meaning
         self._folder, self._pattern = split_glob(settings.path)
-        self._decides = settings.model_dump(mode="json", exclude={"path"})
+        self._former = settings.model_dump(mode="json", exclude={"path"})
+        self._decides = self._former | self._places()
+        if self._former.get("caption_columns", ...) is None:
+            self._former |= {"caption_columns": ["caption"]}  # the default of earlier versions
 
     def parts(self, rows_per_part: int, known: Mapping[str, Part]) -> Iterator[Part]:
         """The spans of each file; a file with the size and time of the last run is not opened."""
         is_checked = False
         for file in self._files():
+            name = plain(file.relative_to(self._folder).as_posix())
             try:
                 status = file.stat()
-                look = fingerprint(
-                    file=plain(str(file)),
-                    status=[status.st_size, status.st_mtime_ns],
-                    settings=self._decides,
-                    rows_per_part=rows_per_part,
-                )
+                status_ = [status.st_size, status.st_mtime_ns]
+                decides = {"status": status_, "rows_per_part": rows_per_part}
+                look = fingerprint(file=name, settings=self._decides, **decides)
+                former = fingerprint(file=plain(str(file)), settings=self._former, **decides)
                 parts = remembered_parts(look, known)
                 if not parts and not is_checked:
                     self._check_columns()
                     is_checked = True
-                yield from parts or self._parts_of(file, look, rows_per_part)
+                yield from parts or self._parts_of(
+                    file, look, rows_per_part, remembered_parts(former, known)
+                )
             except OSError as error:
                 # Without a look: a changed permission does not show in the size and the time.
                 yield self._unreadable(file, problem_of(error, file), "")
@@ -185,6 +198,13 @@ class RowFiles:
                     key=f"{by_number}:{place}", reason=problem.reason, detail=problem.detail
                 )
 
+    def _places(self) -> dict[str, str]:
+        """Where the images are, as seen from the files: both may move together."""
+        folder = getattr(self._settings, "image_folder", None)
+        if folder is None or not (is_local(folder) and is_local(self._folder)):
+            return {}
+        return {"image_folder": os.path.relpath(str(folder), str(self._folder))}
+
     def _files(self) -> Sequence[Path]:
         if self._pattern is None:
             return [self._settings.path]
@@ -199,7 +219,18 @@ class RowFiles:
             self._name, self._meaning.needed, map(_columns, files), where=str(self._settings.path)
         )
 
-    def _parts_of(self, file: Path, look: str, rows_per_part: int) -> list[Part]:
+    def _parts_of(
+        self, file: Path, look: str, rows_per_part: int, former: Sequence[Part]
+    ) -> list[Part]:
+        """The parts of a file.
+
+        Args:
+            file: the file.
+            look: what it is remembered by.
+            rows_per_part: how many records a part has, about.
+            former: its parts by an earlier version, which named them by the absolute path, too.
+                They keep their names where they are cut in the same way.
+        """
         if plain(file.name) != file.name:
             detail = "the file's name is not UTF-8"
             spans: list[Span] | Problem = Problem(reason="ingest-file-unreadable", detail=detail)
@@ -207,33 +238,31 @@ class RowFiles:
             spans = list_spans(file, rows_per_part, self._meaning)
         if isinstance(spans, Problem):
             return [self._unreadable(file, spans, looks_of_parts(look, 1)[0])]
+        slices = [{name: getattr(span, name) for name in _SPAN} for span in spans]
+        looks = looks_of_parts(look, len(spans))
+        if slices == [{name: part.slice.get(name) for name in _SPAN} for part in former]:
+            return [replace(part, look=own) for part, own in zip(former, looks, strict=True)]
         return [
             Part.of(
                 self._name,
                 {
-                    **self._slice(file),
-                    **{name: getattr(span, name) for name in _SPAN},
+                    "file": plain(file.relative_to(self._folder).as_posix()),
+                    **slice_,
                     "content": fingerprint(rows=span.content, settings=self._decides),
                 },
                 num_records=span.num_records,
                 size_bytes=span.size_bytes,
                 look=own,
             )
-            for span, own in zip(spans, looks_of_parts(look, len(spans)), strict=True)
+            for span, slice_, own in zip(spans, slices, looks, strict=True)
         ]
 
     def _unreadable(self, file: Path, problem: Problem, look: str) -> Part:
         slice_ = {
-            **self._slice(file),
+            "file": plain(file.relative_to(self._folder).as_posix()),
             "problem": {"reason": problem.reason, "detail": problem.detail},
         }
         return Part.of(self._name, slice_, num_records=1, look=look)
-
-    def _slice(self, file: Path) -> dict[str, Any]:
-        return {
-            "path": self._folder.as_posix(),
-            "file": plain(file.relative_to(self._folder).as_posix()),
-        }
 
 
 _SPAN = ("first_row", "num_rows", "where", "repeated")
@@ -241,9 +270,12 @@ _SPAN = ("first_row", "num_rows", "where", "repeated")
 
 
 def split_glob(path: Path) -> tuple[Path, str | None]:
-    """The folder that a glob starts in, and its pattern; for one file its folder and None."""
+    """The folder that a glob starts in, and its pattern; for one file its folder and None.
+
+    What is there by the name `data[1]` is no glob.
+    """
     for parent in reversed([path, *path.parents]):
-        if any(sign in parent.name for sign in _WILDCARDS):
+        if any(sign in parent.name for sign in _WILDCARDS) and not parent.exists():
             return parent.parent, path.relative_to(parent.parent).as_posix()
     return path.parent, None
 
@@ -266,49 +298,17 @@ def own_key(row: Row, column: str | None) -> str | None:
     return plain(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"))
 
 
-def column_text(row: Row, column: str | None, default: str) -> str:
-    """What a column says beside the content (a licence, a URL), or `default` for null."""
-    value = row.get(column) if column is not None else None
-    return default if value in (None, "") else plain(str(value))
-
-
 def provenance(row: Row, settings: RowFileSettings, key: str) -> Provenance:
     """Licence, attribution and origin of a row, or what the settings say where it has none."""
-    return Provenance(
-        licence=column_text(row, settings.licence_column, settings.licence),
-        attribution=column_text(row, settings.attribution_column, settings.attribution),
-        origin=column_text(row, settings.origin_column, key),
-    )
-
-
-def read_image(
-    value: object, file: Path, settings: PictureSettings
-) -> tuple[bytes, str | None] | Problem:
-    """The image that a cell names or holds, and where it lies if that is a file of its own.
-
-    Args:
-        value: bytes, a path, or a struct of `bytes` and `path` as `datasets` writes it.
-        file: the file that the cell is in.
-        settings: where paths start, and how large an image may be.
-    """
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    if value is None or value == "":
-        return Problem(reason="ingest-no-image", detail="the image is null")
-    limit = settings.max_image_bytes
-    if isinstance(value, bytes):
-        if len(value) > limit:
-            detail = f"{len(value)} bytes, allowed are {limit}"
-            return Problem(reason="ingest-image-too-large", detail=detail)
-        return value, None
-    if not isinstance(value, str):
-        detail = f"the image is {type(value).__name__}, not a path or bytes"
-        return Problem(reason="ingest-wrong-type", detail=detail)
-    path = place_below(settings.image_folder or file.parent, value)
-    if isinstance(path, Problem):
-        return path
-    content = read_file(path, limit)
-    return content if isinstance(content, Problem) else (content, path.as_posix())
+    defaults = Provenance(licence=settings.licence, attribution=settings.attribution, origin=key)
+    said = provenance_of(row, **defaults)
+    if settings.licence_column is not None:
+        said["licence"] = text_of(row, settings.licence_column, defaults["licence"])
+    if settings.attribution_column is not None:
+        said["attribution"] = text_of(row, settings.attribution_column, defaults["attribution"])
+    if settings.origin_column is not None:
+        said["origin"] = text_of(row, settings.origin_column, defaults["origin"])
+    return said
 
 
 def _no_key(row: Row, column: str) -> Problem:

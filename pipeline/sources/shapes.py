@@ -83,7 +83,9 @@ class ShapesSource:
             )
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
+    """A shape in a picture."""
+
     colour: str
     shape: str
     cell: tuple[int, int]
@@ -99,31 +101,32 @@ def draw(index: int, *, size: int, seed: int) -> tuple[Image.Image, str]:
     cells = chance.sample([(column, row) for column in range(3) for row in range(3)], 4)
     ground = "white"
     if kind == "single":
-        placed = [_Placed(colour, shape, cells[0])]
+        placed = [Placed(colour, shape, cells[0])]
         caption = f"a {colour} {shape}"
     elif kind == "two":
-        placed = [_Placed(colour, shape, cells[0]), _Placed(other, other_shape, cells[1])]
+        placed = [Placed(colour, shape, cells[0]), Placed(other, other_shape, cells[1])]
         caption = f"a {colour} {shape} and a {other} {other_shape}"
     elif kind == "counting":
         number = chance.randrange(len(NUMBERS))
-        placed = [_Placed(colour, shape, cell) for cell in cells[: number + 2]]
+        placed = [Placed(colour, shape, cell) for cell in cells[: number + 2]]
         plural = "crosses" if shape == "cross" else f"{shape}s"
         caption = f"{NUMBERS[number]} {colour} {plural}"
     elif kind == "colours":
-        placed, ground = [_Placed(colour, shape, cells[0])], other
+        placed, ground = [Placed(colour, shape, cells[0])], other
         caption = f"a {colour} {shape} on a {other} ground"
     else:
         relation = chance.choice(sorted(RELATIONS))
         across, down = RELATIONS[relation]
         placed = [
-            _Placed(colour, shape, (1 + across, 1 + down)),
-            _Placed(other, other_shape, (1 - across, 1 - down)),
+            Placed(colour, shape, (1 + across, 1 + down)),
+            Placed(other, other_shape, (1 - across, 1 - down)),
         ]
         caption = f"a {colour} {shape} {relation} a {other} {other_shape}"
-    return _paint(placed, ground=ground, size=size), caption
+    return paint(placed, ground=ground, size=size), caption
 
 
-def _paint(placed: list[_Placed], *, ground: str, size: int) -> Image.Image:
+def paint(placed: list[Placed], *, ground: str, size: int) -> Image.Image:
+    """Shapes on a plain ground, `white` or one of `COLOURS`; `size` pixels wide and high."""
     # Drawn four times as large and scaled down, so that edges are smooth.
     side = size * 4
     image = Image.new("RGB", (side, side), COLOURS.get(ground, (255, 255, 255)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any, Protocol
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.sources import lines, row_groups
+from pipeline.sources.columns import refuse_twins
 from pipeline.sources.files import Problem
 
 Row = dict[str, Any]
 
-SUFFIXES = {*lines.SUFFIXES, ".parquet"}
+SUFFIXES = (*lines.SUFFIXES, ".parquet")
 """File names that hold rows."""
 
 
@@ -24,15 +26,14 @@ class Meaning(Protocol):
     """What a source's rows mean, as far as cutting them needs it.
 
     Attributes:
-        columns: what reading a row needs; the others of a Parquet file are never touched.
         listed: what `key` and `num_records` need; where it is empty, listing parses no row.
     """
 
     @property
-    def columns(self) -> Sequence[str]: ...  # noqa: D102
-
-    @property
     def listed(self) -> Sequence[str]: ...  # noqa: D102
+
+    def columns(self, there: Sequence[str]) -> Sequence[str]:
+        """What reading a row needs, of a file with these columns; the others are never touched."""
 
     def key(self, row: Row) -> str | None:
         """The row's own key; None where it has none, or where rows go by their number."""
@@ -79,6 +80,7 @@ def list_spans(path: Path, rows_per_span: int, meaning: Meaning) -> list[Span] |
 
     Raises:
         OSError: when the file cannot be opened.
+        UserError: when two columns have a name that is used.
     """
     keys = _Keys()
 
@@ -92,7 +94,7 @@ def list_spans(path: Path, rows_per_span: int, meaning: Meaning) -> list[Span] |
     if path.suffix.lower() == ".parquet":
         found = _list_row_groups(path, rows_per_span, meaning, look_at)
     else:
-        found = _list_lines(path, rows_per_span, look_at if meaning.listed else None)
+        found = _list_lines(path, rows_per_span, meaning, look_at)
     if isinstance(found, Problem):
         return found
     repeated = keys.repeated()
@@ -112,11 +114,14 @@ def read_span(path: Path, span: Span, meaning: Meaning) -> Iterator[tuple[int, R
 
 
 def _list_lines(
-    path: Path, rows_per_span: int, look_at: Callable[[int, Row | Problem], int] | None
+    path: Path,
+    rows_per_span: int,
+    meaning: Meaning,
+    look_at: Callable[[int, Row | Problem], int],
 ) -> list[Span]:
     spans: list[Span] = []
-    with path.open("rb") as stream:
-        file = lines.LineFile(stream, path.suffix.lower())
+    with closing(lines.LineFile(path)) as file:
+        refuse_twins(path, file.header, meaning.columns(file.header))
         span = Span(first_row=0, where=file.offset)
 
         def close() -> Span:
@@ -128,7 +133,7 @@ def _list_lines(
 
         for number, raw in enumerate(file):
             span.num_rows += 1
-            span.num_records += look_at(number, file.parse(raw)) if look_at else 1
+            span.num_records += look_at(number, file.parse(raw)) if meaning.listed else 1
             if span.num_records >= rows_per_span:
                 span = close()
         if span.num_rows:
@@ -149,7 +154,7 @@ def _list_row_groups(
     counts: Iterator[int] = iter(())
     if meaning.listed:
         num_rows = sum(group.num_rows for group in groups)
-        rows = row_groups.read_rows(path, 0, num_rows, meaning.listed)
+        rows = row_groups.read_rows(path, 0, num_rows, lambda _: meaning.listed)
         counts = (look_at(number, row) for number, row in enumerate(rows))
     spans: list[Span] = []
     span, contents = Span(first_row=0), list[object]()

@@ -10,8 +10,12 @@ from pydantic import Field
 from pipeline.engine.fingerprint import fingerprint, hash_bytes
 from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord, cut
 from pipeline.errors import UserError
-from pipeline.sources.captions import captions_of
+from pipeline.sources.captions import captions_of, named_captions
+from pipeline.sources.columns import CAPTIONS
 from pipeline.sources.files import Problem, as_text, plain, read_file
+from pipeline.sources.image_cells import ImageCell
+from pipeline.sources.known_names import caption_columns
+from pipeline.sources.lines import format_of
 from pipeline.sources.row_files import (
     Place,
     RowFiles,
@@ -21,6 +25,7 @@ from pipeline.sources.row_files import (
     split_glob,
 )
 from pipeline.sources.spans import Row
+from pipeline.sources.unpacking import unpacked
 
 
 class TextSourceSettings(RowFileSettings):
@@ -54,9 +59,13 @@ class TextSource:
 
     def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
         """The texts of one run."""
-        for key in self._keys():
-            if part.slice["first"] <= key <= part.slice["last"]:
-                yield self._record(key)
+        slice_ = part.slice
+        if "files" in slice_:
+            keys = slice_["files"]
+        else:  # a part of an earlier version
+            keys = [key for key in self._keys() if slice_["first"] <= key <= slice_["last"]]
+        for key in keys:
+            yield self._record(key)
 
     def _keys(self) -> list[str]:
         if self._pattern is None:
@@ -85,9 +94,7 @@ class TextSource:
                 contents.append([plain(key), hash_bytes(content)])
                 size += len(content)
         slice_ = {
-            "path": self._folder.as_posix(),
-            "first": members[0],
-            "last": members[-1],
+            "files": members,
             "content": fingerprint(files=contents, settings=self._decides),
         }
         # Without a look where a file was forbidden: a changed permission shows in no time or size.
@@ -104,25 +111,37 @@ class TextSource:
         if isinstance(content, Problem):
             reason = content.reason.replace("-image-", "-file-")
             return UnreadableRecord(key=plain(key), reason=reason, detail=content.detail)
+        content = unpacked(content, self._folder / key, self._settings.max_file_bytes)
+        if isinstance(content, Problem):
+            return UnreadableRecord(key=plain(key), reason=content.reason, detail=content.detail)
+        text = as_text(content)
         return SourceRecord(
             key=plain(key),
-            caption=as_text(content.removeprefix(b"\xef\xbb\xbf").strip()),
+            caption=text.strip() if isinstance(text, str) else text,
             image=None,
             **provenance({}, self._settings, plain(key)),
         )
 
 
 class Texts:
-    """A row is a text; a source with pictures says beside which image it stands."""
+    """A row is a text; a source with pictures says which image it is about.
 
-    def __init__(
-        self, settings: RowFileSettings, text_columns: Sequence[str], *more_columns: str
-    ) -> None:
+    Args:
+        settings: what all sources of rows have in common.
+        text_columns: those that the recipe names; None takes captions by their names.
+    """
+
+    def __init__(self, settings: RowFileSettings, text_columns: Sequence[str] | None) -> None:
         self._settings = settings
         self._texts = text_columns
-        self.columns = [*text_columns, *more_columns, *settings.columns()]
         self.listed = [settings.key_column] if settings.key_column else []
-        self.needed = [(name,) for name in self.columns]
+        texts = [CAPTIONS] if text_columns is None else [(name,) for name in text_columns]
+        self.needed: list[Sequence[str]] = [*texts, *((name,) for name in settings.columns())]
+
+    def columns(self, there: Sequence[str]) -> list[str]:
+        """What reading a row needs of the columns that a file has."""
+        texts = caption_columns(there) if self._texts is None else self._texts
+        return [*texts, *self._settings.columns_among(there)]
 
     def key(self, row: Row) -> str | None:
         """The row's own key, where a column has keys."""
@@ -132,13 +151,13 @@ class Texts:
         """Always one."""
         return 1
 
-    def image(self, row: Row, place: Place) -> tuple[bytes | None, str | None] | Problem:  # noqa: ARG002
-        """The image beside the text and where it lies, or why it cannot be given."""
-        return None, None
+    def image(self, row: Row, place: Place) -> ImageCell | Problem | None:  # noqa: ARG002
+        """The image that the text is about, None without one, or why it cannot be given."""
+        return None
 
     def records(self, row: Row, place: Place) -> Iterator[SourceRecord | UnreadableRecord]:
         """The row's text with its image, or why there is none."""
-        texts = captions_of(row, self._texts)
+        texts = named_captions(row) if self._texts is None else captions_of(row, self._texts)
         if isinstance(texts, Problem):
             yield UnreadableRecord(key=place.key, reason=texts.reason, detail=texts.detail)
             return
@@ -150,14 +169,14 @@ class Texts:
             key=place.key,
             caption=texts.caption,
             more_captions=texts.more,
-            image=image[0],
-            image_ref=image[1],
+            image=image.content if image else None,
+            image_ref=image.path if image else None,
             **provenance(row, self._settings, place.key),
         )
 
 
 def open_text(settings: TextSourceSettings) -> RowFiles | TextSource:
     """The texts that the settings describe: whole files, or rows of files."""
-    if settings.per == "file" and settings.path.suffix.lower() == ".txt":
+    if settings.per == "file" and format_of(settings.path) == ".txt":
         return TextSource(settings)
     return RowFiles(settings.name, settings, Texts(settings, [settings.text_column]))

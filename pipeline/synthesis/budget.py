@@ -1,14 +1,16 @@
-"""The tokens that a run may have written: requests wait at a gate until their share is free.
+"""The tokens that a run may spend: requests wait at a gate until their share is free.
 
-A request reserves as many tokens as its answer can have at most, and gives back what it has not
-used, so that a run never writes more than its budget. Near the end the gate lets fewer requests
-through at a time; what does not fit any more is not asked, and its parts stay open.
+An engine of one's own is counted by the tokens that it writes, a server by those that it bills:
+prompts and tries that failed as well. A request reserves what one try can cost at most, and gives
+back what it has not used; only a try that a server was asked for again can take a run beyond its
+budget. Near the end the gate lets fewer requests through at a time; what does not fit any more is
+not asked, and its parts stay open.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,8 +21,47 @@ SPENT = "the token budget is spent"
 FILLER = "a row that fills a batch"
 """The error of a row that stands for nothing."""
 
+_BYTES_PER_TOKEN = 4
+"""Of English prose, with the tokenizers of today's LLMs; other scripts have more of both."""
+
+_TOKENS_PER_PICTURE = 1000
+"""Ours: a picture of 512 pixels costs 255 tokens with some models, over a thousand with others."""
+
 Key = str
 """Names a request, so that one that comes a second time reserves nothing more."""
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text that nobody has counted: a quarter of its bytes, rounded up."""
+    return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)
+
+
+def estimate_prompt_tokens(row: Mapping[str, Any]) -> int:
+    """The same for the chat of a request and its pictures."""
+    words = sum(estimate_tokens(message["content"]) for message in row["messages"])
+    return words + _TOKENS_PER_PICTURE * len(row.get("pictures") or ())
+
+
+def most_written(row: Mapping[str, Any]) -> int:
+    """Tokens that an LLM writes for a request at most."""
+    return int(row["sampling_params"]["max_tokens"])
+
+
+def most_billed(row: Mapping[str, Any]) -> int:
+    """Tokens that a server bills for one try at a request at most, as far as can be told."""
+    return estimate_prompt_tokens(row) + most_written(row)
+
+
+def written_tokens(row: Mapping[str, Any]) -> int:
+    """Tokens that an LLM has written for a request, estimated where its backend does not say."""
+    counted = row.get("num_generated_tokens")
+    return estimate_tokens(row.get("generated_text") or "") if counted is None else int(counted)
+
+
+def spent_tokens(row: Mapping[str, Any]) -> int:
+    """Tokens that an answered request has cost: what its server bills, or those written here."""
+    billed = row.get("num_billed_tokens")
+    return written_tokens(row) if billed is None else int(billed)
 
 
 class Budget:
@@ -76,10 +117,12 @@ class Gate:
         budget: Any,  # noqa: ANN401 - see `Collector`
         error_column: str,
         rows_per_batch: int,
+        most_tokens: Callable[[Mapping[str, Any]], int],
     ) -> None:
         self._budget = budget
         self._error = error_column
         self._rows_per_batch = rows_per_batch
+        self._most_tokens = most_tokens
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """The same rows, and fillers; those that may not go carry `SPENT` as their error."""
@@ -87,7 +130,7 @@ class Gate:
 
         rows = block.to_pylist()
         open_rows = [row for row in rows if not row[self._error]]
-        wanted = [(key_of(row), row["sampling_params"]["max_tokens"]) for row in open_rows]
+        wanted = [(key_of(row), self._most_tokens(row)) for row in open_rows]
         granted: set[Key] = ray.get(self._budget.reserve.remote(wanted))
         for row in open_rows:
             if key_of(row) not in granted:

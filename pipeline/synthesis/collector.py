@@ -19,10 +19,12 @@ from pipeline.engine.corpus import Task
 from pipeline.engine.worker import Advance, PartDone, add_result, leave, send_again, task_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.allocation import form_arm, style_arm
-from pipeline.synthesis.backends.health import WINDOW, Health, is_fault
-from pipeline.synthesis.budget import FILLER, SPENT, key_of
+from pipeline.synthesis.backends.errors import REFUSED, classify
+from pipeline.synthesis.backends.health import WINDOW, FirstAnswers, Health, is_fault
+from pipeline.synthesis.budget import FILLER, SPENT, key_of, spent_tokens, written_tokens
 from pipeline.synthesis.critics.clip import OWN, write_clip_scores
 from pipeline.synthesis.judge import judge
+from pipeline.synthesis.parsing import Rejected, read_texts
 from pipeline.synthesis.prompts import Prompts
 from pipeline.synthesis.requests import (
     ERROR_COLUMN,
@@ -58,6 +60,7 @@ class Collector:
         self._budget = budget
         self._num_parts = num_parts
         self._health = Health(settings.backend)
+        self._first = FirstAnswers()
         self._rounds: dict[str, _Round] = {}
         self._sent_on: set[str] = set()
 
@@ -82,16 +85,22 @@ class Collector:
         for row, given in by_part.items():
             self._take(json.loads(row), given)
         self._health.check()
+        if self._settings.backend != "replay":  # what was recorded is paid for
+            self._first.check()
         self._sent_on.update(row["part"] for row in rows)
         rows += map(self._send_on, self._settled())
         every = [row for given in by_part.values() for row in given if row[ERROR_COLUMN] != SPENT]
-        tokens = [int(row.get("num_generated_tokens") or 0) for row in every]
         if self._budget is not None:
             import ray
 
-            keys = [key_of(row) for row in every]
-            ray.get(self._budget.settle.remote(list(zip(keys, tokens, strict=True))))
-        advance = Advance(stage=STAGE, num_records=len(every), num_tokens=sum(tokens))
+            spent = [(key_of(row), spent_tokens(row)) for row in every]
+            ray.get(self._budget.settle.remote(spent))
+        advance = Advance(
+            stage=STAGE,
+            num_records=len(every),
+            num_tokens=sum(map(written_tokens, every)),
+            notices="\n".join(filter(None, (row.get("notices") for row in every))),
+        )
         return pa.Table.from_pylist([*rows, advance.row()])
 
     def _take(self, row: dict[str, str], given: Sequence[Row]) -> None:
@@ -110,6 +119,8 @@ class Collector:
         through = [answer for answer in given if answer[ERROR_COLUMN] != SPENT]
         for answer in through:
             self._health.note(answer[ERROR_COLUMN])
+            if answer["role"] == "write" and answer["attempt"] == 1:
+                self._note_first(answer)
         failed = [answer for answer in through if is_fault(answer[ERROR_COLUMN])]
         answered = [answer for answer in through if not is_fault(answer[ERROR_COLUMN])]
         if answered:
@@ -119,6 +130,16 @@ class Collector:
         now.is_cut_short |= len(through) < len(given)
         if len(now.keys) == given[0]["num_requests"] and now.settled_at is None:
             now.settled_at = self._health.num_seen + (WINDOW if now.failed else 0)
+
+    def _note_first(self, answer: Row) -> None:
+        error = answer[ERROR_COLUMN]
+        if not error:
+            complete = answer.get("finish_reason") != "length"
+            found = read_texts(answer["generated_text"] or "", answer["forms"], complete=complete)
+            why = (found.reason, found.detail) if isinstance(found, Rejected) else ()
+            self._first.note(*why)
+        elif classify(error)[0] == REFUSED:
+            self._first.note(*classify(error))
 
     def _settled(self) -> list[_Round]:
         """The rounds that have ended and whose failures, if any, are the requests' own."""
@@ -237,7 +258,7 @@ class Collector:
         return {name: row[name] for name in same} | {
             "next_id": row["next_id"] or None,
             # `ray.data.llm` gives a refused request an empty text.
-            "text": None if row[ERROR_COLUMN] else row["generated_text"],
+            "text": None if row[ERROR_COLUMN] else row["generated_text"] or "",
             "error": row[ERROR_COLUMN] or None,
             "finish_reason": row.get("finish_reason"),
             "model": self._model,

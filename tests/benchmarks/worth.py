@@ -36,7 +36,7 @@ from tests.benchmarks.dirty import (
 )
 from tests.benchmarks.result import Result, show
 from tokenizer_cache.manifest import open_manifest
-from trainer.evaluate import Pair, derangement, held_out_pairs, picture_nats
+from trainer.evaluate.likelihood import Pair, derangement, pairs_of, picture_nats
 from trainer.run import load_run
 
 SHARE = 0.3
@@ -60,7 +60,7 @@ _MODEL = {
     "mix": {"text": 0, "image": 1, "mixed": 0},
     "model": {"layers": 3, "width": 128, "heads": 4},
     "seq_len": 128,
-    "rows_per_step": 8,
+    "tokens_per_step": 1024,
     "evaluate_every_steps": 10_000,
     "checkpoint_every_steps": 10_000,
 }
@@ -174,7 +174,8 @@ def _judge_all(folder: Path, size: Size) -> dict[str, Judged]:
         select = {"mixed_share": 0, "drop_duplicates": False, **select}
         corpus = run_recipe(recipe | {"select": select}, root)
         if not held_out:  # while none is left out
-            held_out.extend(held_out_pairs(open_manifest(find_shards(corpus)), len(dirty)))
+            shards = open_manifest(find_shards(corpus))
+            held_out.extend(pairs_of(shards, "validation", len(dirty)))
         kept = count_selected(corpus, "dirty", len(dirty), split="train") > 0
         own, shuffled = zip(
             *(_nats(root, folder / f"{name} {seed}", seed, held_out) for seed in SEEDS),
@@ -199,7 +200,7 @@ def _nats(
     recipe, _ = open_corpus(root)
     seeded = recipe.train.model_copy(update={"seed": seed})
     train_model(
-        recipe.model_copy(update={"train": seeded}), root, folder, resume=False,
+        recipe.model_copy(update={"train": seeded}), root, folder, fresh=False,
         console=Console(file=sys.stderr),
     )  # fmt: skip
     run = load_run(folder)

@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from jobs.progress import Reporter
 from jobs.recipe import Recipe, load_recipe
 from jobs.run import fill
-from pipeline.device import use_threads
 from tests.faults.torture import promised_files, without
 from tests.jobs.conftest import TINY
 
@@ -49,7 +49,7 @@ def kill_often(recipe: Recipe, filled: Path, folder: Path, *, num_kills: int, se
     """
     import tokenizer_cache.vq.tokenizer  # noqa: F401 - loaded here, no fork has to
 
-    use_threads(1)  # threads do not live on in a fork
+    torch.set_num_threads(1)  # threads do not live on in a fork
     chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
     wanted = promised_files(filled)
     num_corpora, longest_s = 0, 0.0

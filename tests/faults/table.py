@@ -43,7 +43,8 @@ def read_rows() -> dict[str, str]:
 
 def bad_record_lines() -> list[str]:
     """A line for each kind of bad record that the tests make, from their own lists."""
-    from tests.faults.bad_records import PICTURES, TARS, TEXTS
+    from tests.faults.bad_pictures import PICTURES
+    from tests.faults.bad_records import TARS, TEXTS
     from tests.pipeline.sources.test_bad_records import CASES
     from tests.pipeline.test_sounds import BAD
 

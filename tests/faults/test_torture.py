@@ -11,7 +11,7 @@ from jobs.run import fill
 from jobs.stages import list_parts
 from tests.faults.torture import campaign, promised_files, write_recipe
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_kills_other_orders_and_other_numbers_of_workers_leave_the_same_bytes(tmp_path):

@@ -126,6 +126,23 @@ def test_a_list_that_is_not_there_is_named(tmp_path):
         read_lists(RightsSettings(blocked_texts=str(tmp_path / "no-such-list")))
 
 
+def test_a_list_may_be_saved_by_any_editor(tmp_path):
+    for number, raw in enumerate(
+        (b"\xef\xbb\xbfslur\r\ntwo words\r\n", "slur\rtwo words\r".encode("utf-16"))
+    ):
+        path = tmp_path / f"{number}.txt"
+        path.write_bytes(raw)
+        texts = read_lists(RightsSettings(blocked_texts=str(path))).texts
+        assert (texts.entry("a slur"), texts.entry("two words")) == ("slur", "two words")
+
+
+def test_a_list_that_is_not_text_is_named_with_the_line(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"slur\ncaf\xe9\n")
+    with pytest.raises(UserError, match=r"list.txt:2: character 4 is not UTF-8"):
+        read_lists(RightsSettings(blocked_texts=str(path)))
+
+
 def test_the_content_of_the_lists_decides_not_their_place(tmp_path):
     prints = []
     for name, text in (("a", "slur\n"), ("b", "# the same\nslur\n"), ("c", "slur\nother\n")):

@@ -23,10 +23,10 @@ text_tokenizer: {vocab_size: 400}
 train:
   model: {layers: 1, width: 32, heads: 2}
   steps: 6
-  rows_per_step: 2
+  tokens_per_step: 512
   evaluate_every_steps: 3
 sample: {num_sheet_pairs: 2}
-evaluate: {max_pairs: 6, num_resamples: 100}
+evaluate: {max_pairs: 6, max_drawn: 4, num_shapes: 10, num_resamples: 100}
 run: {num_workers: 0}
 """
 

@@ -37,7 +37,7 @@ def test_a_published_tokenizer_goes_all_the_way_to_a_trained_model(corpus, load,
     assert not faults(corpus)
     held = vocabulary(*open_corpus(corpus)).image
     assert (held.grid, held.size, held.order) == (GRID, NUM_CODES, "coarse-first")
-    train_model(recipe, corpus, tmp_path / "run", resume=False, console=Console(quiet=True))
+    train_model(recipe, corpus, tmp_path / "run", fresh=False, console=Console(quiet=True))
     trained = load_run(tmp_path / "run")
     assert trained.vocabulary.image == held
     (picture,) = draw(trained, ["a red square"], recipe.sample)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.recipe import Recipe, dump_recipe, load_recipe
+from jobs.recipe import Recipe, dump_recipe, load_recipe, read_resolved_recipe
 from jobs.stages import list_parts
 from pipeline.errors import UserError
 
@@ -44,8 +44,42 @@ def test_every_recipe_that_ships_is_valid(path, tmp_path):
         ("sources:\n  - kind: shapes\n", ["name", "Field required"]),
         ("name: a\nsources: []\n", [":2: sources", "at least 1"]),
         (MINIMAL + "  - kind: shapes\n", ["sources", "two sources are called 'shapes'"]),
-        ("name: [\n", ["is not YAML"]),
+        ("name: [\n", [":2: ", "is not YAML"]),
         ("just text\n", ["holds no recipe"]),
+        ("- a\n", ["holds no recipe"]),
+        ("", ["holds no recipe"]),
+        (MINIMAL + "name: b\n", [":4: name", "twice, in line 1 and here"]),
+        (MINIMAL + "train: {model: {heads: 2, heads: 3}}\n", [":4: heads", "twice"]),
+        ("name: a\nsources:\n  - {kind: shapes, size: 8, size: 9}\n", [":3: size", "twice"]),
+        (MINIMAL + "---\nname: b\n", [":5: a second document"]),
+        ("name: a\nsources:\n\t- kind: shapes\n", [":3: ", "a tab; YAML indents with spaces"]),
+        ("name: a\0b\n", [":1: ", "not YAML", "U+0000"]),
+        (MINIMAL + "train: !!python/object:os.system {}\n", [":4: ", "not YAML", "tag"]),
+        (MINIMAL + "train: &a [*a]\n", [":4: ", "an alias leads back to itself"]),
+        (MINIMAL + "train: " + "[" * 2000, ["nested too deeply"]),
+        (MINIMAL + "train: *nothing\n", [":4: ", "undefined alias"]),
+        (MINIMAL + "1: a\n", [":4: ", "a key should be a text (found 1, ", "quotes: '1'"]),
+        (MINIMAL + "? [a]\n: b\n", [":4: ", "cannot be a key"]),
+        ("name: no\nsources:\n  - kind: shapes\n",
+         [":1: name", "found no, which YAML reads as a truth value; a text has quotes: 'no'"]),
+        (MINIMAL + "description: 12\n", [":4: description", "reads as a number", "'12'"]),
+        (MINIMAL + "duplicates: {prefer_licences: [1, CC0]}\n",
+         [":4: duplicates.prefer_licences.0", "reads as a number", "'1'"]),
+        (MINIMAL + "duplicates: {prefer_licences: CC0}\n", ["should be a list: [one, two]"]),
+        (MINIMAL + "train:\n", [":4: train", "should be a section of `key: value` lines"]),
+        (MINIMAL + "run: {timeout_s: 1:30}\n", [":4: run.timeout_s", "found '1:30'"]),
+        (MINIMAL + "run: {num_workers: yes}\n", [":4: run.num_workers", "a number (found True)"]),
+        (MINIMAL + "synthesis: {shares: {caption: on}}\n", [":4: synthesis.shares.caption"]),
+        (MINIMAL + "run: {timeout_s: .inf}\n", [":4: run.timeout_s", "a finite number"]),
+        (MINIMAL + "ingest: {validation_share: .nan}\n", [":4: ", "a finite number"]),
+        (MINIMAL + "ingest: {validation_share: -0.1}\n", [":4: ", "greater than or equal to 0"]),
+        ("name: a\nsources:\n  - {kind: folder, path: no}\n", [":3: sources.0.path", "'no'"]),
+        ("name: a\nsources:\n  - {kind: folder, path: $NO_SUCH_NAME/x}\n",
+         [":3: sources.0.path", "no variable NO_SUCH_NAME"]),
+        ("name: a\nsources:\n  - {kind: folder, path: ~nobody-here/x}\n", [":3: sources.0.path"]),
+        (f"name: a\nsources:\n  - {{kind: folder, path: {'x' * 300}}}\n", ["name too long"]),
+        (MINIMAL + "synthesis: {styles: .}\n", [":4: ", "a file should be there"]),
+        (MINIMAL + "synthesis: {templates: recipe.yaml}\n", [":4: ", "a folder should be there"]),
     ],
 )  # fmt: skip
 def test_a_wrong_recipe_names_file_line_field_and_what_is_allowed(tmp_path, text, parts):
@@ -53,6 +87,118 @@ def test_a_wrong_recipe_names_file_line_field_and_what_is_allowed(tmp_path, text
     assert message.startswith("/recipe.yaml")
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "laion/coco",
+        "../x",
+        "..",
+        "",
+        " ",
+        "a\\\\b",
+        "a\\0b",
+        "a\\nb",
+        "a ",
+        "a*",
+        "x" * 101,
+        "\u00e9" * 51,
+    ],
+)
+def test_a_name_that_no_file_can_begin_with_is_refused(tmp_path, name):
+    source = f'name: a\nsources:\n  - {{kind: shapes, name: "{name}"}}\n'
+    assert ":3: sources.0.name: a name" in message_of(tmp_path, source)
+
+
+@pytest.mark.parametrize(
+    "name", ["CON", "laion-coco", "my pictures (2)", "B\u00e4ume", "\u732b", "_a", "7"]
+)
+def test_a_name_that_a_file_can_begin_with_is_taken(tmp_path, name):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f'name: a\nsources:\n  - {{kind: shapes, name: "{name}"}}\n')
+    assert load_recipe(path).sources[0].name == name
+
+
+def test_aliases_of_aliases_are_refused_before_they_are_read(tmp_path):
+    lines = ["name: a", "a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    assert "with its aliases this has over 100,000 values" in message_of(tmp_path, "\n".join(lines))
+    merged = [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12)]
+    assert "aliases" in message_of(tmp_path, "\n".join(["a0: &a0 {x: 1}", *merged]))
+
+
+def test_anchors_and_merged_keys_say_what_they_mean(tmp_path):
+    lines = "sources:\n  - &a {kind: shapes, size: 16}\n  - {<<: *a, name: b, size: 24}\nname: a\n"
+    path = tmp_path / "recipe.yaml"
+    path.write_text(lines)
+    assert [source.size for source in load_recipe(path).sources] == [16, 24]
+    changed = load_recipe(path, ["sources.0.size=48"])
+    assert [source.size for source in changed.sources] == [48, 24]
+    assert ":3: sources.1.size" in message_of(tmp_path, lines.replace("24", "big"))
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_recipe_is_read_in_every_encoding_that_says_so_itself(tmp_path, codec, end):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes((MINIMAL.replace("\n", end) + "description: gr\u00fcn").encode(codec))
+    assert load_recipe(path).description == "gr\u00fcn"
+
+
+def test_a_recipe_in_another_encoding_names_line_and_byte(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"name: a\n# gr\xfcn\nsources: [{kind: shapes}]\n")
+    with pytest.raises(UserError, match=r"recipe\.yaml:2: the byte 0xfc is not UTF-8") as error:
+        load_recipe(path)
+    assert "Save the file as UTF-8" in error.value.hint
+
+
+def test_what_is_no_file_or_no_text_is_no_recipe(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(range(256)))
+    (tmp_path / "large").write_bytes(b"a" * 5_000_000)
+    for name, part in (("", "s a directory"), ("a.jpg", "is not UTF-8"), ("large", "has over")):
+        with pytest.raises(UserError, match=part) as error:
+            load_recipe(tmp_path / name)
+        assert error.value.exit_code == 2
+
+
+def test_the_resolved_recipe_of_a_corpus_is_read_as_strictly(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"name: a\xfc\n")
+    with pytest.raises(UserError, match="0xfc is not UTF-8"):
+        read_resolved_recipe(path)
+    path.write_text("name: a\nname: b\n")
+    with pytest.raises(UserError, match="twice"):
+        read_resolved_recipe(path)
+
+
+def test_numbers_and_texts_are_what_people_write(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        MINIMAL + "description: 2024-01-01\ningest: {max_pixels: 1_000, max_sound_s: 1e1}\n"
+        "duplicates: {prefer_licences: [010, 1:30, 'no'], bytes: off}\n"
+    )
+    recipe = load_recipe(path)
+    assert recipe.description == "2024-01-01"
+    assert (recipe.ingest.max_pixels, recipe.ingest.max_sound_s) == (1000, 10)
+    assert recipe.duplicates.prefer_licences == ("010", "1:30", "no")
+    assert recipe.duplicates.bytes is False
+
+
+def test_paths_may_have_variables_spaces_and_any_letters(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    for name in ("my pictures", "B\u00e4ume", "$PLACE", "a*b[c]"):
+        (tmp_path / name).mkdir()
+    path = tmp_path / "recipe.yaml"
+    for wanted, found in {
+        "my pictures": "my pictures", "B\u00e4ume": "B\u00e4ume", "~/my pictures": "my pictures",
+        "$PLACE/my pictures": "my pictures", "${PLACE}/B\u00e4ume": "B\u00e4ume",
+        "$PLACE": "$PLACE", "a*b[c]": "a*b[c]",
+    }.items():  # fmt: skip
+        path.write_text(f"name: a\nsources:\n  - {{kind: folder, path: '{wanted}'}}\n", "utf-8")
+        assert load_recipe(path).sources[0].path == tmp_path / found
 
 
 def test_all_mistakes_are_named_at_once(tmp_path):
@@ -73,10 +219,20 @@ def test_a_missing_recipe_is_named(tmp_path):
         ("name.first=3", "'name' holds a single value"),
         ("train.stepz=3", "train.stepz: there is no such setting"),
         ("name=[", "is not YAML"),
+        ("shards={max_mb: 1, max_mb: 2}", "the value: max_mb: the key is there twice"),
+        ("sources.\u00b2.size=3", "is not the number of an entry"),
+        ("select.rules.aesthetic.min=1", "select.rules.aesthetic.min=1: select: aesthetic: "),
+        ("duplicates.semantic=0.1", "duplicates.semantic=0.1: duplicates: semantic compares"),
     ],
 )
 def test_a_wrong_change_is_named(tmp_path, change, part):
     assert part in message_of(tmp_path, MINIMAL, change)
+
+
+def test_a_mistake_of_the_file_is_not_blamed_on_a_change(tmp_path):
+    text = MINIMAL + "duplicates: {semantic: 0.1}\n"
+    message = message_of(tmp_path, text, "duplicates.bytes=false", "synthesis.limit=3")
+    assert message.startswith("/recipe.yaml:4: duplicates: semantic")
 
 
 def test_changes_reach_into_sections_and_lists(load):

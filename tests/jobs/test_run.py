@@ -216,6 +216,7 @@ def test_two_runs_on_one_corpus_do_not_meet(load, tmp_path):
     run(load(), tmp_path / "c", until="ingest")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("until", ["records", "clip", "samples"])
 def test_a_killed_run_goes_on_to_the_same_bytes(made, tiny_recipe, load, tmp_path, until):
     """SIGKILL as soon as the first file under a table or a model appears."""

@@ -1,10 +1,12 @@
 """A corpus with pictures and sounds, from the source to a model that is trained on both."""
 
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
+import soundfile
 from rich.console import Console
 
 from jobs.forgetting import begin
@@ -36,10 +38,30 @@ audio_tokenizer:
 train:
   model: {{layers: 1, width: 32, heads: 2}}
   steps: 2
-  rows_per_step: 2
+  tokens_per_step: 512
 evaluate: {{max_pairs: 6, num_resamples: 100}}
 run: {{num_workers: 0}}
 """
+
+
+def stored(form, encoding):
+    """Writes sounds in another format: the bytes decide, whatever the file's name."""
+
+    def write(samples):
+        stream = io.BytesIO()
+        soundfile.write(stream, samples, 16_000, format=form, subtype=encoding)
+        return stream.getvalue()
+
+    return write
+
+
+STORED = {
+    2: stored("FLAC", "PCM_16"),
+    4: stored("WAV", "PCM_24"),
+    6: stored("MP3", "MPEG_LAYER_III"),
+    8: stored("OGG", "VORBIS"),
+    10: stored("WAVEX", "PCM_16"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +70,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sounding")
     (folder / "sounds").mkdir()
     for number, samples in enumerate(some_sounds(NUM_SOUNDS)):
-        (folder / "sounds" / f"{number:02}.wav").write_bytes(wav(samples))
+        content = STORED.get(number, wav)(samples)
+        (folder / "sounds" / f"{number:02}.wav").write_bytes(content)
         (folder / "sounds" / f"{number:02}.txt").write_text(f"sound of the kind {number // 2}")
     shutil.copy(folder / "sounds" / "00.wav", folder / "sounds" / "copy.wav")
     (folder / "sounds" / "copy.txt").write_text("the same sound again")
@@ -80,6 +103,8 @@ def test_every_sound_is_in_the_shards_or_in_the_rejects_once(folder, opened):
     assert rows == [("duplicate-sound", 1), ("sound-too-long", 1), ("sound-truncated", 1)]
     ((num,),) = opened.query("SELECT count(*) FROM samples WHERE stream = 'audio'").fetchall()
     assert num == NUM_SOUNDS
+    repairs = opened.query("SELECT key, repairs FROM records WHERE len(repairs) > 0").fetchall()
+    assert repairs == [("04.wav", ["sound-24-bit"])]
 
 
 def test_a_sample_is_a_text_and_the_codes_that_its_sound_has(folder, opened, manifest):
@@ -132,7 +157,7 @@ def test_rows_hold_the_sounds_between_their_brackets(folder, manifest):
 def test_a_model_is_trained_on_pictures_and_sounds(folder, manifest):
     recipe = load_recipe(folder / "recipe.yaml")
     console = Console(quiet=True)
-    train_model(recipe, folder / "corpus", folder / "run", resume=False, console=console)
+    train_model(recipe, folder / "corpus", folder / "run", fresh=False, console=console)
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     assert {"text", "image", "audio"} <= json.loads(lines[-1])["train"].keys()
     held_out = json.loads((folder / "run" / "evaluation.json").read_text())["held_out"]

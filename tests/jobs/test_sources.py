@@ -15,7 +15,7 @@ from pipeline.ledger.audit import audit
 from pipeline.sources.shapes import draw
 from tests.jobs.conftest import TINY
 from tokenizer_cache.manifest import open_manifest
-from trainer.evaluate import held_out_pairs
+from trainer.evaluate.likelihood import pairs_of
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,6 @@ def test_a_document_is_one_sample_with_its_pieces_in_order(corpus):
 
 
 def test_held_out_pictures_of_a_document_are_paired_with_their_own_texts(corpus):
-    pairs = held_out_pairs(open_manifest(corpus.shards), 1000)
+    pairs = pairs_of(open_manifest(corpus.shards), "validation", 1000)
     assert pairs
     assert not any("Page" in pair.text for pair in pairs)

@@ -1,3 +1,4 @@
+import gzip
 import struct
 
 import pytest
@@ -47,6 +48,14 @@ def test_a_robots_header_counts_where_it_is_said_to_all(value, expected):
 def test_the_iptc_data_mining_property_is_read(xmp):
     image = segment(b"\xff\xe1", b"http://ns.adobe.com/xap/1.0/\x00" + xmp)
     assert opt_outs(image, {}) == ["plus-data-mining:DMI-PROHIBITED-AIMLTRAINING"]
+
+
+def test_a_wish_in_a_drawing_is_read_however_it_is_packed():
+    drawing = (
+        '<svg plus:DataMining="DMI-PROHIBITED" xmlns:plus="http://ns.useplus.org/ldf/xmp/1.0/"/>'
+    )
+    for content in (gzip.compress(drawing.encode()), drawing.encode("utf-16")):
+        assert opt_outs(content, {}) == ["plus-data-mining:DMI-PROHIBITED"]
 
 
 def test_an_allowance_is_no_opt_out():

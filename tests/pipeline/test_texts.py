@@ -26,6 +26,20 @@ def test_a_good_text_is_left_alone(text):
     assert (cleaned.text, cleaned.repairs) == (text, ())
 
 
+@pytest.mark.parametrize(
+    ("raw", "detail"),
+    [
+        (b"  a caf\xe9", "not UTF-8: byte 7 is b'\\xe9' (unexpected end of data)"),
+        (b"\xef\xbb\xbfone\r\n\xff", "not UTF-8: byte 8 is b'\\xff' (invalid start byte)"),
+        (b"\xff\xfea\0b", "not UTF-16: byte 4 is b'b' (truncated data)"),
+    ],
+)
+def test_bytes_that_are_no_text_are_named_with_their_place_in_the_file(raw, detail):
+    with pytest.raises(TextError) as error:
+        clean(raw, max_characters=100)
+    assert (error.value.reason, str(error.value)) == ("ingest-caption-not-utf-8", detail)
+
+
 @given(st.text(alphabet=st.characters(), max_size=60) | st.binary(max_size=60))
 def test_whatever_comes_is_text_that_utf_8_can_hold_or_a_reject(raw):
     try:

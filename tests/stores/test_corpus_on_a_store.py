@@ -29,7 +29,7 @@ sources:
   - {kind: pydoc, limit: 10}
 ingest: {rows_per_part: 25, validation_share: 0.2}
 train:
-  {model: {layers: 1, width: 32, heads: 2}, steps: 2, rows_per_step: 2, evaluate_every_steps: 2}
+  {model: {layers: 1, width: 32, heads: 2}, steps: 2, tokens_per_step: 512, evaluate_every_steps: 2}
 evaluate: {max_pairs: 2, num_resamples: 100}
 run: {num_workers: 0}
 """

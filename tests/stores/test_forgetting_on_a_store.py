@@ -120,6 +120,7 @@ def undisturbed(made, tmp_path_factory):
     return bytes_of(folder)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("kind", ["record", "image-id"])
 def test_nothing_of_it_stays_and_only_what_held_it_is_written_again(
     root, made, undisturbed, store, tmp_path, kind, capsys
@@ -175,7 +176,9 @@ sys.exit(call(sys.argv[1:]))
 # The lease is the first write; what follows: the marker, the list, the manifest, its tars, each
 # table, the lease again, and then the run that fills the corpus.
 @pytest.mark.e2e
-@pytest.mark.parametrize("writes", [2, 4, 6, 9, 14])
+@pytest.mark.parametrize(
+    "writes", [4, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 6, 14))]
+)
 def test_a_forget_that_is_killed_between_two_writes_is_completed_by_the_next_run(
     root, made, recipe, undisturbed, tmp_path, writes
 ):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.faults.torture import campaign, log_of, write_recipe
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_kills_leave_the_bytes_of_the_undisturbed_run_on_a_store(store, tmp_path):

@@ -37,6 +37,11 @@ def test_a_codebook_takes_the_bits_of_its_highest_code(codebook_size: int, bits:
     assert bits_per_code(codebook_size) == bits
 
 
+def test_a_codebook_whose_codes_are_no_uint16_is_refused() -> None:
+    with pytest.raises(ValueError, match="a codebook of 65537 codes has more than 65536"):
+        bits_per_code(65_537)
+
+
 def test_a_code_outside_the_codebook_is_refused() -> None:
     with pytest.raises(ValueError, match="512 needs more than 9 bits"):
         pack(np.full((1, 2, 2), 512, np.uint16), 9)

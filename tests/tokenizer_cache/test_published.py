@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from transformers import ChameleonImageProcessorPil, Emu3ImageProcessor, JanusImageProcessorPil
 
@@ -21,7 +21,7 @@ from pipeline.engine.fingerprint import hash_folder
 from pipeline.errors import UserError
 from tests.tokenizer_cache.corpus import Selected, encode_work, fit_inputs, write_part
 from tests.tokenizer_cache.published_models import GRID, NUM_CODES, SIZE, janus, saved
-from tokenizer_cache.encode import EncodeWorker
+from tokenizer_cache.encode import EncodeWorker, squares
 from tokenizer_cache.settings import PublishedVQSettings, TokenizeSettings
 from tokenizer_cache.vq.adopt import adopt, fit
 from tokenizer_cache.vq.description import describe_vq
@@ -50,6 +50,12 @@ def pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
 PICTURES = pictures((16, 16), (40, 24), (9, 33))
 
 
+def middle(image: Image.Image) -> Image.Image:
+    """Its middle square, as Janus cuts pictures for generation (arXiv:2410.13848, section 4.1)."""
+    side = min(image.size)
+    return ImageOps.fit(image, (side, side), Image.Resampling.NEAREST)
+
+
 def theirs(kind: str, model: Any, images: list[Image.Image], folder: Path) -> torch.Tensor:
     """The codes (B, h, w) of transformers' own processor and `encode`."""
     processors = {
@@ -58,6 +64,8 @@ def theirs(kind: str, model: Any, images: list[Image.Image], folder: Path) -> to
         "emu3": Emu3ImageProcessor,
     }
     processor = processors[kind].from_pretrained(folder)
+    if kind == "janus":  # whose processor is that of the encoder for understanding
+        images = [middle(each) for each in images]
     values = torch.cat([processor(each, return_tensors="pt")["pixel_values"] for each in images])
     if kind == "emu3":
         codes = model.encode(values, torch.tensor([[SIZE, SIZE]] * len(images))).image_tokens
@@ -76,6 +84,42 @@ def test_codes_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
     assert len(np.unique(codes)) > 4
     description = describe_vq(tmp_path / "vq")
     assert (description.grid, description.num_tokens) == (GRID, NUM_CODES)
+
+
+@pytest.mark.parametrize("kind", ["janus", "chameleon", "emu3"])
+@pytest.mark.parametrize("size", [(40, 24), (9, 33)])
+def test_a_picture_is_cut_and_never_filled_up(
+    kind: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    saved(kind, tmp_path / "weights")
+    tokenizer = adopted(kind, tmp_path / "weights", tmp_path / "vq")
+    picture = Image.new("RGB", size, "red")
+    (box,) = squares("an image", size, 1)
+    outside = np.asarray(picture).copy()
+    outside[:] = (0, 0, 255)
+    outside[box[1] : box[3], box[0] : box[2]] = (255, 0, 0)
+    for image in (picture, Image.fromarray(outside)):
+        seen = tokenizer.show(tokenizer.prepare(image)[None])[0].astype(int)  # (H, W, 3)
+        inside = seen if image is picture else seen[3:-3, 3:-3]  # scaling blurs what it cuts at
+        assert (abs(inside - [255, 0, 0]) <= 10).all()
+
+
+def test_janus_is_known_to_cut_and_a_training_of_before_goes_on_as_it_was(tmp_path: Path) -> None:
+    for kind in ("janus", "chameleon", "emu3"):
+        saved(kind, tmp_path / kind)
+        adopted(kind, tmp_path / kind, tmp_path / f"{kind}-vq")
+    held = {
+        kind: json.loads((tmp_path / f"{kind}-vq" / "settings.json").read_text())
+        for kind in ("janus", "chameleon", "emu3")
+    }
+    assert held["janus"].pop("cuts_square") is True
+    names = {"kind", "image_size", "stride", "codebook_size"}  # as before: other codes stay
+    assert [each.keys() for each in held.values()] == [names] * 3
+    (tmp_path / "janus-vq" / "settings.json").write_text(json.dumps(held["janus"]))
+    before = load_vq(tmp_path / "janus-vq")
+    processor = JanusImageProcessorPil.from_pretrained(tmp_path / "janus")
+    filled_up = processor(PICTURES[1], return_tensors="np")["pixel_values"][0]
+    assert (before.prepare(PICTURES[1]) == filled_up).all()
 
 
 @pytest.mark.parametrize("kind", ["janus", "emu3"])
@@ -163,6 +207,29 @@ def test_a_whole_models_shards_are_read_no_further_than_the_tokenizer(tmp_path: 
     (whole / "model.safetensors.index.json").write_text(json.dumps({"weight_map": held}))
     codes = adopted("janus", whole, tmp_path / "vq").encode_images(PICTURES)
     assert (codes == theirs("janus", model, PICTURES, whole).numpy()).all()
+
+
+@pytest.mark.parametrize("kind", ["janus", "chameleon", "emu3", "llamagen"])
+def test_a_codebook_that_cannot_be_stored_is_refused_before_its_weights_are_saved(
+    kind: str, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    if kind == "llamagen":
+        state = {
+            as_llamagen(name): value for name, value in janus(unit_codes=True).state_dict().items()
+        }
+        state["quantize.embedding.weight"] = torch.zeros(65_537, 4)
+        torch.save({"model": state}, weights)
+    else:
+        saved(kind, weights)
+        config = json.loads((weights / "config.json").read_text())
+        config["codebook_size" if kind == "emu3" else "num_embeddings"] = 65_537
+        (weights / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        UserError, match="has 65537 codes, and tables and shards hold at most 65536"
+    ):
+        adopted(kind, weights, tmp_path / "vq")
+    assert not list((tmp_path / "vq").iterdir())
 
 
 def test_another_image_size_gives_another_grid(tmp_path: Path) -> None:

@@ -117,6 +117,28 @@ def test_a_text_that_spells_a_published_special_token_is_a_text(
     assert 10 not in tokenizer.encode("<img>")
 
 
+@pytest.mark.parametrize("is_saved_before", [False, True], ids=["adopted now", "adopted before"])
+def test_what_a_published_tokenizer_does_to_its_models_texts_is_not_done(
+    tmp_path: Path, is_saved_before: bool
+) -> None:
+    pieces = [f"{a}{b}" for a in "abcd" for b in "abcd"]
+    vocab = {piece: number for number, piece in enumerate([*"abcd", *pieces])}
+    model = models.BPE(vocab=vocab, merges=[tuple(piece) for piece in pieces], dropout=0.5)
+    tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens(["[PAD]"])
+    whole = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(piece) for piece in pieces]))
+    long = "abcd" * 200
+    tokenizer.enable_truncation(max_length=8)
+    tokenizer.enable_padding(length=16, pad_id=0)
+    folder = tmp_path / "published"
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    loaded = load_text(folder if is_saved_before else adopted(tmp_path, folder))
+    for text in (long, "ab"):
+        assert loaded.encode(text) == whole.encode(text).ids
+        assert loaded.decode(loaded.encode(text)).replace(" ", "") == text
+
+
 def test_a_folder_without_a_tokenizer_is_an_error_for_people(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no text tokenizer"):
         adopted(tmp_path, tmp_path)

@@ -160,6 +160,8 @@ def test_the_schema_in_the_package_is_that_of_the_models() -> None:
         ("version", 2, r"version: Input should be 1 \(found 2\)"),
         ("size", 7, r"size: the last range ends at 396 \(found 7\)"),
         ("special_tokens.0", "<start>", "special_tokens: they begin with <pad>, "),
+        ("special_tokens.2", "<text>", "special_tokens.3: the format has this name for id 3"),
+        ("special_tokens.10", "<pad>", "special_tokens.10: the format has this name for id 0"),
         ("ranges.0.modality", "side", "ranges.0.modality: special tokens are the first range"),
         ("ranges.0.size", 3, "ranges.1.start: the range starts at 3"),
         ("ranges.1.modality", "smell", "ranges.1.modality: Input should be 'special'"),
@@ -203,6 +205,38 @@ def test_a_vocabulary_of_before_the_format_is_refused() -> None:
     del old["special_tokens"]
     with pytest.raises(ValueError, match="special_tokens: Field required"):
         parse_vocabulary(old)
+
+
+def test_a_file_from_before_a_special_token_was_appended_is_read(monkeypatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "vocabulary.md"
+    older = json.loads(page.read_text().split("```json\n")[1].split("```")[0])
+    named = parse_vocabulary(older).name_special("<others>").to_json()
+    monkeypatch.setattr("tokenizer_cache.vocabulary.SPECIAL_TOKENS", (*SPECIAL_TOKENS, "<edit>"))
+    for held in (older, named):
+        vocabulary = parse_vocabulary(held)
+        assert vocabulary.to_json() == held
+        with pytest.raises(ValueError, match="the vocabulary has no special token <edit>"):
+            vocabulary.special("<edit>")
+    assert parse_vocabulary(older).name_special("<edit>").special("<edit>") == len(SPECIAL_TOKENS)
+    with pytest.raises(ValueError, match=r"special_tokens.12: the format has this name for id 11"):
+        parse_vocabulary(named).name_special("<edit>")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("<img>", r"special_tokens.11: the format has this name for id 4 \(found '<img>'\)"),
+        ("<mine>", r"special_tokens: each is <another>"),
+        ("edit", r"special_tokens: each is <another>"),
+    ],
+)
+def test_a_name_that_is_taken_or_none_is_refused_in_a_sentence(name: str, message: str) -> None:
+    vocabulary = build_vocabulary(TEXT, IMAGE)
+    if name == "<mine>":
+        vocabulary = vocabulary.name_special(name)
+    with pytest.raises(ValueError, match=message) as caught:
+        vocabulary.name_special(name)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_example_of_the_docs_is_a_vocabulary() -> None:

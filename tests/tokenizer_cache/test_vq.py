@@ -273,6 +273,9 @@ def describe_size(preset: str) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"codebook_size": 65_537}, "less than or equal to 65536"),
+        ({"quantizer": "lfq", "codebook_size": 2**18}, "less than or equal to 65536"),
+        ({"quantizer": "fsq", "fsq_levels": (8, 8, 8, 6, 6, 6)}, "fsq_levels is 110592, and a cod"),
         ({"quantizer": "fsq"}, "fsq_levels belong to the quantizer fsq"),
         ({"fsq_levels": (8, 8, 8)}, "fsq_levels belong to the quantizer fsq"),
         ({"quantizer": "fsq", "fsq_levels": (8, 8)}, "fsq_levels is 64, and codebook_size 512"),

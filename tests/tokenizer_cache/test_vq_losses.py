@@ -186,6 +186,7 @@ def test_the_adversarial_term_moves_the_tokenizer(inputs: FitInputs, tmp_path: P
     assert (on[last] - off[last]).abs().max() > 1e-4
 
 
+@pytest.mark.e2e
 def test_a_training_with_both_terms_that_is_killed_goes_on_to_the_same_files(
     network: Path, inputs: FitInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.device import use_threads
 from pipeline.engine.schemas import RECORDS, VARIANTS
 from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import write_table
@@ -27,7 +26,7 @@ from tokenizer_cache.vq.model import VQModel
 from tokenizer_cache.vq.tokenizer import save_vq
 from trainer.run import Run, load_run
 from trainer.settings import MixSettings, ModelSettings, TrainSettings
-from trainer.train import train
+from trainer.train.loop import find_start, train
 
 GRID = (4, 4)
 COLOURS = {"red": 1, "green": 2, "blue": 3, "yellow": 4}
@@ -56,7 +55,7 @@ def square(number: int) -> tuple[str, np.ndarray]:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Models as small as these lose more to threads that wait for each other than they gain."""
-    use_threads(1)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -95,14 +94,20 @@ def trained(squares: Squares, tmp_path_factory: pytest.TempPathFactory) -> Run:
         model=ModelSettings(layers=2, width=64, heads=4),
         seq_len=96,
         caption_max_tokens=16,
-        rows_per_step=8,
+        tokens_per_step=8 * 96,
         steps=200,
         mix=MixSettings(text=0.2, image=1, mixed=2),
         evaluate_rows=4,
     )
     folder = tmp_path_factory.mktemp("run")
-    train(settings, shards=squares.shards, models=squares.models, run=folder, resume=False)
+    train_run(squares, folder, settings)
     return load_run(folder)
+
+
+def train_run(squares: Squares, run: Path, settings: TrainSettings, *, fresh: bool = False) -> None:
+    """Train on the squares, or resume."""
+    start = find_start(settings, squares.manifest, run, fresh=fresh)
+    train(settings, squares.manifest, start, models=squares.models, run=run)
 
 
 def _write_shard(

@@ -3,7 +3,7 @@ import torch
 
 from tokenizer_cache.vocabulary import TokenizerDescription, Vocabulary, build_vocabulary
 from trainer.batch import build_model, collate
-from trainer.generation import Continuation, noise, pick
+from trainer.generation import Continuation, pick, uniforms
 from trainer.model.decoder import Decoder
 from trainer.packing import build_row
 from trainer.settings import ModelSettings
@@ -28,7 +28,7 @@ def model(vocabulary: Vocabulary) -> Decoder:
 
 def logits_at_the_end(model: Decoder, vocabulary: Vocabulary, ids: list[int]) -> torch.Tensor:
     batch = collate([build_row([ids], seq_len=len(ids), pad=0)], vocabulary, torch.device("cpu"))
-    return batch.logits(model)[0, -1]
+    return model.head(batch.hidden(model))[0, -1]
 
 
 def test_cached_prompts_of_unlike_lengths_have_the_logits_that_each_has_alone(
@@ -49,21 +49,29 @@ def test_cached_prompts_of_unlike_lengths_have_the_logits_that_each_has_alone(
 
 def test_only_the_likeliest_ids_are_picked() -> None:
     logits = torch.tensor([[0.0, 3.0, 2.0, 1.0]]).repeat(200, 1)
-    draws = noise(0, 0, num_steps=200, num_ids=4)
+    draws = uniforms(0, 0, num_steps=200)
     assert set(pick(logits, draws, temperature=1.0, top_k=2).tolist()) == {1, 2}
     assert set(pick(logits, draws, temperature=0.0, top_k=4).tolist()) == {1}
 
 
+@pytest.mark.parametrize("draw", [0.0, 1 - 2**-53])
+def test_the_ends_of_the_interval_pick_an_id_that_is_allowed(draw: float) -> None:
+    logits = torch.tensor([[0.0, 3.0, 2.0, 1.0, float("-inf")]])
+    at_the_end = torch.tensor([draw], dtype=torch.float64)
+    assert pick(logits, at_the_end, temperature=1.0, top_k=2).item() in {1, 2}
+    assert pick(logits, at_the_end, temperature=1.0, top_k=9).item() in {0, 1, 2, 3}
+
+
 def test_picks_have_the_frequencies_of_the_softmax() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log().repeat(20_000, 1)
-    picked = pick(logits, noise(0, 0, num_steps=20_000, num_ids=3), temperature=1.0, top_k=3)
+    picked = pick(logits, uniforms(0, 0, num_steps=20_000), temperature=1.0, top_k=3)
     shares = picked.bincount(minlength=3) / 20_000
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.02, rtol=0)
 
 
-def test_noise_depends_on_the_seed_and_the_number_of_the_sample() -> None:
+def test_draws_depend_on_the_seed_and_the_number_of_the_sample() -> None:
     def draw(seed: int, number: int) -> torch.Tensor:
-        return noise(seed, number, num_steps=4, num_ids=8)
+        return uniforms(seed, number, num_steps=4)
 
     assert torch.equal(draw(1, 2), draw(1, 2))
     assert not torch.equal(draw(1, 2), draw(1, 3))

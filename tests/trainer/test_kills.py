@@ -10,22 +10,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.conftest import Squares
-from tests.trainer.test_train import SETTINGS, losses, start, tensors
+from tests.trainer.conftest import Squares, train_run
+from tests.trainer.test_train import SETTINGS, losses, tensors
 from trainer.run import METRICS
 
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from pipeline.device import use_threads
-from trainer.settings import TrainSettings
-from trainer.train import train
 
-use_threads(1)
+import torch
+
+from trainer.settings import TrainSettings
+from tokenizer_cache.manifest import open_manifest
+from trainer.train.loop import find_start, train
+
+torch.set_num_threads(1)
 settings, shards, models, run = json.loads(sys.argv[1])
 models = {name: Path(folder) for name, folder in models.items()}
 settings = TrainSettings.model_validate(settings)
-train(settings, shards=Path(shards), models=models, run=Path(run), resume=True)
+manifest, run = open_manifest(Path(shards)), Path(run)
+train(settings, manifest, find_start(settings, manifest, run), models=models, run=run)
 """
 
 
@@ -37,15 +41,15 @@ def test_kills_at_random_steps_change_neither_the_losses_nor_the_weights(
 
     settings = SETTINGS.model_copy(update={"steps": 400, "checkpoint_every_steps": 7})
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    start(squares, whole, settings)
+    train_run(squares, whole, settings)
     killed.mkdir()
     models = {name: str(folder) for name, folder in squares.models.items()}
     task = [settings.model_dump(mode="json"), str(squares.shards), models, str(killed)]
     command = [sys.executable, "-c", PROGRAM, json.dumps(task)]
     draws = np.random.default_rng(5)
-    for _ in range(6):
+    for _ in range(20):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_for_steps(process, killed / METRICS, int(draws.integers(5, 60)))
+        wait_for_steps(process, killed / METRICS, int(draws.integers(3, 18)))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it was killed in the middle"
     assert subprocess.run(command, check=False).returncode == 0

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from trainer.model.decoder import Decoder
-from trainer.optimizer import Optimizers, learning_rate_scale, orthogonalise
 from trainer.settings import ModelSettings, TrainSettings
+from trainer.train.optimizer import Optimizers, learning_rate_scale, orthogonalise
 
 SETTINGS = TrainSettings(steps=100, warmup=0.1, warmdown=0.5)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.device import use_all_cores
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.errors import UserError
@@ -32,7 +33,8 @@ def fit(settings: PublishedAudioSettings, inputs: FitInputs, folder: Path) -> It
             "the corpus has no sounds to measure the audio tokenizer on",
             "Check that its sources have sounds.",
         )
-    figures = asdict(measure(load_audio(folder), sounds))
+    with use_all_cores():
+        figures = asdict(measure(load_audio(folder), sounds))
     commit_json(folder / METRICS, {**figures, "split": split, "num_sounds": len(sounds)})
     yield Progress(done=1, total=1, figures=figures)
 

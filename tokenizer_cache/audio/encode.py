@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.device import use_threads
 from pipeline.engine.stage import Output, Row, Work
-from pipeline.sounds import read_wav
+from pipeline.sounds import read_sound
 from tokenizer_cache.audio.settings import AudioSettings, PublishedAudioSettings
 from tokenizer_cache.packed_codes import bits_per_code, pack, unpack_grid
 
@@ -35,20 +36,22 @@ class EncodeAudioWorker:
     @cached_property
     def _tokenizer(self) -> AudioTokenizer:
         """Loaded with the first sound: a part of pictures needs it not."""
-        from pipeline.device import use_threads
         from tokenizer_cache.audio.tokenizer import load_audio
 
-        use_threads(1)
         return load_audio(self._models["audio"])
 
     def __call__(self, work: Work) -> Output:
         """The codes of the part's sounds, in the order of the records."""
         records = work.read("records", ["record_id", "sound"])
         sounds = records.filter(records["sound"].is_valid()).to_pylist()
+        return Output(rows=self._encode(work, sounds) if sounds else [])
+
+    @use_threads(1)
+    def _encode(self, work: Work, sounds: Sequence[Mapping[str, Any]]) -> list[Row]:
         rows: list[Row] = []
-        bits = bits_per_code(self._tokenizer.codebook_size) if sounds else 0
+        bits = bits_per_code(self._tokenizer.codebook_size)
         for record in work.each(sounds):
-            sound = read_wav(record["sound"])
+            sound = read_sound(record["sound"])
             codes = self._tokenizer.encode(self._tokenizer.prepare(sound))  # (N, Q)
             rows.append(
                 {
@@ -59,7 +62,7 @@ class EncodeAudioWorker:
                     "codes": pack(codes[np.newaxis], bits)[0],
                 }
             )
-        return Output(rows=rows)
+        return rows
 
 
 def frames_by_record(work: Work) -> dict[str, np.ndarray]:

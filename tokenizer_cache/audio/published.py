@@ -16,6 +16,7 @@ from transformers import EncodecModel, MimiModel, PreTrainedConfig, PreTrainedMo
 from pipeline.errors import UserError
 from tokenizer_cache.audio.settings import PublishedAudio, PublishedAudioSettings
 from tokenizer_cache.hub import hub_place
+from tokenizer_cache.settings import MAX_CODES
 
 _MODELS: dict[str, Any] = {"encodec": EncodecModel, "mimi": MimiModel}
 
@@ -127,8 +128,11 @@ def _num_codebooks(settings: PublishedAudioSettings, model: PreTrainedModel) -> 
     if wanted not in allowed:
         message = f"it has {', '.join(map(str, allowed))} codebooks, and num_codebooks is {wanted}"
         raise ValueError(message)
-    if wanted * model.config.codebook_size > 1 << 16:
-        message = f"{wanted} codebooks of {model.config.codebook_size} are more than 65,536 ids"
+    if wanted * model.config.codebook_size > MAX_CODES:
+        message = (
+            f"{wanted} codebooks of {model.config.codebook_size} codes are more than {MAX_CODES} "
+            "together: audio_tokenizer.num_codebooks can be smaller"
+        )
         raise ValueError(message)
     return wanted
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from pipeline.settings import Settings
-from tokenizer_cache.settings import FolderOrName
+from tokenizer_cache.settings import MAX_CODES, FolderOrName
 
 
 class AudioSettings(Settings):
@@ -17,7 +17,7 @@ class AudioSettings(Settings):
     """Hz that sounds are brought to."""
     stride: int = Field(320, ge=64, multiple_of=4)
     """Samples that one code stands for: 320 of 16,000 give 50 codes a second."""
-    codebook_size: int = Field(512, ge=2, le=65_536)
+    codebook_size: int = Field(512, ge=2, le=MAX_CODES)
     """Number of codes; tables and shards store them as uint16."""
     codebook_dim: int = Field(8, ge=2)
     """Dimensions of a code, L2-normalised (ViT-VQGAN, arXiv:2110.04627, section 3.2)."""

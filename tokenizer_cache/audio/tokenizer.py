@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from scipy.signal import resample_poly
 from torch import Tensor
 
-from pipeline.device import best_device
+from pipeline.device import best_device, keeping_random_state
 from pipeline.engine.storage import commit_json
 from pipeline.sounds import Sound
 from tokenizer_cache.audio.description import SETTINGS, WEIGHTS, read_settings
@@ -87,6 +87,7 @@ def save_audio(folder: Path, settings: AudioSettings, model: AudioModel) -> None
     commit_json(folder / SETTINGS, settings.model_dump(mode="json"))
 
 
+@keeping_random_state()
 def load_audio(folder: Path) -> AudioTokenizer:
     """The tokenizer that a fit of `audio` saved."""
     settings = read_settings(folder)

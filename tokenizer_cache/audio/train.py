@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from pipeline.device import best_device, use_threads
+from pipeline.device import best_device, seeded, use_threads
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import connect
-from pipeline.errors import UserError
+from pipeline.errors import StarvedError
 from pipeline.one_cycle import warmup_share
-from pipeline.sounds import read_wav
+from pipeline.sounds import read_sound
 from tokenizer_cache.audio.model import AudioModel
 from tokenizer_cache.audio.quality import MAX_HELD_OUT_S, METRICS, measure
 from tokenizer_cache.audio.settings import AudioSettings
@@ -39,23 +39,21 @@ def fit(settings: AudioSettings, inputs: FitInputs, folder: Path) -> Iterator[Pr
     validation split).
 
     Raises:
-        UserError: when the train split has no sounds.
+        StarvedError: when there are no sounds.
     """
     sounds = load_sounds(inputs, "train", settings.sampling_rate, settings.max_hours * 3600)
     measured, split = held_out(inputs, settings.sampling_rate)
+    sounds = sounds or measured  # of a few sounds all may be held out
     if not sounds:
-        raise UserError(
-            "the corpus has no sounds to train the audio tokenizer on",
-            "Check that its sources have sounds, and see `anymix status` for those rejected.",
-        )
+        message = "the audio tokenizer cannot be trained: the corpus has no sounds"
+        raise StarvedError(message, "Leave the source of sounds out, or give it some.")
     # Its layers are too small for more, and the number decides the last bits.
-    use_threads(1)
-    torch.manual_seed(settings.seed)
-    model = AudioModel(settings).to(best_device()).train()
-    for step, loss in _steps(model, sounds, settings):
-        yield Progress(done=step, total=settings.steps, figures={"loss": loss})
-    save_audio(folder, settings, model)
-    figures = asdict(measure(load_audio(folder), measured))
+    with use_threads(1), seeded(settings.seed):
+        model = AudioModel(settings).to(best_device()).train()
+        for step, loss in _steps(model, sounds, settings):
+            yield Progress(done=step, total=settings.steps, figures={"loss": loss})
+        save_audio(folder, settings, model)
+        figures = asdict(measure(load_audio(folder), measured))
     about = {"split": split, "num_sounds": len(measured), "num_train_sounds": len(sounds)}
     commit_json(folder / METRICS, {**figures, **about})
     yield Progress(done=settings.steps, total=settings.steps, figures=figures)
@@ -89,7 +87,7 @@ def load_sounds(
     )
     sounds: list[np.ndarray] = []
     while batch := rows.fetchmany(_ROWS_PER_FETCH):
-        sounds += [mono(read_wav(content), sampling_rate) for (content,) in batch]
+        sounds += [mono(read_sound(content), sampling_rate) for (content,) in batch]
     return sounds
 
 

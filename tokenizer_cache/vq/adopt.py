@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from pipeline.device import use_all_cores
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
 from pipeline.errors import UserError
@@ -57,7 +58,8 @@ def fit(settings: PublishedVQSettings, inputs: FitInputs, folder: Path) -> Itera
             "the corpus has no images to measure the image tokenizer on",
             "Check that its sources have pictures.",
         )
-    metrics = _measure(tokenizer, images, folder)
+    with use_all_cores():
+        metrics = _measure(tokenizer, images, folder)
     shown = {name: value for name, value in metrics.items() if value is not None}
     about = {"split": split, "num_images": len(images), "curve": []}
     commit_json(folder / METRICS, {**metrics, **about})
@@ -84,6 +86,7 @@ def adopt(settings: PublishedVQSettings, folder: Path) -> PublishedVQ:
         image_size=settings.image_size or size,
         stride=stride_of(config),
         codebook_size=codebook_size_of(config),
+        cuts_square=settings.kind == "janus",
     )
     commit_json(folder / SETTINGS, adopted.model_dump(mode="json"))
     return adopted

@@ -5,6 +5,7 @@ Legend: B batch, H W image height and width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,9 @@ class Pixels(Protocol):
 
     def to_range(self, values: Tensor) -> Tensor:
         """Such values, or what the network decodes to, on the scale from -1 to 1."""
+
+
+Cut = Callable[[Image.Image], Image.Image]
 
 
 class SquarePixels:
@@ -80,19 +84,19 @@ class LlamaGenPixels:
 
 
 class ProcessorPixels:
-    """What an image processor of transformers makes of an image."""
+    """What an image processor of transformers makes of an image, after a cut of ours."""
 
-    def __init__(self, processor: Any, square: int | None = None) -> None:  # noqa: ANN401
+    def __init__(self, processor: Any, cut: Cut | None = None) -> None:  # noqa: ANN401
         self._processor = processor
-        self._square = square
+        self._cut = cut
         self._mean, self._std = (
             torch.tensor(each).view(3, 1, 1) for each in (processor.image_mean, processor.image_std)
         )
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """(3, H, W) float32."""
-        if self._square is not None:
-            image = Image.fromarray(fit_square(image, self._square))
+        if self._cut is not None:
+            image = self._cut(image)
         values: np.ndarray = self._processor(image, return_tensors="np")["pixel_values"][0]
         return values
 
@@ -104,6 +108,13 @@ class ProcessorPixels:
         """The processor's scaling and normalisation undone."""
         pixels = (values * self._std + self._mean) / self._processor.rescale_factor  # 0 to 255
         return pixels.div(127.5).sub(1)
+
+
+def middle_square(image: Image.Image) -> Image.Image:
+    """The largest square in an image's middle: the first of `tokenizer_cache.encode.squares`."""
+    side = min(image.size)
+    left, top = ((whole - side + 1) // 2 for whole in image.size)
+    return image.crop((left, top, left + side, top + side))
 
 
 def load_processor(kind: str, place: str, **settings: Any) -> Any:  # noqa: ANN401 - transformers'
@@ -146,11 +157,17 @@ def load_pixels(settings: PublishedVQ, folder: Path) -> Pixels:
         case "llamagen":
             return LlamaGenPixels(size)
         case "janus":
-            return ProcessorPixels(load_processor(kind, str(folder), size=side))
+            # "For visual generation data, the short side is resized to 384, and the long side is
+            # cropped to 384" (arXiv:2410.13848, section 4.1; arXiv:2501.17811, section 3.1).
+            processor = load_processor(kind, str(folder), size=side)
+            return ProcessorPixels(processor, middle_square if settings.cuts_square else None)
         case "chameleon":
             shortest = {"shortest_edge": size}
             return ProcessorPixels(load_processor(kind, str(folder), size=shortest, crop_size=side))
         case "emu3":
             area = {"min_pixels": size * size, "max_pixels": size * size}
             # Emu3 keeps an image's shape, and a corpus has one grid: the square is cut out before.
-            return ProcessorPixels(load_processor(kind, str(folder), **area), square=size)
+            return ProcessorPixels(
+                load_processor(kind, str(folder), **area),
+                lambda image: Image.fromarray(fit_square(image, size)),
+            )

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.device import best_device
+from pipeline.device import best_device, keeping_random_state
 from pipeline.engine.storage import commit_json
 from tokenizer_cache.settings import PublishedVQ, VQSettings
 from tokenizer_cache.vq.description import SETTINGS, WEIGHTS, read_settings
@@ -117,6 +117,7 @@ def save_vq(folder: Path, settings: VQSettings, model: VQModel) -> None:
     commit_json(folder / SETTINGS, settings.model_dump(mode="json"))
 
 
+@keeping_random_state()
 def load_vq(folder: Path) -> VQTokenizer:
     """The tokenizer that a fit of `vq` saved."""
     settings = read_settings(folder)

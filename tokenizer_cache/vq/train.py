@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from pipeline.device import best_device, use_all_cores
+from pipeline.device import best_device, seeded, use_all_cores
 from pipeline.engine.fingerprint import fingerprint, hash_bytes, hash_file
 from pipeline.engine.stage import FitInputs, Progress
 from pipeline.engine.storage import commit_json
-from pipeline.errors import UserError
+from pipeline.errors import StarvedError
 from pipeline.one_cycle import warmup_share
 from tokenizer_cache.settings import VQSettings
 from tokenizer_cache.vq.adversarial import Discriminator, adaptive_weight, discriminator_loss
@@ -57,23 +57,28 @@ def fit(settings: VQSettings, inputs: FitInputs, folder: Path) -> Iterator[Progr
     the last point) and `reconstructions.png`.
 
     Raises:
-        UserError: when the train split has no images.
+        StarvedError: when there are no images.
     """
     images = _load_images(inputs, "train", settings.image_size, settings.max_images)
-    if not len(images):
-        raise UserError(
-            "the corpus has no images to train the image tokenizer on",
-            "Check that its sources have pictures.",
-        )
     held_out = _load_images(inputs, "validation", settings.image_size, MAX_HELD_OUT)
+    if not len(images):
+        images = held_out  # of a few pictures all may be held out
+    if not len(images):
+        message = "the image tokenizer cannot be trained: the corpus has no pictures"
+        raise StarvedError(message, "A corpus needs pictures; texts alone come only beside them.")
     measured, split = (held_out, "validation") if len(held_out) else (images, "train")
     measured = measured[:MAX_HELD_OUT]
 
-    # Stages before it in this process may have set one thread; the number decides the last bits.
-    use_all_cores()
-    device = best_device()
-    torch.manual_seed(settings.seed)
-    model = VQModel(settings).to(device).to(memory_format=torch.channels_last)
+    # The number of threads decides the last bits, and Ray gives a process one.
+    with use_all_cores(), seeded(settings.seed):
+        yield from _train(settings, images, measured, split, folder)
+
+
+def _train(
+    settings: VQSettings, images: Tensor, measured: Tensor, split: str, folder: Path
+) -> Iterator[Progress]:
+    """Train on images (N, H, W, 3) uint8, and measure on those of a split."""
+    model = VQModel(settings).to(best_device()).to(memory_format=torch.channels_last)
     training = _Training(model, images, settings)
     every = max(1, settings.steps // _NUM_EVALUATIONS)
     for step, figures in training.steps():

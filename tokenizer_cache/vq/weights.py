@@ -19,8 +19,8 @@ from transformers import JanusVQVAEConfig, PreTrainedConfig
 from pipeline.engine.storage import read_json
 from pipeline.errors import UserError
 from tokenizer_cache.hub import find_hub_file, hub_file, hub_place
-from tokenizer_cache.settings import PublishedVQSettings
-from tokenizer_cache.vq.published import CONFIGS
+from tokenizer_cache.settings import MAX_CODES, PublishedVQSettings
+from tokenizer_cache.vq.published import CONFIGS, codebook_size_of
 
 _INSIDE = "vqmodel."
 """What the names of a tokenizer's tensors contain, and end the prefix with, in a whole model."""
@@ -46,9 +46,9 @@ def read_weights(settings: PublishedVQSettings) -> tuple[PreTrainedConfig, dict[
     try:
         if settings.kind == "llamagen":
             tensors = read_llamagen(Path(settings.weights))
-            return llamagen_config(tensors), tensors
+            return _checked(llamagen_config(tensors), settings), tensors
         place, where = hub_place(settings.weights)
-        config = CONFIGS[settings.kind].from_pretrained(place, **where)
+        config = _checked(CONFIGS[settings.kind].from_pretrained(place, **where), settings)
         return config, _read_tensors(settings.weights)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(
@@ -56,6 +56,17 @@ def read_weights(settings: PublishedVQSettings) -> tuple[PreTrainedConfig, dict[
             "image_tokenizer.weights is a folder or a name on the Hugging Face hub with "
             "config.json, preprocessor_config.json and model.safetensors; for llamagen a .pt file.",
         ) from error
+
+
+def _checked(config: PreTrainedConfig, settings: PublishedVQSettings) -> PreTrainedConfig:
+    """The same, of a codebook that can be stored; raises a UserError for a larger one."""
+    if codebook_size_of(config) > MAX_CODES:
+        raise UserError(
+            f"image_tokenizer: the codebook of {settings.weights} has {codebook_size_of(config)} "
+            f"codes, and tables and shards hold at most {MAX_CODES}",
+            "Take a tokenizer with a smaller codebook.",
+        )
+    return config
 
 
 def read_llamagen(path: Path) -> dict[str, Tensor]:

@@ -60,7 +60,21 @@ class Decoder(nn.Module):
         mask: Tensor,
         cache: list[LayerCache] | None = None,
     ) -> Tensor:
-        """Logits of the next token.
+        """Logits of the next token: (B, T, V) float. See `hidden` for the arguments."""
+        hidden = self.hidden(tokens, positions=positions, places=places, mask=mask, cache=cache)
+        logits: Tensor = self.head(hidden)
+        return logits
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        *,
+        positions: Tensor,
+        places: Tensor,
+        mask: Tensor,
+        cache: list[LayerCache] | None = None,
+    ) -> Tensor:
+        """What the head takes, so that a loss may make the logits bit by bit.
 
         Args:
             tokens: (B, T) int64 ids.
@@ -70,14 +84,13 @@ class Decoder(nn.Module):
             cache: keys and values of earlier tokens, one entry a layer; extended in place.
 
         Returns:
-            (B, T, V) float logits.
+            (B, T, D) float.
         """
         cos, sin = rotations(positions, self.head_width)
         x = norm(self.tokens(tokens) + self.places(places))  # (B, T, D)
         for index, block in enumerate(self.blocks):
             x = block(x, cos, sin, mask, cache[index] if cache is not None else None)
-        logits: Tensor = self.head(norm(x))  # (B, T, V)
-        return logits
+        return norm(x)
 
 
 class Block(nn.Module):
@@ -102,16 +115,23 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        # Three matrices, as Muon makes each near-orthogonal by itself.
+        self.q = nn.Linear(width, width, bias=False)
+        self.k = nn.Linear(width, width, bias=False)
+        self.v = nn.Linear(width, width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        nn.init.normal_(self.qkv.weight, std=width**-0.5)
+        for projection in (self.q, self.k, self.v):
+            nn.init.normal_(projection.weight, std=width**-0.5)
         nn.init.zeros_(self.out.weight)
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: LayerCache | None
     ) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        q, k, v = rearrange(self.qkv(x), "b t (n h k) -> n b h t k", n=3, h=self.heads)
+        q, k, v = (
+            rearrange(projection(x), "b t (h k) -> b h t k", h=self.heads)
+            for projection in (self.q, self.k, self.v)
+        )  # (B, H, T, K) each
         q, k = rotate(norm(q), cos, sin), rotate(norm(k), cos, sin)  # (B, H, T, K)
         if cache is not None:
             k, v = cache.extend(k, v)  # (B, H, S, K)

@@ -15,6 +15,7 @@ from pipeline.engine.corpus import Corpus
 from pipeline.engine.events import EVENTS_FILE
 from pipeline.engine.schemas import CAPTION_KINDS
 from pipeline.engine.storage import commit_text, read_json
+from pipeline.ledger.unread import describe_unread, read_unread
 from pipeline.ledger.warnings import warnings
 from pipeline.publish import facts
 from pipeline.publish.diversity import WRITTEN, TextDiversity, text_diversity
@@ -89,6 +90,7 @@ def _context(corpus: Corpus, run: Path | None, embed: Embed | None) -> dict[str,
         "calibration": calibrated,
         "describe_calibration": describe,
         "warnings": warnings(corpus),
+        "unread": describe_unread(read_unread(corpus.root)),
         "clip": facts.clip_metrics(corpus),
         "calibration_chart": calibration.chart(calibrated, limits.get("clip_score")),
         "distributions": _distributions(corpus, limits),

@@ -38,7 +38,8 @@ def answer(settings: SynthesisSettings, dataset: Dataset, *, carried: Sequence[s
     Returns:
         Rows with the carried columns, `generated_text`, `num_input_tokens`, `num_generated_tokens`,
         `finish_reason` (`length` when the answer had used up its tokens) and `__inference_error__`:
-        empty, or why there is no answer (`errors.py`); the other four are then null or missing.
+        empty, or why there is no answer (`errors.py`); the other four are then null or missing, as
+        is each that nobody knows. A server's have `num_billed_tokens` and `notices` (`reply.py`).
 
     Raises:
         UserError: when what the backend needs is missing.

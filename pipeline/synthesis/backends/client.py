@@ -1,30 +1,83 @@
 """The HTTP client under the `openai` package, with what a server is not trusted to keep to.
 
 The package sends a request again after a failure; each of its tries comes through here, so that all
-of them wait their turn, end in time and stay small.
+of them wait their turn, end in time, stay small and are counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import email.utils
+import math
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 from openai import DefaultAsyncHttpxClient
-from pydantic import BaseModel, Field, ValidationError
 
+from pipeline.synthesis.backends.completion import (
+    MalformedError,
+    ServedError,
+    Usage,
+    read_completion,
+    read_usage,
+)
 from pipeline.synthesis.backends.pace import Pace
 from pipeline.synthesis.backends.settings import EndpointSettings
+from pipeline.synthesis.budget import estimate_tokens
+
+MAX_WAIT_S = 3600.0
+"""Longest `Retry-After` that a run sits out; one that is longer ends it."""
+
+_MAX_OF_THE_PACKAGE_S = 120.0  # from here on `openai` gives up instead of waiting
 
 _MAX_BYTES = 4 * 2**20
 """Of a response; an answer has some kilobytes. Without a limit, a server that does not stop fills
 the memory."""
 
-_BYTES_PER_TOKEN = 4  # of English prose, for the guess at a prompt's tokens
+_TOO_MANY = {429, 503}
+
+_ESTIMATED = (
+    "synthesis.endpoint: the server does not say how many tokens it has used; they are estimated "
+    "as a quarter of the bytes of what was sent and written."
+)
 
 
 class MalformedResponseError(httpx2.RemoteProtocolError):
     """A response that is no chat completion."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What the tries of one request have come to.
+
+    Attributes:
+        num_prompt_tokens: of one try, estimated.
+        max_tokens: of an answer.
+        num_billed_tokens: of all tries that the server has worked on, as it counts them, else
+            estimated.
+        waited_s: how long the server has been left alone for it, in seconds.
+        notices: what a person should know.
+    """
+
+    num_prompt_tokens: int
+    max_tokens: int
+    num_billed_tokens: int = 0
+    waited_s: float = 0.0
+    notices: list[str] = field(default_factory=list)
+
+    def bill(self, usage: Usage, written: str = "") -> None:
+        """Count a try."""
+        prompt, output = usage.num_prompt_tokens, usage.num_output_tokens
+        self.num_billed_tokens += self.num_prompt_tokens if prompt is None else prompt
+        self.num_billed_tokens += estimate_tokens(written) if output is None else output
+
+
+TALLY: ContextVar[Tally] = ContextVar("tally")
+"""That of the request which this task sends: the package hands nothing of ours on to `send`."""
 
 
 class BoundedClient(DefaultAsyncHttpxClient):
@@ -33,67 +86,69 @@ class BoundedClient(DefaultAsyncHttpxClient):
     httpx's own timeout is for each read: a server that sends a byte a minute would never end.
     """
 
-    def __init__(self, endpoint: EndpointSettings, max_tokens: int) -> None:
+    def __init__(self, endpoint: EndpointSettings) -> None:
         super().__init__(timeout=endpoint.timeout_s)
         self._timeout_s = endpoint.timeout_s
-        self._max_tokens = max_tokens
         self._requests = Pace(endpoint.requests_per_minute)
         self._tokens = Pace(endpoint.tokens_per_minute)
+        self._closed_until = 0.0
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401
         """One try at a request; the response is read whole, whatever the options say of that.
+
+        A server that asks to be left alone for longer than `openai` waits is waited for here.
 
         Raises:
             httpx2.TransportError: for a try that has failed, which `openai` takes for one that may
                 be repeated.
         """
+        while True:
+            await asyncio.sleep(self._closed_until - time.monotonic())
+            response = await self._try(request, options)
+            wait_s, tally = long_pause(response), TALLY.get()
+            if not wait_s or tally.waited_s + wait_s > MAX_WAIT_S:
+                return response
+            tally.waited_s += wait_s
+            self._closed_until = max(self._closed_until, time.monotonic() + wait_s)
+            tally.notices.append(
+                "synthesis.endpoint: the server has asked for a pause of "
+                f"{math.ceil(wait_s / 60)} min (Retry-After), and the run has waited."
+            )
+
+    async def _try(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
+        tally = TALLY.get()
         await self._requests.wait(1)
-        prompt = len(await request.aread()) // _BYTES_PER_TOKEN
-        await self._tokens.wait(prompt + self._max_tokens)
+        await self._tokens.wait(tally.num_prompt_tokens + tally.max_tokens)
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await super().send(request, **options | {"stream": True})
+                response = await super().send(request, **{**options, "stream": True})
                 try:
                     body = await _read(response)
                 finally:
                     await response.aclose()
-        except TimeoutError as error:
-            message = f"no whole answer within {self._timeout_s:g} s"
+        except (TimeoutError, httpx2.ReadTimeout) as error:
+            tally.bill(Usage(num_output_tokens=0))  # how far it has come, nobody knows
+            message = f"no whole response within {self._timeout_s:g} s (endpoint.timeout_s)"
             raise httpx2.ReadTimeout(message, request=request) from error
-        if response.is_success:
-            _check(body, request)
-        return httpx2.Response(
-            response.status_code,
-            headers=[
-                (name, value)
-                for name, value in response.headers.multi_items()
-                if name not in _OF_THE_TRANSFER
-            ],
-            content=body,
-            request=request,
-        )
+        except MalformedResponseError:
+            tally.bill(Usage(num_output_tokens=tally.max_tokens))
+            raise
+        return _checked(response, body, request)
 
 
-class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class _Completion(BaseModel):
-    """What is read of a chat completion."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+def long_pause(response: httpx2.Response) -> float:
+    """Seconds that a server asks to be left alone for, where `openai` would give up; else 0."""
+    if response.status_code not in _TOO_MANY:
+        return 0.0
+    said = response.headers.get("retry-after", "")
+    try:
+        wait_s = float(said)
+    except ValueError:
+        try:
+            wait_s = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return wait_s if wait_s > _MAX_OF_THE_PACKAGE_S else 0.0
 
 
 _OF_THE_TRANSFER = {"content-encoding", "content-length", "transfer-encoding", "content-type"}
@@ -104,16 +159,35 @@ async def _read(response: httpx2.Response) -> bytes:
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > _MAX_BYTES:
-            message = f"it has more than {_MAX_BYTES} bytes"
+            message = f"the response has more than {_MAX_BYTES:,} bytes"
             raise MalformedResponseError(message, request=response.request)
     return bytes(body)
 
 
-def _check(body: bytes, request: httpx2.Request) -> None:
-    try:
-        _Completion.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        message = f"{where + ': ' if where else ''}{first['msg']}"
-        raise MalformedResponseError(message, request=request) from error
+def _checked(response: httpx2.Response, body: bytes, request: httpx2.Request) -> httpx2.Response:
+    """The response with its body, counted; an error with status 200 has the one that it should."""
+    status, tally = response.status_code, TALLY.get()
+    if response.is_success:
+        try:
+            found = read_completion(body)
+        except MalformedError as error:
+            tally.bill(read_usage(body), body.decode("utf-8", "replace"))
+            raise MalformedResponseError(str(error), request=request) from error
+        except ServedError as error:
+            status = error.status
+        else:
+            tally.bill(found.usage, found.reasoning + found.text + found.refusal)
+            if None in {found.usage.num_prompt_tokens, found.usage.num_output_tokens}:
+                tally.notices.append(_ESTIMATED)
+    if not 200 <= status < 300 and (usage := read_usage(body)) != Usage():
+        tally.bill(usage)
+    return httpx2.Response(
+        status,
+        headers=[
+            (name, value)
+            for name, value in response.headers.multi_items()
+            if name not in _OF_THE_TRANSFER
+        ],
+        content=body,
+        request=request,
+    )

@@ -21,9 +21,9 @@ REASONS = {
     REFUSED: "the LLM or its server would not answer",
     SERVER_ERROR: "the LLM's server failed each time that it was asked",
     TIMEOUT: "the LLM's server did not answer in time",
-    MALFORMED: "what the LLM's server sent is no answer",
-    NOT_RECORDED: "the recorded answers have none to this request",
-    ENGINE_ERROR: "the LLM's engine refused the request",
+    MALFORMED: "what the LLM's server sent is not an answer",
+    NOT_RECORDED: "there is no recorded answer to this request",
+    ENGINE_ERROR: "the LLM's engine or server refused the request",
 }
 """The reject codes of a request without an answer, and what they mean."""
 

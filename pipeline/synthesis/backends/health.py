@@ -1,26 +1,74 @@
 """Whether the backend works at all: a sick one must not fill a corpus with rejects.
 
 A request that has failed is rejected only when the requests after it have shown that the backend is
-well; until then nothing of it is kept, so that another run asks again.
+well; until then nothing of it is kept, so that another run asks again. Answers that cannot be read
+are kept, since they are paid for; but when a run begins with nothing else, it asks for no more.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 
 from pipeline.errors import FAILED, UserError
-from pipeline.synthesis.backends.errors import classify, is_of_the_request
+from pipeline.synthesis.backends.errors import REFUSED, classify, is_of_the_request
 
 WINDOW = 50
 """How many of the last requests are looked at, and have to come after a failure."""
 
 _HINTS = {
-    "vllm": "Look into the engine's log in Ray's session folder, and at synthesis.engine.",
-    "openai": "Look after the server of synthesis.endpoint, or ask it for less at a time "
-    "(concurrency, requests_per_minute).",
+    "vllm": "Read the engine's log in Ray's session folder, and check synthesis.engine.",
+    "openai": "Check the server of synthesis.endpoint, or send it less at a time (concurrency, "
+    "requests_per_minute).",
     "replay": "The answers were recorded with other records, prompts or sampling settings: set "
     "synthesis.replay to those of this recipe.",
 }
+
+
+NUM_FIRST = 50
+"""How many of a run's first answers are looked at before more are paid for."""
+
+MOST_USELESS = 45
+"""How many of those may be of no use. Ours: nine in ten. Of what a small model of one's own writes
+the critics refuse nearly half, but they can read nearly all of it."""
+
+_REMEDIES = {
+    "synthesis-malformed-json": "The model does not keep to JSON: see response_format of "
+    "synthesis.endpoint, or take another model.",
+    "synthesis-cut-off": "Raise synthesis.max_tokens: reasoning takes hundreds to thousands.",
+    "synthesis-empty": "Check what the server makes of the prompt, or take another model.",
+    REFUSED: "Take another model, or word the prompts otherwise (synthesis.templates).",
+}
+
+
+class FirstAnswers:
+    """What the first answers of a run are worth; those to a text's first prompt count."""
+
+    def __init__(self) -> None:
+        self._num_seen = 0
+        self._useless: list[tuple[str, str]] = []
+
+    def note(self, reason: str = "", example: str = "") -> None:
+        """Take in an answer, and why it is of no use; what the critics say of it does not count."""
+        self._num_seen += 1
+        if reason and self._num_seen <= NUM_FIRST:
+            self._useless.append((reason, example))
+
+    def check(self) -> None:
+        """See that some of the first answers are of use.
+
+        Raises:
+            UserError: when more than 45 of the first 50 are not.
+        """
+        if len(self._useless) <= MOST_USELESS:
+            return
+        reason, num = Counter(reason for reason, _ in self._useless).most_common(1)[0]
+        example = next(example for each, example in self._useless if each == reason)
+        raise UserError(
+            f"synthesis: {len(self._useless)} of the first {NUM_FIRST} answers are of no use, "
+            f"{num} of them for {reason}. For example: {example}",
+            f"{_REMEDIES[reason]} What was answered stays.",
+            exit_code=FAILED,
+        )
 
 
 class Health:

@@ -20,18 +20,38 @@ from pydantic import SecretStr
 
 from pipeline.errors import FAILED, UserError
 from pipeline.synthesis.backends import errors, rows_per_batch
-from pipeline.synthesis.backends.client import BoundedClient, MalformedResponseError
+from pipeline.synthesis.backends.client import (
+    MAX_WAIT_S,
+    TALLY,
+    BoundedClient,
+    MalformedResponseError,
+    Tally,
+    long_pause,
+)
+from pipeline.synthesis.backends.completion import (
+    Completion,
+    read_completion,
+    without_half_signs,
+    words_of_error,
+)
+from pipeline.synthesis.backends.dialect import learn, request_body
 from pipeline.synthesis.backends.reply import Reply, add_replies
 from pipeline.synthesis.backends.settings import EndpointSettings
+from pipeline.synthesis.budget import estimate_prompt_tokens
 from pipeline.synthesis.requests import ERROR_COLUMN
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.vision import with_pictures
 
 if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletion
     from ray.data import Dataset
 
 _MAX_DETAIL = 300  # characters of what a server says
+
+_MAX_LEARNT = 10
+"""Refusals to learn from, more than there are settings: a server may refuse both of two."""
+
+_NOT_OF_THE_REQUEST = {401, 402, 403, 408, 409, 429}
+"""What is wrong with these is not how the server was asked."""
 
 _LIGHT = 0.5  # logical CPUs of an actor that only waits
 
@@ -96,6 +116,7 @@ class Asker:
         endpoint = endpoint_of(settings)
         self._model = settings.model
         self._endpoint = endpoint
+        self._num_learnt = 0
         self._carried = carried
         self._key = key.get_secret_value() if key else ""
         # Without a key there is no header to send one in.
@@ -105,7 +126,7 @@ class Asker:
             base_url=endpoint.base_url,
             api_key=self._key or "none",  # with None the package looks for one of its own
             max_retries=endpoint.max_retries,
-            http_client=BoundedClient(endpoint, settings.max_tokens),
+            http_client=BoundedClient(endpoint),
         )
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
@@ -116,21 +137,76 @@ class Asker:
     async def _reply(self, row: Mapping[str, Any]) -> Reply:
         if row[ERROR_COLUMN]:
             return Reply(error=row[ERROR_COLUMN])
+        tally = Tally(
+            num_prompt_tokens=estimate_prompt_tokens(row),
+            max_tokens=row["sampling_params"]["max_tokens"],
+        )
+        TALLY.set(tally)
         async with self._slots:
-            try:
-                completion = await self._client.chat.completions.create(
-                    model=self._model,
-                    messages=with_pictures(row),
-                    extra_headers=self._headers,
-                    **_parameters(row["sampling_params"]),
-                )
-            except openai.APIError as error:
-                failure = error
-            else:
-                return read_completion(completion)
-        # Out of the handler: the traceback of what stops a run, which Ray logs, would end with the
-        # words of the server, and these may hold the key.
-        return Reply(error=self._explain(failure))
+            reply = await self._ask(row)
+        notices = "\n".join(dict.fromkeys(tally.notices))
+        return replace(reply, num_billed_tokens=tally.num_billed_tokens, notices=notices)
+
+    async def _ask(self, row: Mapping[str, Any]) -> Reply:
+        """Send a request until it is answered, or refused for what no other wording mends."""
+        while True:
+            asked_as = self._endpoint
+            found = await self._send(asked_as, row)
+            if isinstance(found, Completion):
+                return self._read(found, row["sampling_params"]["max_tokens"])
+            # Unless another request has learnt it in the meantime.
+            if self._endpoint is asked_as and not self._learn(found):
+                return Reply(error=self._explain(found))
+
+    async def _send(
+        self, endpoint: EndpointSettings, row: Mapping[str, Any]
+    ) -> Completion | openai.APIError:
+        body = request_body(endpoint, row)
+        body["messages"] = with_pictures({**row, "messages": body["messages"]})
+        try:
+            response = await self._client.chat.completions.with_raw_response.create(
+                model=self._model, extra_headers=self._headers, **body
+            )
+        except openai.APIError as error:
+            # Handled by the caller: the traceback of what stops a run, which Ray logs, would end
+            # with the words of the server, and these may hold the key.
+            return error
+        return read_completion(response.content)
+
+    def _read(self, found: Completion, max_tokens: int) -> Reply:
+        usage, finish_reason = found.usage, found.finish_reason
+        if finish_reason is None and (usage.num_output_tokens or 0) >= max_tokens:
+            finish_reason = "length"
+        text = found.text
+        if not text.strip() and finish_reason != "length":
+            text = found.reasoning  # where LM Studio and vLLM put some models' whole answer
+        return Reply(
+            generated_text=None if found.refusal else text,
+            num_input_tokens=usage.num_prompt_tokens,
+            num_generated_tokens=usage.num_output_tokens,
+            finish_reason=finish_reason,
+            error=errors.describe(errors.REFUSED, self._shown(found.refusal))
+            if found.refusal
+            else "",
+        )
+
+    def _learn(self, error: openai.APIError) -> bool:
+        """Whether the server has refused how it was asked, and is asked otherwise from now on."""
+        if not isinstance(error, openai.APIStatusError) or error.status_code in _NOT_OF_THE_REQUEST:
+            return False
+        change = learn(self._endpoint, error.body or error.message)
+        if not change or self._num_learnt == _MAX_LEARNT:
+            return False
+        self._num_learnt += 1
+        self._endpoint = self._endpoint.model_copy(update=change)
+        ((name, value),) = change.items()
+        wanted = json.dumps(value)
+        TALLY.get().notices.append(
+            f"synthesis.endpoint: the server has refused a request, and is now asked with "
+            f"{name}: {wanted}. Put that into the recipe, and no run begins with a refusal. It "
+            f"said: {self._said(error)}"
+        )
+        return True
 
     def _explain(self, error: openai.APIError) -> str:
         match error:
@@ -138,16 +214,16 @@ class Asker:
                 return self._of_connection(error)
             case openai.APIStatusError():
                 return self._of_status(error)
-        return self._without_key(error.message)
+        return self._shown(error.message)
 
     def _of_connection(self, error: openai.APIConnectionError) -> str:
         """What a request has died of that no try has got a whole response to."""
         cause = error.__cause__
-        said = self._without_key(str(cause) or type(cause).__name__)
+        said = self._shown(str(cause) or type(cause).__name__)
         match cause:
             case httpx2.ConnectError() | httpx2.ConnectTimeout():
                 raise UserError(
-                    f"synthesis.endpoint.base_url: nothing answers at {self._endpoint.base_url}: "
+                    f"synthesis.endpoint.base_url: no connection to {self._endpoint.base_url}: "
                     f"{said} ({self._endpoint.max_retries + 1} tries)",
                     "Start the server or correct the address. What was answered stays; the same "
                     "command goes on from there.",
@@ -161,11 +237,19 @@ class Asker:
 
     def _of_status(self, error: openai.APIStatusError) -> str:
         """What a status other than 200 means, after the tries that it is worth."""
-        said = self._without_key(error.message)
+        said = self._said(error)
         status = error.status_code
+        if pause_s := long_pause(error.response):
+            raise UserError(
+                f"synthesis.endpoint: {self._endpoint.base_url} asks for a pause of {pause_s:.0f} s"
+                f": {said}",
+                f"A run waits for up to {MAX_WAIT_S:.0f} s. What was answered stays; give the same "
+                "command after the pause.",
+                exit_code=FAILED,
+            )
         is_refusal = errors.classify(said)[0] == errors.REFUSED  # some gateways refuse with 403
         if (
-            status in {401, 402, 403, 404} and not is_refusal
+            status in {401, 402, 403, 404, 405} and not is_refusal
         ) or error.code == "insufficient_quota":
             self._stop(status, said)
         if status == 413:
@@ -179,46 +263,30 @@ class Asker:
         name = self._endpoint.api_key_env
         match status:
             case 401 | 403 if name:
-                hint = f"See that the environment's {name} holds a key that may use {self._model}."
+                hint = (
+                    f"Check that the environment's {name} holds a key that may use {self._model}."
+                )
             case 401 | 403:
                 hint = "Name the variable that holds the key in synthesis.endpoint.api_key_env."
-            case 404:
-                hint = f"See whether it serves {self._model} (synthesis.model) at that address."
+            case 404 | 405:
+                hint = (
+                    f"Check that it serves {self._model} (synthesis.model) at that address, which "
+                    "ends in /v1 with most servers."
+                )
             case _:
-                hint = "Look at the account's credit."
+                hint = "Check the account's credit."
         raise UserError(
             f"synthesis.endpoint: {self._endpoint.base_url} answers: {said}",
             f"{hint} What was answered stays; the same command goes on from there.",
             exit_code=FAILED,
         )
 
-    def _without_key(self, said: str) -> str:
-        said = " ".join(said.split())
+    def _said(self, error: openai.APIStatusError) -> str:
+        """The package's own message leaves out every error that is not of OpenAI's form."""
+        words = words_of_error(error.body) if error.body else error.response.text
+        return self._shown(f"Error code: {error.status_code} - {words}")
+
+    def _shown(self, said: str) -> str:
+        """What a server says, as a person and a corpus may see it: short, and without the key."""
+        said = without_half_signs(" ".join(said.split()))
         return (said.replace(self._key, "…") if self._key else said)[:_MAX_DETAIL]
-
-
-def read_completion(completion: ChatCompletion) -> Reply:
-    """What a server's answer is; `client.py` has seen that it is one."""
-    choice, usage = completion.choices[0], completion.usage
-    counted = Reply(
-        num_input_tokens=usage.prompt_tokens if usage else None,
-        num_generated_tokens=usage.completion_tokens if usage else None,
-        finish_reason=choice.finish_reason,
-    )
-    refusal = choice.message.refusal
-    if refusal or choice.finish_reason == "content_filter":
-        said = (refusal or "finish_reason content_filter")[:_MAX_DETAIL]
-        return replace(counted, error=errors.describe(errors.REFUSED, said))
-    return replace(counted, generated_text=choice.message.content or "")
-
-
-def _parameters(sampling: Mapping[str, Any]) -> dict[str, Any]:
-    """vLLM's sampling parameters as the endpoint's."""
-    same = ("temperature", "top_p", "max_tokens", "seed")
-    schema = json.loads(sampling["structured_outputs"]["json"])
-    return {name: sampling[name] for name in same} | {
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "strict": True, "schema": schema},
-        }
-    }

@@ -8,6 +8,7 @@ the answers; so is a Parquet or JSON lines file with the columns `request`, `tex
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from pipeline.synthesis.backends import errors
 from pipeline.synthesis.backends.reply import Reply, add_replies
 from pipeline.synthesis.requests import ERROR_COLUMN
 from pipeline.synthesis.settings import SynthesisSettings
+from pipeline.text_files import decode_text
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -78,7 +80,7 @@ class Player:
             return Reply(error=errors.describe(errors.NOT_RECORDED, f"request {row['request']}"))
         (found,) = self._record.slice(place, 1).to_pylist()
         return Reply(
-            generated_text=found["text"],
+            generated_text=found["text"] if found["error"] else found["text"] or "",
             num_input_tokens=found["num_prompt_tokens"],
             num_generated_tokens=found["num_output_tokens"],
             finish_reason=found["finish_reason"],
@@ -112,8 +114,8 @@ def _read(file: Path) -> pa.Table:
     from pyarrow import json
 
     if file.suffix == ".jsonl":
-        with file.open("rb") as lines:
-            table = json.read_json(lines)
+        lines = decode_text(file.read_bytes()).text
+        table = json.read_json(io.BytesIO(lines.encode("utf-8", "surrogateescape")))
     else:
         table = read_table(file)
     if not {"request", "text"} <= set(table.column_names):
@@ -121,4 +123,5 @@ def _read(file: Path) -> pa.Table:
     for name, type_ in _COLUMNS.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), type_))
-    return table.select(list(_COLUMNS)).cast(pa.schema(list(_COLUMNS.items())))
+    # Not safe: half a token, as some servers count, is none.
+    return table.select(list(_COLUMNS)).cast(pa.schema(list(_COLUMNS.items())), safe=False)

@@ -15,6 +15,8 @@ _SCHEMA = pa.schema(
         ("num_input_tokens", pa.int64()),
         ("num_generated_tokens", pa.int64()),
         ("finish_reason", pa.string()),
+        ("num_billed_tokens", pa.int64()),
+        ("notices", pa.string()),
     ]
 )
 
@@ -27,7 +29,10 @@ class Reply:
         generated_text: the answer; None without one.
         num_input_tokens: tokens of the prompt, where they are known.
         num_generated_tokens: tokens of the answer, where they are known.
-        finish_reason: `stop`, or `length` when the answer had used up its tokens.
+        finish_reason: `length` when the answer had used up its tokens, else the backend's word.
+        num_billed_tokens: what the server bills for all tries, prompts included; None where nobody
+            bills.
+        notices: what a person should know, a line each.
         error: why there is no answer; empty with one.
     """
 
@@ -35,6 +40,8 @@ class Reply:
     num_input_tokens: int | None = None
     num_generated_tokens: int | None = None
     finish_reason: str | None = None
+    num_billed_tokens: int | None = None
+    notices: str = ""
     error: str = ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -36,6 +37,25 @@ class EndpointSettings(Settings):
     """How often a request is sent again after a 408, 409, 429 or 5xx, a closed connection, a
     timeout or an answer that is none: after the server's `Retry-After` of up to two minutes, else
     after 0.5 s and twice as long each time, up to 8 s. Default: ours, half a minute in all."""
+
+    response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """How the server is told that the answer is JSON. With the last two the schema is in the
+    prompt. This and the next four are where a run begins: what the server refuses is sent otherwise
+    from then on, and a warning says so. `docs/servers.md` says what each server takes."""
+
+    schema_bounds: bool = True
+    """Whether the schema bounds what is written (`pattern`, `minimum`, `maximum`), which some
+    servers refuse."""
+
+    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls the limit of an answer's tokens."""
+
+    drop_params: tuple[Literal["temperature", "top_p", "seed"], ...] = ()
+    """Sampling parameters that are not sent. The server's own default then counts."""
+
+    system_role: bool = True
+    """Whether the server's model knows the role `system`; if not, its message stands at the start
+    of the user's first one."""
 
     @field_validator("base_url")
     @classmethod

@@ -33,7 +33,7 @@ from pipeline.synthesis.backends import rows_per_batch
 from pipeline.synthesis.requests import ERROR_COLUMN
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.vision import MOST_PICTURES, PICTURES, with_parts
-from pipeline.synthesis.weights import resolve_model
+from pipeline.synthesis.weights import pinned_chat_template, resolve_model, split_revision
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -222,7 +222,11 @@ def _processor_config(settings: SynthesisSettings) -> vLLMEngineProcessorConfig:
         max_concurrent_batches=in_flight,
         should_continue_on_error=True,
         log_engine_metrics=False,
-        chat_template_stage={"concurrency": settings.num_replicas, "num_cpus": _LIGHT},
+        chat_template_stage={
+            "concurrency": settings.num_replicas,
+            "num_cpus": _LIGHT,
+            "chat_template": pinned_chat_template(settings.model),
+        },
         # vLLM does both itself: two processes less to start.
         tokenize_stage=False,
         detokenize_stage=False,
@@ -249,6 +253,8 @@ def engine_kwargs(settings: SynthesisSettings) -> dict[str, Any]:
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "disable_log_stats": True,
     }
+    if revision := split_revision(settings.model)[1]:
+        common["revision"] = revision  # vLLM takes the tokenizer's from it
     if settings.device == "cpu":
         common |= {
             "dtype": "float32" if settings.dtype == "auto" else settings.dtype,

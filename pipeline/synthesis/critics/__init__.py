@@ -16,7 +16,8 @@ from pipeline.synthesis.critics.settings import CriticSettings
 from pipeline.synthesis.critics.similarity import fidelity, novelty
 
 VERSION = 1
-"""Raised when the code or the lists of words change a verdict."""
+"""Raised when the code or the lists of words change a verdict: every text is then judged again, and
+nothing is asked again."""
 
 CRITICS = (language, length, repetition, grounding, fidelity, novelty)
 """In the order of their verdicts: what makes the later ones pointless comes first."""

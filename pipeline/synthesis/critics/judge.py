@@ -6,7 +6,6 @@ only as JSON strings, as in `prompts.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -16,6 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipeline.synthesis.critics.candidate import Candidate, Verdict, judged
 from pipeline.synthesis.critics.settings import CriticSettings
+from pipeline.synthesis.extraction import find_object
 from pipeline.synthesis.forms import words_pattern
 from pipeline.synthesis.prompts import Message, clean, compact_json, shorten
 
@@ -70,15 +70,13 @@ def parse_judgement(answer: str, form: str, settings: CriticSettings) -> Verdict
     The score is the worst mark, from 0 to 1: a text that is natural but not faithful is not half
     good.
     """
-    try:
-        found = json.loads(answer)
-    except (ValueError, RecursionError):
-        return None
-    found = found.get(form) if isinstance(found, dict) else None
+    found = (find_object(answer, [form]) or {}).get(form)
     if not isinstance(found, dict):
         return None
     marks = {name: found.get(name) for name in MARKS}
-    if not all(type(mark) is int and 1 <= mark <= BEST for mark in marks.values()):
+    if not all(
+        type(mark) in {int, float} and mark in range(1, BEST + 1) for mark in marks.values()
+    ):
         return None
     scores = {name: (int(mark or 0) - 1) / (BEST - 1) for name, mark in marks.items()}
     worst = min(scores, key=lambda name: scores[name])

@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.engine.forgotten import Entry, Forgotten, read_forgotten, remember
+from pipeline.engine.forgotten import Entry, Forgotten, gather, read_forgotten, remember
 from pipeline.engine.tables import read_table
 
 RECORD = {"source": "web", "key": "a/b.png", "record_id": "r1", "image_id": "i1"}
@@ -21,6 +23,18 @@ def test_what_is_on_the_list_is_covered(tmp_path, entry, is_covered):
     remember(tmp_path, [entry])
     forgotten = read_forgotten(tmp_path)
     assert forgotten.covers(**RECORD, origin="https://example.org/b.png") is is_covered
+
+
+@given(
+    st.lists(st.text("ab/é", min_size=1, max_size=4), max_size=8),
+    st.text("ab/é", max_size=6),
+    st.one_of(st.none(), st.text("ab/é", max_size=6)),
+)
+def test_a_name_is_covered_when_any_of_the_prefixes_begins_it(prefixes, key, origin):
+    forgotten = gather(Entry(kind="source-prefix", value=prefix) for prefix in prefixes)
+    found = forgotten.covers(source="a", key=key, record_id="r", origin=origin)
+    names = [f"a/{key}", *([origin] if origin is not None else [])]
+    assert found == any(name.startswith(prefix) for name in names for prefix in prefixes)
 
 
 def test_an_empty_list_covers_nothing(tmp_path):

@@ -20,6 +20,7 @@ def ray_here():
     ray.shutdown()
 
 
+@pytest.mark.e2e
 def test_a_record_that_kills_stages_in_one_process_goes_into_quarantine(tmp_path, ray_here):
     corpus = corpus_of(tmp_path, num_parts=2)
     first = stage("Echo", name="first")

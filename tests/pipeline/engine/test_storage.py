@@ -1,9 +1,14 @@
 import errno
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from upath import UPath
 
 from pipeline.engine.storage import (
     commit_bytes,
@@ -11,6 +16,7 @@ from pipeline.engine.storage import (
     committing,
     committing_folder,
     creating,
+    local_copy,
     read_json,
     read_json_lines,
 )
@@ -133,3 +139,27 @@ def test_a_line_that_was_cut_short_hides_no_later_ones(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_text('{"n": 1}\n{"n": 2{"n": 3}\n{"n": 4}\n{"n"')
     assert read_json_lines(path) == [{"n": 1}, {"n": 4}]
+
+
+def test_workers_of_a_machine_that_want_a_folder_of_a_store_fetch_it_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANYMIX_CACHE", str(tmp_path))
+    folder = UPath("memory://bucket/models/vq")
+    for name in ("a.json", "deep/b.bin"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    together = threading.Barrier(3)
+    fetched = []
+    get = MemoryFileSystem.get_file
+
+    def get_file(store, name, *arguments, **options):
+        fetched.append(name)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.2)  # where three of them fetch, they do it at a time
+        return get(store, name, *arguments, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", get_file)
+    with ThreadPoolExecutor(3) as pool:
+        copies = set(pool.map(local_copy, [folder] * 3))
+    assert len(fetched) == 2
+    (copy,) = copies
+    assert (copy / "deep" / "b.bin").read_bytes() == b"deep/b.bin"

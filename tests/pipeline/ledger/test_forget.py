@@ -7,16 +7,19 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
+from jobs.forgetting import begin, take_out_unfinished
 from jobs.run import fill, open_corpus
 from jobs.upkeep import forget
 from pipeline.engine.fingerprint import hash_file
-from pipeline.engine.forgotten import Entry, read_forgotten
+from pipeline.engine.forgotten import Entry, gather, read_forgotten
 from pipeline.engine.parts import record_id
 from pipeline.engine.schemas import VARIANTS
+from pipeline.engine.storage import commit_json
 from pipeline.engine.tables import read_table, write_table
 from pipeline.errors import UserError
 from pipeline.ledger.audit import audit
 from pipeline.ledger.damage import damaged
+from pipeline.ledger.forget import find_records
 from pipeline.publish.card import write_card
 from pipeline.selection.settings import Rule, SelectSettings
 from tokenizer_cache.manifest import index_name
@@ -242,7 +245,9 @@ def test_tables_of_an_earlier_version_keep_their_columns(root, quiet):
     assert read_table(path).column_names == old.names
 
 
-@pytest.mark.parametrize("commits", [1, 2, 3, 6, 9, 14, 18])
+@pytest.mark.parametrize(
+    "commits", [1, 3, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 6, 14, 18))]
+)
 def test_a_forget_that_is_killed_is_completed_by_the_next_command(
     root, made, recipe, tmp_path, quiet, commits
 ):
@@ -290,3 +295,40 @@ def test_answers_that_were_kept_for_a_part_under_way_go_with_its_record(root, ke
     forget(root, [Entry(kind="record", value=gone)], reporter=quiet)
     assert not affected.exists()
     assert other.exists()
+
+
+def test_what_the_tries_at_a_part_under_way_say_goes_with_its_record(root):
+    _, corpus = open_corpus(root)
+    first, last = corpus.parts[0], corpus.parts[-1]
+    gone, caption = read_table(corpus.tables["records"][first.name]).to_pylist()[0], "a secret"
+    files = [root / "attempts" / "score" / f"{part.name}.json" for part in (first, last)]
+    for path in files:
+        tries = [{"run": "r", "who": "p", "records": [], "error": f"ValueError: {caption}"}]
+        commit_json(path, {"tries": tries, "quarantined": {gone["record_id"]: caption}})
+    begin(root, [Entry(kind="record", value=gone["record_id"])], is_filled=False)
+    take_out_unfinished(root)
+    assert [path.exists() for path in files] == [False, True]
+
+
+def test_of_many_prefixes_those_that_begin_a_name_or_an_origin_find_it(root):
+    _, corpus = open_corpus(root)
+    rows = read_table(corpus.tables["records"][corpus.parts[0].name]).to_pylist()
+    wanted = {rows[0]["record_id"], rows[1]["record_id"]}
+    prefixes = [f"{rows[0]['source']}/{rows[0]['key']}", rows[1]["origin"]]
+    prefixes += [f"elsewhere/{number}" for number in range(2000)] + ["elsewhere/"]
+    entries = [Entry(kind="source-prefix", value=prefix) for prefix in prefixes]
+    found = find_records(root, gather(entries))
+    ids = {record_id for records in found.values() for record_id in records}
+    everything = [
+        row for path in corpus.tables["records"].values() for row in read_table(path).to_pylist()
+    ]
+    assert wanted <= ids
+    assert ids == {
+        row["record_id"]
+        for row in everything
+        if any(
+            f"{row['source']}/{row['key']}".startswith(prefix)
+            or (row["origin"] or "").startswith(prefix)
+            for prefix in prefixes
+        )
+    }

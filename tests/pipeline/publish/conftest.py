@@ -30,7 +30,7 @@ AnswerOf = Callable[[int, dict[str, Any], str, Prompts], str]
 """The LLM's answer: to the number of a request in its round, the request, and the caption."""
 
 _TRAIN = {
-    "steps": 4, "rows_per_step": 2, "evaluate_every_steps": 2, "evaluate_rows": 2,
+    "steps": 4, "tokens_per_step": 512, "evaluate_every_steps": 2, "evaluate_rows": 2,
     "model": {"layers": 1, "width": 32, "heads": 2},
 }  # fmt: skip
 
@@ -142,7 +142,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model that was trained on the corpus for a few steps."""
     folder = tmp_path_factory.mktemp("run")
     recipe, _ = open_corpus(root)
-    train_model(recipe, root, folder, resume=False, console=Console(quiet=True))
+    train_model(recipe, root, folder, fresh=False, console=Console(quiet=True))
     return folder
 
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
+from jobs import cli
 from jobs.embedding import text_encoder
 from jobs.run import open_corpus
 from pipeline.engine.corpus import Corpus
@@ -32,7 +33,7 @@ def card(root: Path) -> DatasetCard:
 def test_metadata_is_what_the_hub_asks_for(card: DatasetCard) -> None:
     data = card.data.to_dict()
     assert data["license"] == "other"
-    assert data["license_name"] == "cc0-1.0-and-psf-2.0-and-unknown"
+    assert data["license_name"] == "several-see-the-link"
     assert data["license_link"] == "LICENSE.md"
     assert data["pretty_name"] == "tiny"
     assert data["size_categories"] == ["n<1K"]
@@ -144,6 +145,36 @@ def test_licences_are_listed_for_the_link(card: DatasetCard, root: Path) -> None
     text = (root / "LICENSE.md").read_text()
     for licence in ("CC0-1.0", "PSF-2.0", "unknown"):
         assert f"| {licence} |" in text
+
+
+@pytest.mark.parametrize(
+    ("licences", "said"),
+    [
+        (["CC-BY-4.0"], {"license": "cc-by-4.0"}),
+        (["PSF-2.0"], {"license": "other", "license_name": "psf-2.0"}),
+        (["CC-BY-4.0", "MIT"], {"license": "other", "license_name": "several-see-the-link"}),
+        ([f"my licence {n}" for n in range(999)], {"license_name": "several-see-the-link"}),
+    ],
+)
+def test_several_licences_are_no_licence_with_a_name(
+    card: DatasetCard, corpus: Corpus, monkeypatch, licences: list[str], said: dict[str, str]
+) -> None:
+    monkeypatch.setattr("pipeline.publish.facts.licences", lambda _: licences)
+    data = DatasetCard.load(write_card(corpus, embed=None)).data.to_dict()
+    assert said.items() <= data.items()
+
+
+def test_the_way_to_have_something_removed_is_the_command_that_does_it(
+    card: DatasetCard, root: Path, tmp_path: Path
+) -> None:
+    section = card.text.split("## How to have something removed")[1]
+    (command,) = re.findall(r"anymix (forget \. --record) RECORD_ID", section)
+    shutil.copytree(root, tmp_path / "corpus")
+    ((record_id,),) = open_corpus(root)[1].query("SELECT min(record_id) FROM records").fetchall()
+    arguments = [*command.replace(" .", f" {tmp_path / 'corpus'}").split(), record_id]
+    assert cli.call(arguments) == 0
+    left = open_corpus(tmp_path / "corpus")[1].query("SELECT record_id FROM records").fetchall()
+    assert (record_id,) not in left
 
 
 def test_card_of_an_unchanged_corpus_is_the_same_to_the_byte(corpus: Corpus, root: Path) -> None:

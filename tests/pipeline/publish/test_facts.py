@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import duckdb
+
 from jobs.run import open_corpus
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.storage import read_json
@@ -64,3 +66,16 @@ def test_rules_count_what_they_left_out(corpus: Corpus) -> None:
 
 def test_models_are_those_that_were_fitted(corpus: Corpus) -> None:
     assert {model.name for model in facts.model_facts(corpus)} == set(corpus.models)
+
+
+def test_a_variant_whose_name_has_a_slash_is_one_text() -> None:
+    connection = duckdb.connect()
+    connection.execute(
+        "CREATE TABLE samples AS SELECT 'image' AS stream, ['r1/original', 'r1/original-a/b']"
+        " AS variant_ids"
+    )
+    connection.execute(
+        "CREATE TABLE selection (stream VARCHAR, record_id VARCHAR, variant_id VARCHAR)"
+    )
+    rows = connection.execute(f"{facts.KEPT} FROM kept").fetchall()
+    assert sorted(rows) == [("image", "r1", "original"), ("image", "r1", "original-a/b")]

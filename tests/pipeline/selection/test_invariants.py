@@ -70,7 +70,7 @@ def some_part(seed, name):
     return part | {"nexts": nexts, "styles": styles}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(selections, st.integers(0, 10_000))
 def test_every_text_is_kept_or_rejected_once_whatever_the_rules(tmp_path_factory, chosen, seed):
     folder = tmp_path_factory.mktemp("select")
@@ -93,7 +93,7 @@ def test_every_text_is_kept_or_rejected_once_whatever_the_rules(tmp_path_factory
     assert all(row["reason"] and row["stage"] == "select" for row in output.rejects)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(selections, st.integers(0, 10_000))
 def test_the_order_of_rows_and_parts_decides_nothing(tmp_path_factory, chosen, seed):
     def ends(folder, names, mix):

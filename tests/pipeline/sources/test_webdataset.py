@@ -1,4 +1,8 @@
+import bz2
 import errno
+import gzip
+import lzma
+import os
 from dataclasses import asdict
 
 import fsspec
@@ -13,8 +17,10 @@ from pipeline.engine.tables import write_table
 from pipeline.errors import UserError
 from pipeline.ingest import IngestSettings, IngestWorker
 from pipeline.references import image_bytes
-from pipeline.sources import WebDatasetSettings, open_source
-from tests.faults.bad_records import PICTURES, TARS, TEXTS, encoded, noise, pair, tar_of
+from pipeline.sources import WebDatasetSettings, open_source, tar_files
+from tests.faults.bad_pictures import PICTURES
+from tests.faults.bad_records import TARS, TEXTS, encoded, noise, pair, tar_of
+from tests.pipeline.sources.files import parts_of
 
 
 def ingest(settings, rows_per_part=100, **limits):
@@ -97,6 +103,129 @@ def test_one_tar_without_a_caption_column_is_rejects(tmp_path):
     assert [row["reason"] for row in rejects] == ["ingest-no-caption"]
 
 
+PICTURE = encoded(noise())
+CAPTION = b"a picture of noise"
+
+
+@pytest.mark.parametrize(
+    ("files", "settings"),
+    [
+        ({"a.JPG": PICTURE, "a.TXT": CAPTION}, {}),
+        ({"0.input.png": PICTURE, "0.outputs.txt": CAPTION}, {}),
+        ({"k.1.png": PICTURE, "k.txt": CAPTION}, {}),
+        ({"0.a.png": PICTURE, "0.b.png": b"?", "0.txt": CAPTION}, {"image_columns": ["A.png"]}),
+        ({"a.png": PICTURE, "a.caption": CAPTION}, {}),
+        ({"a.png": PICTURE, "a.json": b'["a picture of noise"]'}, {}),
+        ({"a.png": PICTURE, "a.json": b'{"captions": ["a picture of noise"], "id": 3}'}, {}),
+        ({"a.png": PICTURE, "a.json": b'{"url": "x.org", "Caption": "a picture of noise"}'}, {}),
+        ({"a.png": PICTURE, "a.json": '{"text": "a picture of noise"}'.encode("utf-16")}, {}),
+        ({"a.png": PICTURE, "a.json": b'{"alt": [null, "a picture of noise"]}'},
+         {"caption_columns": ["json:alt"]}),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_sample_is_found_however_its_files_are_named(tmp_path, files, settings):
+    (row,), rejects = ingest(source(tmp_path, tar_of(*files.items()), **settings))
+    assert (row["caption"], row["more_captions"], rejects) == ("a picture of noise", [], [])
+
+
+def test_licence_author_and_url_come_from_the_json_by_known_names(tmp_path):
+    notes = b'{"License": "CC-BY-4.0", "photographer": "Ann", "URL": "https://x.org", "split": "a"}'
+    (row,), _ = ingest(source(tmp_path, tar_of(*pair("a"), ("a.json", notes))))
+    assert (row["licence"], row["attribution"], row["origin"]) == (
+        "CC-BY-4.0", "Ann", "https://x.org",
+    )  # fmt: skip
+    assert row["more_captions"] == []
+
+
+def test_an_image_column_that_no_sample_has_is_named_before_any_work(tmp_path):
+    settings = source(tmp_path, tar_of(*pair("a")), image_columns=("input.jpg", "input.png"))
+    with pytest.raises(UserError, match=r"there is no column 'input.jpg' or 'input.png'"):
+        list(open_source(settings).parts(5, {}))
+
+
+@pytest.mark.parametrize("name", ["00001.tar", "00001.tar.gz", "00001.TGZ", "00001.tar.bz2"])
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, bytes])
+def test_a_compressed_tar_is_read_whatever_its_name_says(tmp_path, name, compress):
+    whole = tar_of(*(file for n in range(30) for file in pair(f"{n:02d}")))
+    (tmp_path / name).write_bytes(compress(whole))
+    settings = source(tmp_path, tar_of(*pair("a")))
+    rows, rejects = ingest(settings, rows_per_part=5, images="reference")
+    assert [row["key"] for row in rows] == [
+        "00000.tar/a", *(f"{name}/{n:02d}" for n in range(30)),
+    ]  # fmt: skip
+    assert not rejects
+    assert image_bytes(rows) == [PICTURE] * 31
+    assert all((row["image"] is None) == (compress is bytes) for row in rows[1:])
+
+
+def test_a_change_in_a_compressed_tar_renames_only_the_part_that_it_is_in(tmp_path):
+    def write(last):
+        files = [file for n in range(30) for file in pair(f"{n:02d}")][:-1]
+        (tmp_path / "a.tgz").write_bytes(gzip.compress(tar_of(*files, ("29.txt", last))))
+        return {part.name for part in open_source(settings).parts(5, {})}
+
+    settings = source(tmp_path, tar_of(*pair("a")))
+    before = write(b"one")
+    assert len(before) > 3
+    assert len(write(b"two") - before) == 1
+
+
+def test_a_tar_that_unpacks_to_far_too_much_is_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_files, "_MIN_LIMIT_BYTES", 1 << 20)
+    bomb = tar_of(*pair("a"), ("b.png", bytes(8 << 20)))
+    (tmp_path / "bomb.tgz").write_bytes(gzip.compress(bomb))
+    rows, rejects = ingest(source(tmp_path, tar_of(*pair("a"))))
+    assert [row["key"] for row in rows] == ["00000.tar/a", "bomb.tgz/a"]
+    assert {row["reason"] for row in rejects} == {"ingest-tar-truncated", "ingest-tar-too-large"}
+
+
+def test_what_is_not_read_is_counted_by_its_ending(tmp_path):
+    content = tar_of(
+        *pair("a"), ("a.cls", b"3"), ("a.seg.png", b""), ("README", b""), ("__meta.x__", b""),
+        *pair("b"), ("b.cls", b"4"), (".DS_Store", b""),
+    )  # fmt: skip
+    for name in ("a.zip", "b.zip", "00000_stats.json", "notes", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    pq.write_table(pa.table({"key": ["c"], "status": ["failed"]}), tmp_path / "00000.parquet")
+    opened = open_source(source(tmp_path, content))
+    known = {part.look: part for part in opened.parts(1, {})}
+    expected = {
+        ".zip": 2, ".json": 1, "without an ending": 1, ".cls in tars": 2, ".png in tars": 1,
+        "without an ending outside of any sample": 1, ".x__ outside of any sample": 1,
+    }  # fmt: skip
+    assert opened.unread == expected
+    # The second time the tar is not opened.
+    assert {part.look: part for part in opened.parts(1, known)} == known
+    assert opened.unread == expected
+
+
+def test_linked_folders_of_tars_are_read_and_links_back_are_not_followed(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (there / "b.tar").write_bytes(tar_of(*pair("b")))
+    (there / "back").symlink_to(here)
+    for name in ("link", "another"):
+        (here / name).symlink_to(there)
+    rows, _ = ingest(source(here, tar_of(*pair("a"))))
+    assert [row["key"] for row in rows] == ["00000.tar/a", "another/b.tar/b", "link/b.tar/b"]
+
+
+def test_a_tar_is_not_taken_for_what_the_name_of_its_first_file_looks_like(tmp_path):
+    rows, rejects = ingest(source(tmp_path, tar_of(*pair("BZh9"), *pair("Rar!"))))
+    assert ([row["key"] for row in rows], rejects) == (["00000.tar/BZh9", "00000.tar/Rar!"], [])
+
+
+def test_parts_that_read_nothing_new_keep_the_name_that_an_earlier_version_gave(tmp_path):
+    """Commit 983332f gave the first name; where more is read than it read, the name is another."""
+    settings = source(tmp_path, tar_of(("0.png", b"1"), ("0.txt", b"zero"), ("1.png", b"2")))
+    assert [part.name for part in parts_of(settings)] == ["webdataset-4f0fc22b9576a8d6"]
+    content = tar_of(("0.png", b"1"), ("0.txt", b"zero"), ("1.png", b"2"), ("1.json", b"{}"))
+    (part,) = parts_of(source(tmp_path, content))
+    assert part.slice["reads"] == ["json"]
+
+
 def test_what_img2dataset_failed_at_is_a_reject(tmp_path):
     status = pa.table({
         "key": ["a", "b", "c"],
@@ -147,10 +276,11 @@ def test_only_the_parts_of_a_changed_tar_get_another_name(tmp_path):
 def test_a_tar_that_cannot_be_opened_is_a_reject(tmp_path):
     (tmp_path / "loop.tar").symlink_to("loop.tar")
     (tmp_path / "folder.tar").mkdir()
+    (tmp_path / os.fsdecode(b"a\xff.tar")).write_bytes(tar_of(*pair("a")))
     rows, rejects = ingest(source(tmp_path, tar_of(*pair("a"))))
     assert len(rows) == 1
     assert sorted(row["reason"] for row in rejects) == [
-        "ingest-image-missing", "ingest-symlink-loop",
+        "ingest-file-unreadable", "ingest-image-missing", "ingest-symlink-loop",
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pipeline.engine.corpus import Task
-from pipeline.engine.schemas import ANSWERS, RECORDS
+from pipeline.engine.schemas import ANSWERS, RECORDS, VARIANTS
 from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table, write_table
 from pipeline.engine.worker import Advance, Left, PartDone, again_of, results_of
@@ -20,7 +20,7 @@ from pipeline.synthesis import answers
 from pipeline.synthesis.budget import SPENT
 from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.critics.settings import CriticSettings
-from pipeline.synthesis.judge import judge
+from pipeline.synthesis.judge import JudgeWorker, judge
 from pipeline.synthesis.prompts import load_prompts
 from pipeline.synthesis.requests import ERROR_COLUMN, PASSED_BY, STAGE, read_requests
 from pipeline.synthesis.settings import SynthesisSettings
@@ -399,3 +399,76 @@ def test_part_that_has_gone_on_is_not_sent_twice(tmp_path: Path) -> None:
     into = collector()
     assert len(gather(into, [answered(request)])) == 2
     assert len(gather(into, [answered(request)])) == 1
+
+
+PROSE = "I would love to help! Which picture do you mean?"
+
+
+def answer_all(into: Collector, requests: list[Row], **changes: Any) -> None:
+    for request in requests:
+        gather(into, [answered(request, **changes)])
+
+
+def test_run_that_begins_with_answers_nobody_can_read_stops_and_keeps_them(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 60)
+    requests = requests_of(chain_row(task))
+    with pytest.raises(UserError, match="46 of the first 50 answers are of no use") as stop:
+        answer_all(collector(), requests, generated_text=PROSE)
+    assert PROSE in stop.value.message
+    assert len(kept_for(task)) == 46
+
+
+def test_refusals_of_the_llm_count_as_of_no_use(tmp_path: Path) -> None:
+    requests = requests_of(chain_row(make_task(tmp_path, "a", 60)))
+    refused = {ERROR_COLUMN: "synthesis-refused: I cannot help with that.", "generated_text": None}
+    with pytest.raises(UserError, match="46 of them for synthesis-refused"):
+        answer_all(collector(), requests, **refused)
+
+
+def test_what_the_critics_refuse_and_rewrites_stop_no_run(tmp_path: Path) -> None:
+    requests = requests_of(chain_row(make_task(tmp_path, "a", 60)))
+    answer_all(collector(), requests, generated_text=json.dumps(GOOD | {"sentence": "Red apple"}))
+    again = [request | {"attempt": 2} for request in requests]
+    answer_all(collector(), again, generated_text=PROSE)
+
+
+def test_recorded_answers_are_played_to_their_end(tmp_path: Path) -> None:
+    replayed = SETTINGS.model_copy(update={"backend": "replay"})
+    requests = requests_of(chain_row(make_task(tmp_path, "a", 60)))
+    answer_all(collector(replayed), requests, generated_text=PROSE)
+
+
+UNCOUNTED = {"num_input_tokens": None, "num_generated_tokens": None, "finish_reason": None}
+
+
+def test_answer_without_a_count_of_its_tokens_becomes_variants(tmp_path: Path) -> None:
+    task = make_task(tmp_path, "a", 1)
+    (request,) = requests_of(chain_row(task))
+    _, told = gather(collector(), [answered(request, **UNCOUNTED)])
+    (advance,) = results_of(told)
+    assert isinstance(advance, Advance)
+    assert advance.num_tokens > 0  # an estimate
+    work = Work(part="a", inputs={**task.work.inputs, "answers": task.output})
+    output = JudgeWorker(SETTINGS, {})(work)
+    path = tmp_path / "variants.parquet"
+    write_table(path, output.rows, VARIANTS)
+    rows = read_table(path).to_pylist()
+    assert {row["form"] for row in rows} == set(GOOD)
+    assert {row["num_output_tokens"] for row in rows} == {None}
+
+
+def test_tokens_that_nobody_has_counted_still_use_up_those_of_a_record(tmp_path: Path) -> None:
+    settings = SynthesisSettings(shares={"caption": 1}, tokens_per_record=200, attempts=9)
+    (request,) = requests_of(chain_row(make_task(tmp_path, "a", 1)), settings)
+    long = {**UNCOUNTED, "generated_text": "no JSON " * 30}
+    sent, _ = gather(collector(settings), [answered(request, **long)])
+    assert again_of(sent) is None
+
+
+def test_what_a_backend_has_to_say_goes_on_to_the_run(tmp_path: Path) -> None:
+    first, second = requests_of(chain_row(make_task(tmp_path, "a", 2)))
+    rows = [answered(first, notices="one\ntwo"), answered(second, notices="")]
+    _, told = gather(collector(), rows)
+    (advance,) = results_of(told)
+    assert isinstance(advance, Advance)
+    assert advance.notices == "one\ntwo"

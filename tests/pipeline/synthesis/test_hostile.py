@@ -103,7 +103,8 @@ def special_tokens(messages, normalizer):
     found = tokenizer(normalizer)
     text = found.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids = found(text, add_special_tokens=False)["input_ids"]
-    return Counter(each for each in ids if each in found.added_tokens_decoder)
+    added = found.added_tokens_decoder  # made whenever it is asked for
+    return Counter(each for each in ids if each in added)
 
 
 @cache

@@ -199,3 +199,9 @@ def test_caption_that_fits_the_picture_much_less_than_the_own_one_fails() -> Non
     found = judged(answer(), answer("style"), said, settings=settings)
     assert set(found.accepted) == {"style", "tags", "sentence"}
     assert found.open["dense"].why.reason == "synthesis-clip-loss"
+
+
+def test_answer_on_disk_with_nothing_in_it_is_empty_and_stops_no_part() -> None:
+    nothing = {"text": None, "finish_reason": None, "num_prompt_tokens": None}
+    found = judged(answer(**nothing, num_output_tokens=None))
+    assert {each.why.reason for each in found.failures} == {"synthesis-empty"}

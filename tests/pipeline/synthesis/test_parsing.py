@@ -47,6 +47,11 @@ def test_good_answer_gives_a_text_of_each_form() -> None:
         ("[" * 100_000, True, "synthesis-malformed-json"),
         ("  ", True, "synthesis-empty"),
         ("{}", True, "synthesis-empty"),
+        ('{"note": "hello"}', True, "synthesis-empty"),
+        ("<think>hm</think>", True, "synthesis-empty"),
+        ("", False, "synthesis-cut-off"),
+        ("<think>hm", False, "synthesis-cut-off"),
+        ('{"note": "hello"} {"tags": "a', False, "synthesis-cut-off"),
     ],
 )
 def test_useless_answer_is_rejected_for_every_form(text: str, complete: bool, reason: str) -> None:
@@ -55,6 +60,11 @@ def test_useless_answer_is_rejected_for_every_form(text: str, complete: bool, re
     assert {form: why.reason for form, why in found.rejected.items()} == dict.fromkeys(
         FORMS, reason
     )
+
+
+def test_answer_is_read_out_of_what_is_around_it() -> None:
+    found = parsed(f"<think>Hm, {{so}}.</think>\n```json\n{answer()}\n```", complete=False)
+    assert found.texts == TEXTS
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,26 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from pipeline.errors import UserError
+from pipeline.synthesis.backends.vllm import engine_kwargs
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import (
     cache_folder,
     convert_gguf,
     model_fingerprint,
+    pinned_chat_template,
     read_llama_tensors,
     resolve_model,
+    split_revision,
 )
 
 NUM_HEADS, NUM_KV_HEADS, WIDTH = 4, 2, 32
@@ -128,6 +138,62 @@ def test_folder_is_fingerprinted_by_its_content(tmp_path: Path) -> None:
     assert resolve_model(str(tmp_path)) == str(tmp_path)
     (tmp_path / "config.json").write_text('{"a": 1}', encoding="utf-8")
     assert model_fingerprint(SynthesisSettings(model=str(tmp_path))) != before
+
+
+DECIDING = ["chat_template.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "modeling.py",
+            "pytorch_model.bin", "model.safetensors", "tokenizer.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_every_file_that_decides_what_a_model_writes_is_in_its_fingerprint(
+    tmp_path: Path, name: str
+) -> None:
+    settings = SynthesisSettings(model=str(tmp_path))
+    seen = {model_fingerprint(settings)}
+    for content in ("one", "two"):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        seen.add(model_fingerprint(settings))
+    assert len(seen) == 3
+
+
+def test_fingerprint_of_a_folder_is_what_it_was_before_more_files_counted(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    for beside in ("README.md", "training_args.bin", "optimizer.pt", "LICENSE.txt"):
+        (tmp_path / beside).write_text("anything", encoding="utf-8")
+    # Made by `model_fingerprint` of commit 983332f.
+    assert model_fingerprint(SynthesisSettings(model=str(tmp_path))) == "6e845bfec54f3765"
+
+
+def test_revision_goes_to_the_engine_and_into_the_fingerprint(tmp_path: Path) -> None:
+    pinned, plain = (SynthesisSettings(model=name) for name in ("some/model@v1", "some/model"))
+    assert resolve_model(pinned.model) == "some/model"
+    assert engine_kwargs(pinned)["revision"] == "v1"
+    assert "revision" not in engine_kwargs(plain)
+    assert model_fingerprint(pinned) != model_fingerprint(plain)
+    folder = tmp_path / "model@v1"
+    folder.mkdir()
+    assert split_revision(str(folder)) == (str(folder), None)
+
+
+def test_chat_template_is_that_of_the_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "models--some--model"
+    for revision, commit in (("main", "a" * 40), ("v1", "b" * 40)):
+        vocabulary = Tokenizer(WordLevel({"word": 0}))
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=vocabulary)
+        tokenizer.chat_template = f"the template of {revision}"
+        tokenizer.save_pretrained(repository / "snapshots" / commit)
+        LlamaConfig().save_pretrained(repository / "snapshots" / commit)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / revision).write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert pinned_chat_template("some/model") is None
+    assert pinned_chat_template("some/model@v1") == "the template of v1"
+    with pytest.raises(UserError, match=r"synthesis\.model: some/model@v2 cannot be fetched"):
+        pinned_chat_template("some/model@v2")
 
 
 def test_hub_name_is_passed_on() -> None:

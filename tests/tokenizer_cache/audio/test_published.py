@@ -23,7 +23,7 @@ from transformers import (
 
 from pipeline.engine.fingerprint import hash_folder
 from pipeline.errors import UserError
-from pipeline.sounds import read_wav
+from pipeline.sounds import read_sound
 from tests.tokenizer_cache.audio.sounds import inputs, some_sounds, wav
 from tokenizer_cache.audio.adopt import adopt, fit
 from tokenizer_cache.audio.description import describe_audio
@@ -104,7 +104,7 @@ def test_codes_and_sounds_are_those_of_transformers_bit_for_bit(
     tokenizer = adopted(kind, tmp_path / "weights", tmp_path / "audio", **settings)
     used = set()
     for samples in some_sounds(3):
-        sound = read_wav(wav(samples, RATE))
+        sound = read_sound(wav(samples, RATE))
         prepared = tokenizer.prepare(sound)
         assert np.array_equal(prepared, sound.samples[:, 0].astype(np.float32) / 32_768)
         codes = tokenizer.encode(prepared)  # (N, Q)
@@ -187,3 +187,14 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "weights" / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"model\.safetensors"):
         adopted("encodec", tmp_path / "weights", tmp_path / "audio")
+
+
+def test_codebooks_that_cannot_be_stored_are_refused_and_fewer_are_taken(tmp_path: Path) -> None:
+    shape = {"hidden_size": 16, "num_filters": 4, "codebook_size": 65_536}
+    EncodecModel(EncodecConfig(**shape, target_bandwidths=[1.2, 2.4])).save_pretrained(
+        tmp_path / "weights"
+    )
+    with pytest.raises(UserError, match="2 codebooks of 65536 codes are more than 65536 together"):
+        adopted("encodec", tmp_path / "weights", tmp_path / "two", num_codebooks=2)
+    one = adopted("encodec", tmp_path / "weights", tmp_path / "one", num_codebooks=1)
+    assert one.codebook_size == 65_536

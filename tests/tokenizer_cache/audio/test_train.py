@@ -12,7 +12,7 @@ from scipy.signal import resample_poly
 from pipeline.engine.fingerprint import hash_folder
 from pipeline.engine.stage import FitInputs
 from pipeline.errors import UserError
-from pipeline.sounds import Sound, read_wav
+from pipeline.sounds import Sound, read_sound
 from tests.tokenizer_cache.audio.sounds import (
     TINY_AUDIO,
     inputs,
@@ -86,7 +86,7 @@ def test_a_sound_is_brought_to_one_channel_and_the_tokenizers_rate(
     tokenizer: AudioTokenizer,
 ) -> None:
     left, right = tone(440, rate=48_000), tone(880, rate=48_000)
-    sound = read_wav(wav(np.stack([left, right], axis=1), 48_000))
+    sound = read_sound(wav(np.stack([left, right], axis=1), 48_000))
     expected = resample_poly(sound.samples.astype(np.float32).mean(axis=1) / 32_768, 1, 3)
     assert np.allclose(tokenizer.prepare(sound), expected, atol=1e-6)
     loudest = Sound(samples=np.full((9, 1), -32_768, np.int16), sampling_rate=16_000)
@@ -106,5 +106,5 @@ def test_of_a_large_corpus_some_seconds_are_read_each_sound_once(tmp_path: Path)
 
 def test_a_corpus_without_sounds_is_told_so(tmp_path: Path) -> None:
     empty = FitInputs(tables={"records": [write_records(tmp_path, {}, "train")]}, models={})
-    with pytest.raises(UserError, match="no sounds to train the audio tokenizer on"):
+    with pytest.raises(UserError, match="the corpus has no sounds"):
         list(fit(TINY_AUDIO, empty, tmp_path))

@@ -43,11 +43,21 @@ _COMPLETIONS = {
     "empty": {"content": None},
     "refusal": {"content": None, "refusal": "I cannot help with that."},
     "filtered": {"content": "", "finish_reason": "content_filter"},
+    "reasoning": {"content": None, "reasoning_content": "Hm, " * 9, "finish_reason": "length"},
 }
+_HABITS = {
+    "no-usage": lambda text: {"content": text, "usage": None},
+    "thinking": lambda text: {"content": f"<think>It says {{so}}.</think>\n```json\n{text}\n```"},
+    "parts": lambda text: {"content": [{"type": "text", "text": text}]},
+    "half-sign": lambda text: {"content": text.replace("something", "something \\ud83d", 1)},
+}
+"""How some servers word an answer."""
+
 _BODIES = {
     "html": b"<html>a login page</html>",
     "empty-body": b"",
     "other-json": b'{"choices": []}',
+    "error-200": b'{"error": {"code": 502, "message": "the provider is overloaded"}}',
 }
 _STREAMS = {"garbage": (b"\xff\x00garbage" * 4096, 0), "drip": (b" ", 0.05)}
 """What a server sends without an end, and the pauses between, in seconds."""
@@ -69,6 +79,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.bodies: list[dict] = []
         self.refused_since: dict[tuple[str, ...], float] = {}
         self.answers_left: int | None = None
+        self.unknown_parameter: str | None = None
         self.closing = threading.Event()
 
     @property
@@ -106,6 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         chat = tuple(_text_of(message["content"]) for message in body["messages"])
+        if self.server.unknown_parameter in body:
+            said = f"Unrecognized request argument supplied: {self.server.unknown_parameter}"
+            self._send_error(400, said)
+            return
         with self.server.lock:
             self.server.tries[chat] += 1
             self.server.keys.add(self.headers.get("Authorization"))
@@ -139,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "hang":
             self.server.closing.wait()
         else:
-            self._answer(chat, body)
+            self._answer(chat, body, habit=_HABITS.get(fault))
 
     def _refuse_for_a_while(self, fault: str, chat: tuple[str, ...], body: dict) -> None:
         now = time.monotonic()
@@ -152,19 +167,23 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send_error(429, "slow down", after="2")
 
-    def _answer(self, chat: tuple[str, ...], body: dict) -> None:
+    def _answer(self, chat: tuple[str, ...], body: dict, habit=None) -> None:
         with self.server.lock:
             self.server.answered.append(chat)
         schema = body["response_format"]["json_schema"]["schema"]
-        self._complete(content=json.dumps({form: _TEXTS[form] for form in schema["properties"]}))
+        text = json.dumps({form: _TEXTS[form] for form in schema["properties"]})
+        self._complete(**(habit(text) if habit else {"content": text}))
 
-    def _complete(self, *, finish_reason: str = "stop", tokens: int = 7, **message) -> None:
+    def _complete(
+        self, *, finish_reason: str = "stop", tokens: int = 7, usage: object = ..., **message
+    ) -> None:
         choice = {
             "index": 0,
             "message": {"role": "assistant", **message},
             "finish_reason": finish_reason,
         }
-        usage = {"prompt_tokens": 30, "completion_tokens": tokens, "total_tokens": 30 + tokens}
+        if usage is ...:
+            usage = {"prompt_tokens": 30, "completion_tokens": tokens, "total_tokens": 30 + tokens}
         completion = {"id": "x", "object": "chat.completion", "created": 0, "model": "served"}
         self._send(json.dumps({**completion, "choices": [choice], "usage": usage}).encode())
 

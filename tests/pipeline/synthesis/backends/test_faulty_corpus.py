@@ -9,7 +9,7 @@ from jobs.recipe import load_recipe
 from jobs.run import open_corpus
 from pipeline.engine.ray_session import connect_to_ray
 from pipeline.engine.tables import read_table
-from pipeline.errors import UserError
+from pipeline.errors import STOPPED, UserError
 from tests.jobs.corpora import SMALL_MODELS, faults, run
 from tests.pipeline.synthesis.backends.server import KEY, serving
 
@@ -45,6 +45,11 @@ REJECTED = {
     "not-json": ("the LLM's answer is no JSON", "synthesis-malformed-json"),
     "cut": ("the LLM's answer is cut at the limit", "synthesis-cut-off"),
     "empty": ("the LLM's answer is empty", "synthesis-empty"),
+    "reasoning": ("the LLM spends all its tokens on reasoning", "synthesis-cut-off"),
+    "error-200": (
+        "the LLM's server answers each time with an error as if it were an answer",
+        "synthesis-server-error",
+    ),
 }
 """What may befall a request each time, in words, and the reject code that it ends with."""
 
@@ -53,6 +58,14 @@ MENDED = {
     "close-once": "the LLM's server closes the connection once",
     "retry-after-seconds": "the LLM's server answers 429 with Retry-After",
     "retry-after-date": "the LLM's server answers 429 with a date to try again",
+}
+
+
+READ = {
+    "no-usage": "the LLM's server does not count tokens",
+    "thinking": "the LLM's answer is in a code fence after its reasoning",
+    "parts": "the LLM's answer is a list of parts",
+    "half-sign": "the LLM's answer has half an emoji",
 }
 
 
@@ -108,11 +121,18 @@ def everything_in(root):
 
 
 def test_faults_among_requests_lose_nothing_and_show_no_key(tmp_path, server, fault):
-    met = {f"a picture with fault-{fault}": fault for fault in [*REJECTED, *MENDED]}
+    met = {f"a picture with fault-{fault}": fault for fault in [*REJECTED, *MENDED, *READ]}
     captions = [*met, *(f"picture number {number}" for number in range(40))]
     root = tmp_path / "corpus"
+    server.unknown_parameter = "seed"
     said = run(load(tmp_path, server.url, captions), root)
     assert faults(root) == []
+    assert said.count('is now asked with drop_params: ["seed"]') == 1
+    fault(
+        "the LLM's server refuses how it is asked",
+        "warning: synthesis.endpoint: the server has refused a request, and is now asked with "
+        "NAME: VALUE. Put that into the recipe, and no run begins with a refusal.",
+    )
     found = reasons(root)
     assert {met[caption]: codes for caption, codes in found.items() if caption in met} == {
         name: {reason} for name, (_, reason) in REJECTED.items()
@@ -122,6 +142,9 @@ def test_faults_among_requests_lose_nothing_and_show_no_key(tmp_path, server, fa
         fault(words, f"a reject `{reason}`", "nothing: the record stays with its own caption")
     for words in MENDED.values():
         fault(words, "nothing: it is asked again")
+    for words in READ.values():
+        fault(words, "nothing: the answer is read")
+    assert said.count("does not say how many tokens it has used") == 1
     assert VARIABLE in (root / "recipe.yaml").read_text()
     assert all(KEY not in text for text in everything_in(root))
     assert KEY not in said
@@ -145,3 +168,26 @@ def test_server_that_dies_stops_the_run_and_nothing_is_rejected(tmp_path, server
         "last: CAUSE (REASON) What was answered stays, and what failed is asked again by the same "
         "command.",
     )
+
+
+def test_run_whose_first_answers_are_of_no_use_stops_early(tmp_path, server, fault):
+    captions = [f"picture {number} with fault-not-json" for number in range(200)]
+    root = tmp_path / "corpus"
+    with pytest.raises(UserError, match="of the first 50 answers are of no use") as stop:
+        run(load(tmp_path, server.url, captions), root, until="synthesize")
+    assert "Sure! Here it is" in stop.value.message
+    assert sum(server.tries.values()) < 150
+    fault(
+        "the first answers of an LLM are of no use",
+        f"exit code {stop.value.exit_code}: synthesis: N of the first 50 answers are of no use, M "
+        "of them for REASON. For example: ANSWER What was answered stays.",
+    )
+
+
+def test_budget_counts_the_prompts_that_a_server_bills(tmp_path, server):
+    recipe = load(tmp_path, server.url, [f"picture number {number}" for number in range(60)])
+    short = recipe.synthesis.model_copy(update={"budget": 1200})
+    with pytest.raises(UserError, match="the token budget is spent") as stop:
+        run(recipe.model_copy(update={"synthesis": short}), tmp_path / "corpus", until="synthesize")
+    assert stop.value.exit_code == STOPPED
+    assert 600 < 37 * len(server.answered) <= 1200  # 30 of the prompt, 7 of the answer

@@ -201,7 +201,7 @@ def test_address_where_nothing_listens_stops() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        with pytest.raises(UserError, match="nothing answers at http") as raised:
+        with pytest.raises(UserError, match="no connection to http") as raised:
             ask(settings_for(url), "no-fault")
     assert "2 tries" in raised.value.message
 

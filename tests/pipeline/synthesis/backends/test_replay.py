@@ -38,6 +38,8 @@ def test_recorded_answers_come_back_whole_and_so_do_errors(tmp_path: Path) -> No
         "num_input_tokens": None,
         "num_generated_tokens": 7,
         "finish_reason": None,
+        "num_billed_tokens": None,
+        "notices": "",
         ERROR_COLUMN: "",
     }
     assert classify(late[ERROR_COLUMN])[0] == "synthesis-timeout"

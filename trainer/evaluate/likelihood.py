@@ -1,4 +1,4 @@
-"""Judges a trained model on held-out records: its loss, and whether it uses its condition.
+"""How likely a model holds records: its loss, and whether it uses its condition.
 
 Legend: n pairs, h w code grid.
 """
@@ -6,24 +6,22 @@ Legend: n pairs, h w code grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise, zip_longest
 
 import numpy as np
 import torch
 
-from pipeline.engine.storage import commit_json
-from tokenizer_cache.manifest import Manifest, open_manifest
-from tokenizer_cache.shard_reading import ImageSegment, TextSegment
-from trainer.batch import collate, modalities
-from trainer.held_out import held_out_rows, held_out_samples
-from trainer.loss import mean_by_modality, token_losses
+from tokenizer_cache.manifest import Manifest
+from tokenizer_cache.shard_reading import ImageSegment, TextSegment, read_shard
+from trainer.batch import Batch, collate, modalities
+from trainer.held_out import held_out_rows
 from trainer.mix import STREAMS
 from trainer.packing import build_row
-from trainer.run import EVALUATION, Run
+from trainer.run import Run
 from trainer.settings import EvaluateSettings
+from trainer.train.loss import mean_by_modality, next_token_losses
 
 _BATCH = 16
 """Rows at a time; bounds the memory of the logits."""
@@ -31,7 +29,7 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A held-out picture with its text; `codes` are (h, w) uint16."""
+    """A picture with its text; `codes` are (h, w) uint16."""
 
     key: str
     text: str
@@ -43,7 +41,7 @@ class ConditionTest:
     """How much likelier pictures are with their own text than with another picture's.
 
     Attributes:
-        num_pairs: held-out pairs.
+        num_pairs: how many pairs were compared.
         own_nats: mean NLL of a picture's codes after its own text, in nats a picture.
         shuffled_nats: the same after the text of another picture.
         gain_nats: mean of the paired differences, shuffled - own.
@@ -61,64 +59,22 @@ class ConditionTest:
     excludes_zero: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """What is known of a trained model.
+def pairs_of(manifest: Manifest, split: str, max_pairs: int) -> list[Pair]:
+    """The first pictures of a split with their first captions, from both picture streams in turn.
 
-    Attributes:
-        step: optimiser steps behind it.
-        held_out: nats per token by stream and modality; `all` holds the streams together.
-        bits_per_pixel: of the codes of held-out pictures, after their texts; None without pairs.
-        condition: None where fewer than two held-out pictures have different texts.
+    Args:
+        manifest: of the shards, which are read only as far as it takes.
+        split: `train` or `validation`.
+        max_pairs: how many at most.
     """
-
-    step: int
-    held_out: dict[str, dict[str, float]]
-    bits_per_pixel: float | None
-    condition: ConditionTest | None
-
-    def sentence(self) -> str:
-        """The condition test in words."""
-        test = self.condition
-        if test is None:
-            return "There are too few held-out pairs to tell whether the model uses its texts."
-        verdict = (
-            "the interval lies above 0, so the model uses its texts"
-            if test.excludes_zero
-            else "the interval contains 0, so it is not shown that the model uses its texts"
-        )
-        return (
-            f"On {test.num_pairs} held-out pairs a picture is {test.gain_nats:.2f} nats likelier "
-            f"after its own text than after another picture's (95 % interval {test.low:.2f} to "
-            f"{test.high:.2f}; {test.own_nats:.1f} against {test.shuffled_nats:.1f} nats): "
-            f"{verdict}."
-        )
+    streams = [_pairs_of_stream(manifest, stream, split) for stream in ("image", "mixed")]
+    in_turn = (pair for several in zip_longest(*streams) for pair in several if pair is not None)
+    return list(islice(in_turn, max_pairs))
 
 
-def evaluate(run: Run, *, shards: Path, settings: EvaluateSettings) -> Evaluation:
-    """Judge a run on the validation shards and write its `evaluation.json`.
-
-    Raises:
-        UserError: when the shards' vocabulary is not the one that the model was trained with.
-    """
-    manifest = open_manifest(shards, run.vocabulary.fingerprint)
-    pairs = held_out_pairs(manifest, settings.max_pairs)
-    test = condition_test(run, pairs, settings)
-    evaluation = Evaluation(
-        step=run.step,
-        held_out=_losses(run, manifest, settings.max_rows),
-        bits_per_pixel=_bits_per_pixel(run, test),
-        condition=test,
-    )
-    commit_json(run.folder / EVALUATION, asdict(evaluation) | {"sentence": evaluation.sentence()})
-    return evaluation
-
-
-def held_out_pairs(manifest: Manifest, max_pairs: int) -> list[Pair]:
-    """Pictures of the validation shards, each with its first caption, from both picture streams."""
-    pairs = []
-    for stream in ("image", "mixed"):
-        for sample in held_out_samples(manifest, stream):
+def _pairs_of_stream(manifest: Manifest, stream: str, split: str) -> Iterator[Pair]:
+    for path in manifest.paths(stream, split):
+        for sample in read_shard(path):
             neighbours = list(pairwise(sample.segments))
             if stream == "mixed":  # there the text follows its picture
                 neighbours = [(text, image) for image, text in neighbours]
@@ -127,11 +83,9 @@ def held_out_pairs(manifest: Manifest, max_pairs: int) -> list[Pair]:
                 for text, image in neighbours
                 if isinstance(text, TextSegment) and isinstance(image, ImageSegment)
             ]
-            pairs += [
-                Pair(key=f"{sample.key}/{n}", text=text.captions[0].text, codes=image.codes)
-                for n, (text, image) in enumerate(found)
-            ]
-    return pairs[:max_pairs]
+            for n, (text, image) in enumerate(found):
+                key = f"{sample.key}/{n}"
+                yield Pair(key=key, text=text.captions[0].text, codes=image.codes)
 
 
 def condition_test(
@@ -210,14 +164,14 @@ def picture_nats(run: Run, texts: Sequence[str], codes: Sequence[np.ndarray]) ->
         length = max(map(len, part))
         rows = [build_row([document], seq_len=length, pad=pad) for document in part]
         batch = collate(rows, run.vocabulary, run.device)
-        losses, _ = token_losses(batch.logits(run.model).flatten(0, 1), batch.targets.flatten())
+        losses = _token_losses(run, batch)
         is_code = (batch.targets >= ids.start) & (batch.targets < ids.stop)  # (B, T)
         sums.append((losses.view_as(is_code) * is_code).sum(dim=1).double().cpu().numpy())
     return np.concatenate(sums)
 
 
 @torch.no_grad()
-def _losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, dict[str, float]]:
+def held_out_losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, dict[str, float]]:
     """Nats per token of held-out rows by stream and modality, and of all streams together."""
     ids = modalities(run.vocabulary)
     losses: dict[str, torch.Tensor] = {}
@@ -227,8 +181,7 @@ def _losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, dict[str, 
         parts = []
         for start in range(0, len(rows), _BATCH):
             batch = collate(rows[start : start + _BATCH], run.vocabulary, run.device)
-            flat = batch.targets.flatten()
-            parts.append((token_losses(batch.logits(run.model).flatten(0, 1), flat)[0], flat))
+            parts.append((_token_losses(run, batch), batch.targets.flatten()))
         if parts:
             losses[stream] = torch.cat([loss for loss, _ in parts])
             targets[stream] = torch.cat([target for _, target in parts])
@@ -239,7 +192,13 @@ def _losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, dict[str, 
     return result
 
 
-def _bits_per_pixel(run: Run, test: ConditionTest | None) -> float | None:
+def _token_losses(run: Run, batch: Batch) -> torch.Tensor:
+    """(B * T,) float32 nats of each token."""
+    hidden = batch.hidden(run.model).flatten(0, 1)
+    return next_token_losses(hidden, run.model.head.weight, batch.targets.flatten())[0]
+
+
+def bits_per_pixel(run: Run, test: ConditionTest | None) -> float | None:
     """Bits that the codes of a picture cost, per pixel of the picture that they stand for."""
     if test is None:
         return None

@@ -81,8 +81,10 @@ class Optimizers:
         self._names: dict[Tensor, str] = {
             parameter: name for name, parameter in model.named_parameters()
         }
-        matrices = [p for p, name in self._names.items() if name.startswith("blocks.")]
-        others = [p for p, name in self._names.items() if not name.startswith("blocks.")]
+        # Muon is for matrices between hidden states; gates and scales of a block are none, and the
+        # rows of embeddings and heads are updated apart.
+        matrices = [p for p, name in self._names.items() if _is_hidden_matrix(name, p)]
+        others = [p for p, name in self._names.items() if not _is_hidden_matrix(name, p)]
         self._all = (
             Muon(matrices, lr=settings.matrix_learning_rate, weight_decay=settings.weight_decay),
             torch.optim.AdamW(
@@ -97,6 +99,11 @@ class Optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = scale * peak
             optimizer.step()
+        self.zero_grad()
+
+    def zero_grad(self) -> None:
+        """Clear the gradients."""
+        for optimizer in self._all:
             optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -109,23 +116,44 @@ class Optimizers:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on with the state that `state_dict` gave for the same model."""
+        """Resume with the state that `state_dict` gave for the same model.
+
+        Each entry goes to its parameter's device, except AdamW's step counts, which torch keeps on
+        the CPU.
+
+        Raises:
+            ValueError: when a parameter of the model has no state, or a state has no parameter.
+        """
         owners = {
             self._names[parameter]: (optimizer, parameter)
             for optimizer in self._all
             for group in optimizer.param_groups
             for parameter in group["params"]
         }
+        given = {key.partition(":")[0] for key in state}
+        if given and given != set(owners):
+            missing, unknown = sorted(set(owners) - given), sorted(given - set(owners))
+            raise ValueError(f"optimiser state: missing for {missing}, unknown for {unknown}")
         for key, value in state.items():
             name, _, entry = key.partition(":")
             optimizer, parameter = owners[name]
-            optimizer.state[parameter][entry] = value.clone()
+            device = parameter.device if value.ndim else value.device
+            optimizer.state[parameter][entry] = value.to(device, copy=True)
+
+
+def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    return name.startswith("blocks.") and parameter.ndim == 2
 
 
 def learning_rate_scale(step: int, settings: TrainSettings) -> float:
     """The learning rate of a step (from 0) as a share of its peak: up, level, down to 0."""
     num_warmup = settings.warmup * settings.steps
-    num_warmdown = settings.warmdown * settings.steps
+    num_warmdown = settings.steps - decay_step(settings)
     rise = (step + 1) / num_warmup if num_warmup else 1.0
     fall = (settings.steps - step) / num_warmdown if num_warmdown else 1.0
     return min(1.0, rise, fall)
+
+
+def decay_step(settings: TrainSettings) -> int:
+    """The number of steps that come before the learning rate begins to fall."""
+    return round(settings.steps * (1 - settings.warmdown))

@@ -1,0 +1,59 @@
+"""`anymix train` as it is typed: again, with another recipe, twice at once, on a moving corpus."""
+
+import json
+import shutil
+
+from jobs.cli import call
+from pipeline.engine.lock import holding
+from pipeline.errors import STOPPED, WRONG
+from tests.trainer.test_train import contents, stop_at_first_line
+from trainer.run import METRICS, read_metrics
+
+
+def train(recipe, corpus, out, *more):
+    return call(["train", str(recipe), "--corpus", str(corpus), "--out", str(out), *more])
+
+
+def test_a_finished_run_is_not_trained_again_and_a_refused_command_leaves_it_as_it_is(
+    tiny_recipe, made, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    assert train(tiny_recipe, made, run) == 0
+    before = contents(run)
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found["shapes"]["true"]["all"] == {"num_right": 10, "num": 10}
+    assert "Shape-GenEval: " in found["sentence"]
+    assert train(tiny_recipe, made, run) == 0
+    assert "nothing has changed" in capsys.readouterr().err
+    assert train(tiny_recipe, made, run, "--set", "train.steps=7") == WRONG
+    assert "train.steps was 6 and is 7" in capsys.readouterr().err
+    assert contents(run) == before
+    assert train(tiny_recipe, made, run, "--set", "train.steps=7", "--fresh") == 0
+    assert read_metrics(run)[-1]["step"] == 7
+
+
+def test_two_trainings_of_one_run_do_not_meet(tiny_recipe, made, tmp_path, capsys):
+    run = tmp_path / "run"
+    with holding(run):
+        assert train(tiny_recipe, made, run) == WRONG
+    assert f"{run} is being filled by process" in " ".join(capsys.readouterr().err.split())
+    assert not (run / METRICS).exists()
+
+
+def test_the_same_command_resumes_on_the_shards_that_the_run_began_on(
+    tiny_recipe, corpus, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    endless = ("--set", "train.steps=100000")
+    stop_at_first_line(run / METRICS)
+    assert train(tiny_recipe, corpus, run, *endless) == STOPPED
+    first = read_metrics(run)[-1]["step"]
+    more = tmp_path / "more.yaml"
+    more.write_text(tiny_recipe.read_text().replace("num_records: 120", "num_records: 160"))
+    assert call(["run", str(more), "--corpus", str(corpus)]) == 0
+    shutil.copy(run / METRICS, tmp_path / METRICS)
+    stop_at_first_line(run / METRICS, num_lines=first + 1)
+    assert train(tiny_recipe, corpus, run, *endless) == STOPPED
+    assert [line["step"] for line in read_metrics(run)][: first + 1] == list(range(1, first + 2))
+    assert read_metrics(run)[:first] == read_metrics(tmp_path)[:first]
+    capsys.readouterr()

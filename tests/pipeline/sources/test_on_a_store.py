@@ -1,0 +1,47 @@
+"""Folders and tars on a store (here in memory) are read as local ones are."""
+
+import gzip
+
+import fsspec
+import pytest
+
+from pipeline.sources import FolderSettings, WebDatasetSettings, open_source
+from tests.faults.bad_records import pair, tar_of
+from tests.pipeline.sources.files import png, read
+
+
+@pytest.fixture
+def put():
+    store = fsspec.filesystem("memory")
+    yield lambda name, content: store.pipe_file(f"/bucket/{name}", content)
+    store.rm("/bucket", recursive=True)
+
+
+def test_tars_on_a_store(put):
+    put("x/a.tar", tar_of(*pair("a")))
+    put("b.tgz", gzip.compress(tar_of(*pair("b"))))
+    put("c.zip", b"")
+    settings = WebDatasetSettings(kind="webdataset", path="memory://bucket")
+    source = open_source(settings)
+    assert sum(part.num_records for part in source.parts(9, {})) == 2
+    assert source.unread == {".zip": 1}
+    assert [(record.key, record.image_ref) for record in read(settings)[0]] == [
+        ("b.tgz/b", None),
+        ("x/a.tar/a", f"memory://bucket/x/a.tar#offset=512&size={len(pair('a')[0][1])}"),
+    ]
+
+
+def test_a_folder_on_a_store(put):
+    put("train/a.PNG", png())
+    put("train/metadata.jsonl", b'{"file_name": "a.PNG", "text": "a"}\n')
+    put("b.png", png(1))
+    put("b.TXT", b"b")
+    put("c.mp4", b"")
+    settings = FolderSettings(kind="folder", path="memory://bucket")
+    source = open_source(settings)
+    assert sum(part.num_records for part in source.parts(9, {})) == 2
+    assert source.unread == {".mp4": 1}
+    assert [(record.key, record.caption) for record in read(settings)[0]] == [
+        ("b.png", "b"),
+        ("train/a.PNG", "a"),
+    ]

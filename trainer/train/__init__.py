@@ -1,0 +1,1 @@
+"""Training: the loop, what one step does, its optimisers and loss, and its checkpoints."""

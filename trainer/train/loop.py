@@ -1,0 +1,289 @@
+"""Trains the any-to-any model on a corpus's shards and fills the run's folder.
+
+The same settings and shards give the same weights on the same machine, whether the run was
+interrupted and resumed or not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.engine.fingerprint import fingerprint
+from pipeline.engine.storage import commit_text
+from pipeline.errors import STOPPED, UserError
+from tokenizer_cache.manifest import Manifest
+from trainer.run import METRICS, prepare_run, read_metrics
+from trainer.settings import TrainSettings
+from trainer.train.checkpoint import (
+    discard_checkpoints,
+    newest_checkpoint,
+    read_checkpoint,
+    read_state,
+    remove_unfinished,
+    save_checkpoint,
+)
+from trainer.train.interruption import catching_signals
+from trainer.train.optimizer import decay_step
+from trainer.train.trainer import StepResult, Trainer
+
+VERSION = 3
+"""Raised when the code changes what a run gives."""
+
+_SHARDS, _VOCABULARY = "the shards", "the vocabulary"
+
+_PATIENCE = 3
+"""Looks at held-out rows without a better loss, after which the progress line says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What `train` would do with a run's folder, found out without touching it.
+
+    Attributes:
+        decided: what decides the run, by name.
+        checkpoint: where it resumes; None where it begins.
+        is_done: whether its last step is behind it.
+        is_outdated: whether it is done, and the corpus has got other shards since.
+    """
+
+    decided: Mapping[str, Any]
+    checkpoint: Path | None = None
+    is_done: bool = False
+    is_outdated: bool = False
+
+
+def find_start(
+    settings: TrainSettings, manifest: Manifest, run: Path, *, fresh: bool = False
+) -> Start:
+    """How training would start: at the beginning, from the newest checkpoint, or not at all.
+
+    Args:
+        settings: of the run.
+        manifest: of the shards.
+        run: the run's folder.
+        fresh: begin again, whatever the folder holds.
+
+    Raises:
+        UserError: when the run was trained with other settings or shards; it names what differs.
+    """
+    decided = what_decides(settings, manifest)
+    folder = None if fresh else newest_checkpoint(run)
+    if folder is None:
+        return Start(decided=decided)
+    state = read_state(folder)
+    before = state["decided"]
+    differing = [n for n in sorted({*before, *decided}) if before.get(n) != decided.get(n)]
+    is_done = state["step"] == settings.steps
+    if differing and not (is_done and set(differing) <= {_SHARDS, _VOCABULARY}):
+        differences = [
+            f"{name} was {_shown(before.get(name))} and is {_shown(decided.get(name))}"
+            for name in differing
+        ]
+        raise UserError(
+            f"{run} holds another training, stopped at step {state['step']}: "
+            f"{'; '.join(differences)}",
+            "Put that back to resume, give another --out, or discard that training with --fresh.",
+        )
+    return Start(decided=decided, checkpoint=folder, is_done=is_done, is_outdated=bool(differing))
+
+
+def train(
+    settings: TrainSettings,
+    manifest: Manifest,
+    start: Start,
+    *,
+    models: Mapping[str, Path],
+    run: Path,
+) -> None:
+    """Train a model and fill the run's folder, with a progress bar on stderr.
+
+    Ctrl-C and SIGTERM stop it after the step in hand, with a checkpoint.
+
+    Args:
+        settings: of the run.
+        manifest: of the shards.
+        start: where to begin, from `find_start`; what the folder held is replaced where it begins.
+        models: folders of the corpus's tokenizers: `text`, `vq`, and `audio` where it has one.
+        run: the folder to fill. The caller holds its lock.
+
+    Raises:
+        UserError: when the shards hold nothing that the mix asks for, when the loss is no longer
+            finite, or when a signal stopped it.
+    """
+    trainer = Trainer(settings, manifest)
+    if start.checkpoint is None:
+        discard_checkpoints(run)
+        prepare_run(run, manifest.vocabulary, models)
+    else:
+        remove_unfinished(run)
+        trainer.restore(read_checkpoint(start.checkpoint))
+    _drop_metrics_after(run, trainer.step)
+    _run_steps(trainer, run, start.decided)
+    if trainer.step < settings.steps:
+        raise UserError(
+            f"stopped after step {trainer.step} of {settings.steps}; the checkpoint is written",
+            "The same command resumes there.",
+            exit_code=STOPPED,
+        )
+
+
+def what_decides(settings: TrainSettings, manifest: Manifest) -> dict[str, Any]:
+    """Everything that decides the weights, by name."""
+    has_sounds = manifest.vocabulary.has("audio")
+    undecisive: dict[str, Any] = {
+        # Of no effect without sounds: what was trained before there were any is trained still.
+        **({} if has_sounds else {"mix": {"audio"}, "loss": {"audio"}}),
+        "evaluate_every_steps": True,
+        "evaluate_rows": True,
+        "checkpoint_every_steps": True,
+        "keep_checkpoints": True,
+        "loader": {"num_threads", "cache_gb", "bad_shards"},
+    }
+    return {
+        **_flat("train", settings.model_dump(mode="json", exclude=undecisive)),
+        _SHARDS: fingerprint(shards={shard.file: shard.sha256 for shard in manifest.shards}),
+        _VOCABULARY: manifest.vocabulary.fingerprint,
+        "the trainer's version": VERSION,
+    }
+
+
+@dataclass(slots=True, kw_only=True)
+class _HeldOut:
+    """The looks at held-out rows so far.
+
+    Attributes:
+        losses: of the last look, by modality; empty before the first one.
+        best: the least loss of all tokens, and its step.
+        looks_since: looks since the best one.
+    """
+
+    losses: dict[str, float] = field(default_factory=dict)
+    best: tuple[float, int] | None = None
+    looks_since: int = 0
+
+    def take(self, losses: dict[str, float], step: int) -> bool:
+        """Take in a look; returns whether it is the best one so far."""
+        self.losses = losses
+        if "all" not in losses:
+            return False
+        if self.best is None or losses["all"] < self.best[0]:
+            self.best, self.looks_since = (losses["all"], step), 0
+            return True
+        self.looks_since += 1
+        return False
+
+
+def _run_steps(trainer: Trainer, run: Path, decided: Mapping[str, Any]) -> None:
+    """Do the steps that are left, or those until a signal comes; ends with a checkpoint."""
+    settings = trainer.settings
+    lines = read_metrics(run)
+    held_out = _HeldOut()
+    for line in lines:
+        if "held_out" in line:
+            held_out.take(line["held_out"], line["step"])
+    num_tokens = lines[-1]["tokens"] if lines else 0
+    with (
+        catching_signals() as stop,
+        (run / METRICS).open("a", buffering=1, encoding="utf-8") as metrics,  # a line at a time
+        _progress() as progress,
+    ):
+        task = progress.add_task("train", total=settings.steps, completed=trainer.step, figures="")
+        while trainer.step < settings.steps and not stop.is_set():
+            result = trainer.advance()
+            num_tokens += result.num_tokens
+            line = _describe_step(trainer, result, num_tokens)
+            is_last = trainer.step == settings.steps
+            is_best, measured = False, None
+            if is_last or trainer.step % settings.evaluate_every_steps == 0:
+                losses = trainer.evaluate()
+                is_best, measured = held_out.take(losses, trainer.step), losses.get("all")
+                line |= _describe_look(trainer, losses)
+            metrics.write(json.dumps(line) + "\n")
+            progress.update(task, advance=1, figures=_figures(line, held_out))
+            is_due = trainer.step % settings.checkpoint_every_steps == 0
+            if is_last or is_best or is_due or trainer.step == decay_step(settings):
+                _save(trainer, run, decided, measured)
+        newest = newest_checkpoint(run)
+        if newest is None or read_state(newest)["step"] < trainer.step:
+            _save(trainer, run, decided, None)
+
+
+def _save(trainer: Trainer, run: Path, decided: Mapping[str, Any], held_out: float | None) -> None:
+    settings = trainer.settings
+    save_checkpoint(
+        run,
+        trainer.checkpoint(decided, held_out=held_out),
+        num_kept=settings.keep_checkpoints,
+        decay_step=decay_step(settings),
+    )
+
+
+def _describe_step(trainer: Trainer, result: StepResult, num_tokens: int) -> dict[str, Any]:
+    return {
+        "step": trainer.step,
+        "tokens": num_tokens,
+        "tokens_per_s": round(result.num_tokens / result.seconds, 1),
+        "padding": round(result.padding, 4),
+        "train": result.losses,
+        "gradient_norm": result.gradient_norm,
+        "learning_rate_scale": result.learning_rate_scale,
+    }
+
+
+def _describe_look(trainer: Trainer, losses: Mapping[str, float]) -> dict[str, Any]:
+    loader = trainer.loader
+    line = {"held_out": losses, "shares": loader.achieved_shares(), "epochs": loader.epochs()}
+    return line | ({"bad": loader.num_bad} if loader.num_bad else {})
+
+
+def _figures(line: Mapping[str, Any], held_out: _HeldOut) -> str:
+    """The few figures next to the progress bar."""
+    shown = f"{line['tokens_per_s']:,.0f} tokens/s"
+    if "all" in line["train"]:
+        shown += f", loss {line['train']['all']:.2f}"
+    parts = ", ".join(f"{name} {x:.2f}" for name, x in held_out.losses.items() if name != "all")
+    if parts:
+        shown += f", held out: {parts}"
+    if held_out.best and held_out.looks_since >= _PATIENCE:
+        loss, step = held_out.best
+        shown += f" (best {loss:.2f} at step {step}: it now learns by heart; the best is kept)"
+    return shown
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=Console(stderr=True),
+    )
+
+
+def _drop_metrics_after(run: Path, step: int) -> None:
+    """Cut the metrics to the steps that the weights have seen: a crash may have left more."""
+    lines = [line for line in read_metrics(run) if line["step"] <= step]
+    commit_text(run / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON can say
+    """The leaves of nested settings by their dotted names."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {
+        dotted: leaf
+        for key, each in value.items()
+        for dotted, leaf in _flat(f"{name}.{key}", each).items()
+    }
+
+
+def _shown(value: object) -> str:
+    return "not set" if value is None else str(value)

@@ -1,0 +1,221 @@
+"""A run between two steps: the model, its moving average, its optimisers and loader, held-out rows.
+
+One cross-entropy over the whole sequence, whatever the modality of the next token.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.device import best_device
+from pipeline.errors import FAILED, UserError
+from tokenizer_cache.manifest import Manifest
+from trainer.batch import Batch, build_model, collate, modalities
+from trainer.held_out import held_out_rows
+from trainer.loader import Loader
+from trainer.packing import Row
+from trainer.settings import TrainSettings
+from trainer.train.checkpoint import Checkpoint
+from trainer.train.loss import mean_by_modality, next_token_losses, training_loss
+from trainer.train.optimizer import Optimizers, learning_rate_scale
+
+_MAX_NAMED = 20
+"""Samples of a bad batch that a message names."""
+
+
+class NonFiniteError(UserError):
+    """A step whose loss or gradient is NaN or infinite; nothing has been updated by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What one step gave.
+
+    Attributes:
+        losses: nats per token by modality.
+        num_tokens: tokens of documents; padding does not count.
+        padding: share of the step's positions that are padding.
+        gradient_norm: of the whole gradient, before it is clipped.
+        learning_rate_scale: the learning rate as a share of its peak.
+        seconds: how long the step took.
+    """
+
+    losses: Mapping[str, float]
+    num_tokens: int
+    padding: float
+    gradient_norm: float
+    learning_rate_scale: float
+    seconds: float
+
+
+class Trainer:
+    """Everything that changes while a model is trained; it starts at step 0."""
+
+    def __init__(
+        self, settings: TrainSettings, manifest: Manifest, *, device: torch.device | None = None
+    ) -> None:
+        """Draw the weights and open the shards.
+
+        Args:
+            settings: of the run.
+            manifest: of the shards.
+            device: where to train; the best one of this machine by default.
+
+        Raises:
+            UserError: when the shards hold nothing that the mix asks for.
+        """
+        self.settings = settings
+        self.loader = Loader(settings, manifest)
+        if not self.loader.streams:
+            raise UserError(
+                f"{manifest.folder} has no training samples in the streams of the mix",
+                "Look at `anymix status` for what was rejected, or give train.mix other streams.",
+            )
+        self.step = 0
+        self._vocabulary = manifest.vocabulary
+        self._modalities = modalities(manifest.vocabulary)
+        self._device = device or best_device()
+        self._model = build_model(settings.model, manifest.vocabulary, seed=settings.seed)
+        self._model.to(self._device)
+        self._average = copy.deepcopy(self._model).requires_grad_(requires_grad=False)
+        self._optimizers = Optimizers(self._model, settings)
+        self._held_out = [
+            row
+            for stream in self.loader.streams
+            for row in held_out_rows(settings, manifest, stream, settings.evaluate_rows)
+        ]
+
+    def advance(self) -> StepResult:
+        """Do one optimiser step.
+
+        The gradient is that of all the step's rows at once, however many go through the model at a
+        time: each micro-batch is divided by the weight of the whole step.
+
+        Raises:
+            NonFiniteError: when the loss or the gradient is NaN or infinite. The weights are those
+                of the step before.
+        """
+        started = time.monotonic()
+        rows = self.loader.next_rows(self.settings.rows_per_step)
+        total_weight = max(sum(float(row.weights.sum()) for row in rows), 1e-9)
+        losses, targets = [], []
+        for batch in self._micro_batches(rows):
+            with self._autocast():
+                loss, each = training_loss(
+                    batch.hidden(self._model).flatten(0, 1),
+                    self._model.head.weight,
+                    batch.targets.flatten(),
+                    batch.weights.flatten(),
+                    total_weight=total_weight,
+                    z_loss=self.settings.z_loss,
+                )
+            loss.backward()
+            losses.append(each)
+            targets.append(batch.targets.flatten())
+        parameters = list(self._model.parameters())
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm))
+        means = mean_by_modality(torch.cat(losses), torch.cat(targets), self._modalities)
+        if not (math.isfinite(norm) and all(map(math.isfinite, means.values()))):
+            self._optimizers.zero_grad()
+            raise self._non_finite(rows, norm, means)
+        scale = learning_rate_scale(self.step, self.settings)
+        self._optimizers.step(scale)
+        self._update_average()
+        self.step += 1
+        num_tokens = sum(int((row.documents > 0).sum()) for row in rows)
+        return StepResult(
+            losses=means,
+            num_tokens=num_tokens,
+            padding=1 - num_tokens / (len(rows) * self.settings.seq_len),
+            gradient_norm=norm,
+            learning_rate_scale=scale,
+            seconds=time.monotonic() - started,
+        )
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Nats per token of the held-out rows with the averaged weights, by modality.
+
+        Empty where nothing is held out.
+        """
+        losses, targets = [], []
+        for batch in self._micro_batches(self._held_out):
+            targets.append(batch.targets.flatten())
+            with self._autocast():
+                hidden = batch.hidden(self._average).flatten(0, 1)
+                losses.append(next_token_losses(hidden, self._average.head.weight, targets[-1])[0])
+        if not targets:
+            return {}
+        return mean_by_modality(torch.cat(losses), torch.cat(targets), self._modalities)
+
+    def checkpoint(self, decided: Mapping[str, Any], *, held_out: float | None) -> Checkpoint:
+        """All that another trainer needs to resume here.
+
+        Args:
+            decided: what decides the run, by name.
+            held_out: nats per held-out token at this step; None where it was not measured.
+        """
+        return Checkpoint(
+            step=self.step,
+            decided=decided,
+            settings=self.settings.model_dump(mode="json"),
+            loader=self.loader.state_dict(),
+            held_out=held_out,
+            model=self._model.state_dict(),
+            average=self._average.state_dict(),
+            optimizer=self._optimizers.state_dict(),
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Resume where the trainer of `checkpoint` was."""
+        self.step = checkpoint.step
+        self.loader.load_state_dict(checkpoint.loader)
+        self._model.load_state_dict(checkpoint.model)
+        self._average.load_state_dict(checkpoint.average)
+        self._optimizers.load_state_dict(checkpoint.optimizer)
+
+    def _micro_batches(self, rows: Sequence[Row]) -> Iterator[Batch]:
+        size = self.settings.micro_batch_size or self.settings.rows_per_step
+        for start in range(0, len(rows), size):
+            yield collate(rows[start : start + size], self._vocabulary, self._device)
+
+    def _autocast(self) -> torch.autocast:
+        """Compute in bfloat16 where the device is made for it; the weights stay float32."""
+        kind = self._device.type
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda")
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the average towards the weights, faster in the first steps.
+
+        The decay is min(ema_decay, (1 + step) / (10 + step)), so that the first, random weights are
+        soon forgotten (`tf.train.ExponentialMovingAverage`'s `num_updates`).
+        """
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        averages = list[Tensor](self._average.parameters())
+        weights = list[Tensor](self._model.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    def _non_finite(
+        self, rows: Sequence[Row], norm: float, means: Mapping[str, float]
+    ) -> NonFiniteError:
+        shown = ", ".join(f"{name} {loss:.3g}" for name, loss in means.items())
+        keys = self.loader.sample_keys(rows)
+        named = ", ".join(keys[:_MAX_NAMED])
+        more = f" and {len(keys) - _MAX_NAMED} more" if len(keys) > _MAX_NAMED else ""
+        return NonFiniteError(
+            f"step {self.step + 1}: the loss ({shown} nats) or the gradient's norm ({norm:.3g}) is "
+            f"not a finite number. Nothing was updated. The step's samples are {named}{more}",
+            "Look at these with `anymix explain`. If they are sound, lower train.learning_rate and "
+            "train.matrix_learning_rate, or lengthen train.warmup. The checkpoints before this "
+            "step are kept.",
+            exit_code=FAILED,
+        )
