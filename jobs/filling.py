@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
+from traceback import format_exception
 
 from jobs.progress import ChainProgress, Reporter
 from jobs.recipe import Recipe
@@ -18,12 +19,13 @@ from pipeline.engine.attempts import ATTEMPTS_FOLDER
 from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.events import EventLog
+from pipeline.engine.faults import brief
+from pipeline.engine.ray_session import connect_to_ray
 from pipeline.engine.runner import (
     InProcessRunner,
     Link,
     RayRunner,
     Runner,
-    connect_to_ray,
     remove_leftovers,
 )
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, StageSpec, Step
@@ -71,7 +73,10 @@ class Filling:
         if isinstance(error, Exception) and getattr(error, "exit_code", FAILED) != STOPPED:
             outcome = "failed"
         if self._has_started:
-            self.log.write("run-ended", outcome=outcome, error=str(error or ""))
+            # What a person is told is the last of the causes; who looks for it finds them all here.
+            cause = None if error is None else error.__cause__
+            whole = {"traceback": "".join(format_exception(cause))} if cause else {}
+            self.log.write("run-ended", outcome=outcome, error=str(error or ""), **whole)
         self.log.flush()
         if self._has_connected:
             import ray
@@ -201,6 +206,7 @@ class Filling:
         missing = {task.work.part: task for task in self.corpus.resolve_stage(spec, extras)}
         samples = self.corpus.tables["samples"]
         for part in unwritten(folder, samples):
+            samples[part].unlink()  # it names shards that are gone
             missing[part] = self.corpus.task(spec, part, extras)
         if missing:
             withdraw(folder, {part: samples.prints[part] for part in missing})
@@ -284,7 +290,8 @@ def _failure(failed: list[PartDone]) -> UserError:
     first = failed[0]
     more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
     return UserError(
-        f"{first.stage} could not do part {first.part}{more}: {first.error}",
-        "All other parts are committed. Put the cause right and run the same command again.",
+        f"{first.stage} could not do part {first.part}{more}: {brief(first.error)}",
+        "All other parts are committed. Put the cause right and run the same command again; "
+        "the whole traceback is in the corpus's events.jsonl.",
         exit_code=FAILED,
     )

@@ -35,7 +35,7 @@ MAX_TRIES = 3
 _MAX_KILLS = 10
 """Deaths without one culprit (a machine that keeps running out of memory) that end the part."""
 PAUSES_S = (0.5, 2.0, 8.0)
-"""Ours: before a part is tried again whose disk or store failed; a store's library has tried, too."""
+"""Ours: before a part is tried again whose disk or store failed. A store's library tries, too."""
 
 
 class PartFailedError(Exception):

@@ -17,7 +17,7 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import TABLES
 from pipeline.engine.stage import CorpusFunction, CorpusStepSpec, FitInputs, load
 from pipeline.engine.storage import commit_json, read_json
-from pipeline.engine.tables import write_table
+from pipeline.engine.tables import create_table
 
 _ROWS_PER_BATCH = 10_000
 
@@ -92,11 +92,11 @@ def do_corpus_step(task: CorpusStepTask) -> int:
         num_rows += len(own)
         placed.place(part, fingerprint(rows=own))
         if not placed[part].exists():
-            write_table(placed[part], own, schema)
+            create_table(placed[part], own, schema)
         done.add(part)
     for part in task.parts:
         if part not in done:
-            write_table(placed[part], [], schema)
+            create_table(placed[part], [], schema)
     commit_json(task.index, dict(sorted(placed.prints.items())))
     return num_rows
 

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pipeline.engine.tables import DamagedFile
 from pipeline.errors import FAILED, WRONG, UserError
@@ -21,6 +22,9 @@ _PASSING = {
     *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOTCONN),
     errno.EREMOTEIO if hasattr(errno, "EREMOTEIO") else errno.EIO,  # s3fs: the store's own fault
 }
+_FRAME = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
+_ROOT = str(Path(__file__).parents[2])
+_OWN = ("pipeline", "filters", "tokenizer_cache", "trainer", "jobs")
 _STORE_LIBRARIES = ("botocore", "aiobotocore", "s3fs", "gcsfs", "aiohttp", "google")
 
 
@@ -52,6 +56,26 @@ def may_pass(error: BaseException) -> bool:
         if found is not None:
             return found.exit_code == FAILED
     return False
+
+
+def brief(text: str) -> str:
+    """A traceback in a line: what was raised, its message, and where in our code.
+
+    Args:
+        text: a traceback as Python or Ray writes it, or any other text, which comes back as it is.
+    """
+    start, frame, rest = text.rpartition('  File "')
+    if not frame:
+        return text
+    behind = [line for line in rest.splitlines()[1:] if not line.startswith("    ")]
+    said = " ".join(" ".join(behind).split()) or "an error without words"
+    own = [
+        f"{match['file']}:{match['line']}"
+        for match in _FRAME.finditer(text)
+        if match["file"].startswith(tuple(f"{_ROOT}/{name}/" for name in _OWN))
+    ]
+    before = start.splitlines()[0].partition("Traceback (most recent")[0]
+    return f"{before}{said}" + (f" ({own[-1]})" if own else "")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -32,6 +32,10 @@ from pipeline.errors import FAILED, LeaseLostError, UserError
 
 LOCK_FILE = ".lock"
 _PATTERN = set("*?[")
+_NO_VERSION = "0"
+"""No object's version, neither an ETag of S3 nor a generation of GCS that is there."""
+_PRIVATE_LOCKS = {"nolock", "local_lock=all", "local_lock=flock", "localflock"}
+"""Mount options of NFS and Lustre with which `flock` holds on one machine only."""
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +119,27 @@ def _flock(root: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise _is_held(root, lock.read().strip() or "another process") from None
+        except OSError as error:
+            message = f"{root}: its file system has no locks ({error.strerror})"
+            raise UserError(message, "Mount it with locks, or use another folder.") from error
+        if why := _is_private(root):
+            logger.warning("%s", why)
         lock.truncate(0)
         lock.write(_describe(_this_process()))
         lock.flush()
         yield
+
+
+def _is_private(root: Path) -> str:
+    """Why other machines may not see a local lock, as far as the mount says; empty otherwise."""
+    above = [root, *root.parents]
+    mounts = {Path(each.mountpoint): each for each in psutil.disk_partitions(all=True)}
+    mount = next((mounts[folder] for folder in above if folder in mounts), None)
+    if mount is None:
+        return ""
+    is_private = mount.fstype.startswith("fuse") or _PRIVATE_LOCKS & set(mount.opts.split(","))
+    told = f"{root} is on {mount.fstype}, whose locks other machines may not see"
+    return f"{told}: fill it from one machine at a time" if is_private else ""
 
 
 class _Lease:
@@ -145,7 +166,24 @@ class _Lease:
         """
         while not self._take():
             pass
+        self._probe()
         self._thread.start()
+
+    def _probe(self) -> None:
+        """See that the store refuses what it should: a lease on another one excludes nobody.
+
+        Raises:
+            UserError: when it does not.
+        """
+        for version in (None, _NO_VERSION):
+            if swap(self._path, self._content(), version) is not None:
+                self._path.unlink()
+                message = (
+                    f"{self._path.parent}: this store replaces an object even if it is told not to "
+                    "(If-None-Match, If-Match), so that two runs could fill one corpus at once"
+                )
+                hint = "Use a store with conditional writes (S3, GCS, a new MinIO), or a folder."
+                raise UserError(message, hint)
 
     def release(self) -> None:
         """Say that the lease is free, if it is still ours."""

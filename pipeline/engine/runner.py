@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import dropwhile, groupby
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Protocol
 
 from pipeline.engine.corpus import MODEL_FILE, Task
 from pipeline.engine.corpus_step import CorpusStepTask, do_corpus_step
-from pipeline.engine.faults import as_user_error
+from pipeline.engine.faults import as_user_error, brief
 from pipeline.engine.fingerprint import hash_folder
 from pipeline.engine.stage import Dataflow, FitInputs, FitSpec, Progress, Resources, StageSpec, load
 from pipeline.engine.storage import (
@@ -41,14 +40,6 @@ from pipeline.engine.worker import (
     results_of,
 )
 from pipeline.errors import FAILED, UserError
-
-_MIN_LOGICAL_CPUS = 8
-"""Ray Data's helper stages around the LLM starve on two CPUs (the job waits for ever); with eight
-logical ones on two cores, ingest and scoring run beside them, and the operating system shares the
-real ones."""
-
-_MAX_TMPDIR_BYTES = 36
-"""Ray 2.60 adds `/ray/session_` with the time and a process id, and `/sockets/plasma_store`."""
 
 _MAX_RESTARTS = 30
 """Ray starts a dead actor again without a limit unless told: a worker that dies while it loads its
@@ -142,7 +133,8 @@ class RayRunner:
                         again.append(more)
             except ray.exceptions.RayError as error:
                 known = [as_user_error(error), *(flow.explain(error) for flow in flows.values())]
-                raise next(filter(None, known), _unexpected(links, error)) from error
+                steps = ", ".join(link.spec.name for link in links)
+                raise next(filter(None, known), _unexpected(steps, error)) from error
             if under_way:
                 raise UserError(
                     f"Ray lost {len(under_way)} parts on their way, {min(under_way)} among them.",
@@ -215,14 +207,17 @@ class RayRunner:
 
         remote = self._remote(fit_and_commit, spec.resources, num_returns="streaming")
         references: Iterable[Any] = remote.remote(spec, inputs, folder)
-        for reference in references:
-            yield ray.get(reference)
+        with _explained(f"fit {spec.name}"):
+            for reference in references:
+                yield ray.get(reference)
 
     def run_corpus_step(self, task: CorpusStepTask) -> int:
         """Do it in a Ray task, so that this process holds no rows."""
         import ray
 
-        num_rows: int = ray.get(self._remote(do_corpus_step, task.spec.resources).remote(task))
+        remote = self._remote(do_corpus_step, task.spec.resources)
+        with _explained(task.spec.name):
+            num_rows: int = ray.get(remote.remote(task))
         return num_rows
 
     def _remote(
@@ -293,16 +288,31 @@ def _ray_options(resources: Resources) -> dict[str, Any]:
     return options
 
 
-def _unexpected(links: Sequence[Link], error: Exception) -> UserError:
-    """An error that ends a chain and that nobody has foreseen."""
-    stages = ", ".join(link.spec.name for link in links)
-    cause = getattr(error, "cause", None) or error
-    last = str(cause).strip().splitlines()[-1] if str(cause).strip() else type(cause).__name__
+def _unexpected(steps: str, error: Exception) -> UserError:
+    """An error that ends some steps and that nobody has foreseen."""
+    cause = getattr(error, "cause", None)
+    told = (
+        str(error)
+        if 'File "' in str(error) or cause is None
+        else f"{type(cause).__name__}: {cause}"
+    )
     return UserError(
-        f"{stages}: {type(cause).__name__}: {last}",
-        "What is committed stays; when the cause is gone, the same command goes on from there.",
+        f"{steps}: {brief(told)}",
+        "What is committed stays; when the cause is gone, the same command goes on from there. "
+        "The whole traceback is at the end of the corpus's events.jsonl.",
         exit_code=FAILED,
     )
+
+
+@contextmanager
+def _explained(step: str) -> Iterator[None]:
+    """Say in words what a Ray task has raised: Ray adds hundreds of lines."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise (as_user_error(error) or _unexpected(step, error)) from error
 
 
 def fit_and_commit(spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[Progress]:
@@ -322,78 +332,6 @@ def fit_and_commit(spec: FitSpec, inputs: FitInputs, folder: Path) -> Iterator[P
             "meanings": dict(inputs.meanings),
         }
         commit_json(temporary / MODEL_FILE, description)
-
-
-def connect_to_ray() -> bool:
-    """Join the cluster of `RAY_ADDRESS`, or start Ray on this machine.
-
-    Returns:
-        Whether that was done now; False where this process was connected already.
-    """
-    import logging
-
-    import ray
-    import ray.data
-
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if "RAY_ADDRESS" not in os.environ:
-        # Ray's workers inherit it; told task by task, no process that is idle could be taken over.
-        os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
-        # Ray's C++ side writes warnings about its own actors to stderr, between our lines.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        options |= {
-            "num_cpus": max(_MIN_LOGICAL_CPUS, os.cpu_count() or 1),
-            "include_dashboard": False,
-            "_temp_dir": _session_folder(),
-        }
-    stop = signal.getsignal(signal.SIGTERM)
-    is_main = threading.current_thread() is threading.main_thread()
-    try:
-        ray.init(**options)
-        if is_main:
-            signal.signal(signal.SIGTERM, stop)
-    except BaseException as error:
-        if is_main:
-            signal.signal(signal.SIGTERM, stop)
-            if isinstance(error, SystemExit):  # Ray's handler has heard what is meant for ours
-                signal.raise_signal(signal.SIGTERM)
-        raise
-    for name in ("ray.data", "ray.llm", "ray._private.worker"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for handler in logging.getLogger("ray.data").handlers:
-        handler.setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # The default of 1,800 s ends a run that waits half an hour for a GPU or a model's download.
-    context.execution_no_progress_timeout_s = -1
-    # Wrapped in one of Ray's, an error of ours would lose its words on the way to this process.
-    context.raise_original_map_exception = True
-    return True
-
-
-def _session_folder() -> str | None:
-    """Where Ray keeps its sockets, if not where it would by itself.
-
-    The path of a socket may have 107 bytes, and Ray's own names in `TMPDIR` take 68 of them.
-
-    Raises:
-        UserError: when there is no folder with so short a name.
-    """
-    own = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or ""
-    if len(os.fsencode(own)) <= _MAX_TMPDIR_BYTES and own.isascii():
-        return None
-    if os.access("/tmp", os.W_OK):  # noqa: S108 - Ray makes folders of its own there
-        return "/tmp/ray"  # noqa: S108
-    raise UserError(
-        f"TMPDIR={own}: Ray's sockets cannot lie there, since their paths would be too long, and "
-        "/tmp cannot be written to",
-        f"Set RAY_TMPDIR to a folder whose name has up to {_MAX_TMPDIR_BYTES} ASCII characters.",
-    )
 
 
 def remove_leftovers(root: Path) -> None:

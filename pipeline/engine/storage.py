@@ -1,9 +1,9 @@
 """Files that appear whole or not at all, in a local folder or on an object store.
 
-Locally a commit writes to a temporary name beside its target, flushes it to the disk, renames it
-and flushes the folder. On a store (`s3://`, `gs://`) it writes a local temporary file and puts it
-under its final key with one request; the upload of a large file becomes an object only when it is
-completed. A reader therefore sees the old content or the new, never a part of either.
+Locally a commit writes to a temporary name beside its target, flushes it to the disk, renames or
+links it and flushes the folder. On a store (`s3://`, `gs://`) it writes a local temporary file and
+puts it under its final key with one request; the upload of a large file becomes an object only when
+it is completed. A reader therefore sees the old content or the new, never a part of either.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _NUM_TRIES = 100
 """How often a folder that another process keeps replacing is replaced."""
 _NUM_COPIES = 32
 """Files that a store copies at a time."""
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links say (FAT, some network and user-space ones)."""
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """Which extra of the package brings the library of a store."""
 
@@ -87,20 +89,77 @@ def temporary_beside(path: Path) -> Path:
 @contextmanager
 def committing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` when the block ends well."""
+    with _temporary_for(path) as temporary:
+        yield temporary
+        if is_local(path):
+            flush(temporary)
+            temporary.replace(path)
+            flush(path.parent)
+        else:
+            _put(temporary, path)
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """As `committing`, but what is there already stays: of several writers the first one wins.
+
+    A node that Ray has given up may go on writing, and so may a run that has lost its lease.
+    Whoever has read a file must find it as it was.
+    """
+    with _temporary_for(path) as temporary:
+        yield temporary
+        if is_local(path):
+            flush(temporary)
+            _link(temporary, path)
+            flush(path.parent)
+        else:
+            try:
+                _put(temporary, path, mode="create")
+            except Exception as error:
+                if not _says_exists(error):
+                    raise
+
+
+@contextmanager
+def _temporary_for(path: Path) -> Iterator[Path]:
     if not is_local(path):
         with tempfile.TemporaryDirectory(prefix="anymix-") as folder:
             yield Path(folder) / path.name
-            _put(Path(folder) / path.name, path)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = temporary_beside(path)
     try:
         yield temporary
-        flush(temporary)
-        temporary.replace(path)
-        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file its name if nobody has it; both are one file until the temporary name goes."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if not path.exists():
+            temporary.replace(path)
+
+
+def _says_exists(error: Exception) -> bool:
+    """Whether a store refused to create an object because there is one, in any of their words."""
+    code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+    refused = str(code or getattr(error, "code", "")) in ("PreconditionFailed", "412")
+    return isinstance(error, FileExistsError) or refused
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that a power cut does not take them away again."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        flush(folder.parent)
 
 
 @contextmanager
@@ -109,22 +168,24 @@ def committing_folder(folder: Path, *, last: str | None = None) -> Iterator[Path
 
     Args:
         folder: where the files are to lie.
-        last: name of the file that says that the others are there. A store cannot rename a folder,
-            so there this file goes first and comes back last.
+        last: name of the file that says that the others are there. A folder that has it stays as
+            it is: of several writers the first one wins. A store cannot rename a folder, so there
+            it comes last.
     """
     if not is_local(folder):
         with tempfile.TemporaryDirectory(prefix="anymix-") as made:
             yield Path(made)
             _put_folder(Path(made), folder, last)
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder.parent)
     temporary = temporary_beside(folder)
     temporary.mkdir()
     try:
         yield temporary
-        for path in temporary.rglob("*"):
+        for path in (*temporary.rglob("*"), temporary):
             flush(path)
-        _take_place(temporary, folder)
+        if last is None or not (folder / last).exists():
+            _take_place(temporary, folder)
         flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -317,9 +378,9 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _put(file: Path, path: Path) -> None:
+def _put(file: Path, path: Path, mode: str = "overwrite") -> None:
     store, target = on_store(path)
-    store.put_file(str(file), target)
+    store.put_file(str(file), target, mode=mode)
 
 
 def _move_on_store(source: Path, target: Path) -> None:
@@ -333,7 +394,9 @@ def _put_folder(filled: Path, folder: Path, last: str | None) -> None:
     store, root = on_store(folder)
     names = {file.relative_to(filled).as_posix() for file in filled.rglob("*") if file.is_file()}
     there = {path.removeprefix(root).lstrip("/") for path in store.find(root)}
-    for name in sorted(there & {last}) + sorted(there - names - {last}):
+    if last in there:
+        return
+    for name in sorted(there - names):
         store.rm_file(f"{root}/{name}")
     for name in sorted(names, key=lambda name: (name == last, name)):
         _put(filled / name, folder / name)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.engine.schemas import TABLES
-from pipeline.engine.storage import committing, is_local, with_listings
+from pipeline.engine.storage import committing, creating, is_local, with_listings
 from pipeline.errors import FAILED, UserError
 
 
@@ -35,23 +35,38 @@ def part_path(folder: Path, part: str) -> Path:
 def write_table(
     path: Path, rows: pa.Table | Sequence[dict[str, object]], schema: pa.Schema
 ) -> None:
-    """Commit rows as one Parquet file.
+    """Commit rows as one Parquet file, in the place of what is there.
 
     Raises:
         pa.ArrowInvalid: when a row does not fit `schema`.
     """
-    table = as_table(rows, schema)
     with committing(path) as temporary:
-        # No dictionary and no statistics for images: they only cost space in the footer.
-        plain = [field.name for field in schema if not pa.types.is_binary(field.type)]
-        pq.write_table(
-            table,
-            temporary,
-            compression="zstd",
-            use_dictionary=plain,
-            write_statistics=plain,
-            write_page_checksum=True,
-        )
+        _write(temporary, as_table(rows, schema))
+
+
+def create_table(
+    path: Path, rows: pa.Table | Sequence[dict[str, object]], schema: pa.Schema
+) -> None:
+    """Commit rows as one Parquet file, unless there is one: see `storage.creating`.
+
+    Raises:
+        pa.ArrowInvalid: when a row does not fit `schema`.
+    """
+    with creating(path) as temporary:
+        _write(temporary, as_table(rows, schema))
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    # No dictionary and no statistics for images: they only cost space in the footer.
+    plain = [field.name for field in table.schema if not pa.types.is_binary(field.type)]
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        use_dictionary=plain,
+        write_statistics=plain,
+        write_page_checksum=True,
+    )
 
 
 def as_table(rows: pa.Table | Sequence[dict[str, object]], schema: pa.Schema) -> pa.Table:

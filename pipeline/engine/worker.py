@@ -7,7 +7,6 @@ to blame goes into quarantine, and a part that cannot be done at all is reported
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,9 +19,7 @@ from pipeline.engine.corpus import Task
 from pipeline.engine.schemas import REJECTS, reject
 from pipeline.engine.stage import Output, StageSpec, load
 from pipeline.engine.storage import local_copy
-from pipeline.engine.tables import as_table, write_table
-
-logger = logging.getLogger(__name__)
+from pipeline.engine.tables import as_table, create_table, write_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +191,6 @@ class CommittingWorker:
         try:
             done = persevere(attempts, self._context.timeout_s, once)
         except PartFailedError as error:
-            logger.error("%s failed on part %s: %s", stage, part, error)
             return PartDone(
                 stage=stage, part=part, seconds=0, num_rows=0, num_rejects=0, error=str(error)
             )
@@ -204,7 +200,10 @@ class CommittingWorker:
     def _commit(
         self, task: Task, output: Output, quarantined: Mapping[str, str], started: float
     ) -> PartDone:
-        """Write what a try gave. The rejects go first: the table's file is the commit."""
+        """Write what a try gave. The rejects go first: the table's file is the commit.
+
+        The rejects take the place of those that a try left which died before its commit.
+        """
         stage = self._spec.name
         rejects = as_table(output.rejects, REJECTS)
         reason = f"{stage}-quarantined"
@@ -213,8 +212,9 @@ class CommittingWorker:
             for record, story in sorted(quarantined.items())
         ]
         rejects = pa.concat_tables([rejects, as_table(given_up, REJECTS)])
-        write_table(task.rejects, rejects, REJECTS)
-        write_table(task.output, output.rows, self._spec.schema)
+        if not task.output.exists():  # another worker, given up but not dead, may have been faster
+            write_table(task.rejects, rejects, REJECTS)
+            create_table(task.output, output.rows, self._spec.schema)
         return PartDone(
             stage=stage,
             part=task.work.part,

@@ -19,7 +19,7 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.schemas import REJECTS
 from pipeline.engine.storage import commit_json, names_in, read_json, remove
 from pipeline.engine.synthesis_schemas import ANSWERS
-from pipeline.engine.tables import read_table, write_table
+from pipeline.engine.tables import create_table, read_table, write_table
 from pipeline.synthesis.allocation import Chances, Counts, chances
 from pipeline.synthesis.budget import Key, key_of
 from pipeline.synthesis.judge import turn
@@ -56,7 +56,7 @@ def commit(
     """Commit a part of the table `answers`, in the order of its records; returns its rows."""
     rows = [row for record_id in record_ids for row in answers.get(record_id, ())]
     write_table(task.rejects, [], REJECTS)
-    write_table(task.output, rows, ANSWERS)
+    create_table(task.output, rows, ANSWERS)
     remove(_folder(task))
     return len(rows)
 

@@ -21,7 +21,8 @@ from jobs.progress import Reporter
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.events import EventLog
 from pipeline.engine.parts import Part
-from pipeline.engine.runner import Link, RayRunner, connect_to_ray
+from pipeline.engine.ray_session import connect_to_ray
+from pipeline.engine.runner import Link, RayRunner
 from pipeline.engine.worker import RunContext
 from tests.benchmarks.idle_stage import empty_stage
 from tests.benchmarks.result import Result

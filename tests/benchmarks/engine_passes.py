@@ -22,7 +22,8 @@ from jobs.recipe import Recipe
 from jobs.stages import steps
 from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.parts import Part
-from pipeline.engine.runner import Link, connect_to_ray
+from pipeline.engine.ray_session import connect_to_ray
+from pipeline.engine.runner import Link
 from pipeline.engine.schemas import RECORDS
 from pipeline.engine.stage import StageSpec
 from pipeline.engine.storage import commit_json

@@ -20,7 +20,8 @@ from pipeline.engine import schemas
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.parts import Part
-from pipeline.engine.runner import Link, RayRunner, connect_to_ray
+from pipeline.engine.ray_session import connect_to_ray
+from pipeline.engine.runner import Link, RayRunner
 from pipeline.engine.tables import write_table
 from pipeline.engine.worker import RunContext
 from tests.benchmarks.idle_stage import copying_stage, empty_stage

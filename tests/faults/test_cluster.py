@@ -4,7 +4,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from pipeline.engine.runner import Link, RayRunner, connect_to_ray
+from pipeline.engine.ray_session import connect_to_ray
+from pipeline.engine.runner import Link, RayRunner
 from pipeline.engine.worker import RunContext
 from tests.faults.stage import committed_ids, corpus_of, stage
 

@@ -24,7 +24,7 @@ _PATIENCE_S = 120
 def anymix(*arguments, **how):
     """Start the command line in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
+        [sys.executable, "-m", "jobs", *map(str, arguments)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -81,6 +81,20 @@ def test_a_time_limit_stops_a_run_cleanly(made, tiny_recipe, load, tmp_path, fau
     assert files_of(root) == files_of(made)
     assert call(["run", str(tiny_recipe), "--stop-after", "soon"]) == WRONG
     fault("`--stop-after 55m` is over", "exit code 3: Stopped. The same command goes on from there")
+
+
+@pytest.mark.parametrize("name", ["t" * 90, "Übergang"])
+def test_a_long_or_foreign_name_of_the_folder_for_temporary_files_works(
+    tiny_recipe, tmp_path, name, fault
+):
+    """Ray's sockets could not lie there: their paths may have 107 bytes."""
+    folder = tmp_path / name
+    folder.mkdir()
+    how = ("run", tiny_recipe, "--corpus", tmp_path / "c", "--set", "run.num_workers=2")
+    with anymix(*how, "--until", "ingest", env=os.environ | {"TMPDIR": str(folder)}) as process:
+        error = process.stderr.read()
+        assert process.wait() == 0, error
+    fault("`TMPDIR` is long, or not ASCII", "nothing: Ray's sockets are below /tmp/ray then")
 
 
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(

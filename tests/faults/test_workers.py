@@ -1,11 +1,16 @@
 """What a worker, a record or a node does to a run, and what is lost: nothing."""
 
+from traceback import format_exception
+
 import pytest
 
 from pipeline.engine.corpus import Corpus
-from pipeline.engine.runner import InProcessRunner, Link, RayRunner, connect_to_ray
-from pipeline.engine.stage import StageSpec
+from pipeline.engine.ray_session import connect_to_ray
+from pipeline.engine.runner import InProcessRunner, Link, RayRunner
+from pipeline.engine.stage import FitInputs, FitSpec, StageSpec
 from pipeline.engine.worker import PartDone, RunContext
+from pipeline.errors import FAILED, UserError
+from pipeline.settings import Settings
 from tests.faults.stage import ALL, committed_ids, corpus_of, rejects_of, stage
 
 pytestmark = pytest.mark.e2e
@@ -109,6 +114,25 @@ def test_a_part_that_cannot_be_done_is_told_and_the_others_are_done(
         "exit code 1: STAGE could not do part PART: 3 tries; the last: with the traceback. All "
         "other parts are committed",
         lost="nothing: the part is missing, the audit names it, the next run does it",
+    )
+
+
+def test_an_error_in_a_fit_through_ray_is_told_in_a_line(tmp_path, ray_here, fault):
+    spec = FitSpec(
+        name="model", version=1, reads=(), settings=Settings(),
+        fit="tests.faults.workers:failing_fit",
+    )  # fmt: skip
+    runner = RayRunner(num_workers=1, context=RunContext(run="test", attempts=tmp_path))
+    inputs = FitInputs(tables={}, models={})
+    with pytest.raises(UserError, match=r"fit model: ValueError: no pixels") as raised:
+        list(runner.run_fit(spec, inputs, tmp_path / "models" / "model"))
+    assert "\n" not in raised.value.message
+    assert raised.value.exit_code == FAILED
+    assert "Traceback" in "".join(format_exception(raised.value.__cause__))
+    fault(
+        "a fit fails by an error that nobody has foreseen",
+        "exit code 1: fit NAME: TYPE: MESSAGE (FILE:LINE). The whole traceback is at the end of "
+        "the corpus's events.jsonl",
     )
 
 

@@ -152,7 +152,7 @@ def start(recipe: Path, corpus: Path, *more: str) -> subprocess.Popen[str]:
     """Start `anymix run` as a process group of its own."""
     with log_of(recipe, corpus).open("a") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", "run", recipe, "--corpus", str(corpus), *more],
+            [sys.executable, "-m", "jobs", "run", recipe, "--corpus", str(corpus), *more],
             cwd=ROOT, stdout=log, stderr=log, start_new_session=True, text=True,
         )  # fmt: skip
 

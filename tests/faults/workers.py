@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline.engine.stage import Output, Row, Work
+from pipeline.engine.stage import FitInputs, Output, Progress, Row, Work
 from pipeline.settings import Settings
 
 
@@ -80,3 +80,10 @@ class FailsBefore(_Worker):
             message = "out of cheese"
             raise RuntimeError(message)
         return super().__call__(work)
+
+
+def failing_fit(_settings: Settings, _inputs: FitInputs, _folder: Path) -> Iterator[Progress]:
+    """A fit that raises an error of the program after its first step."""
+    yield Progress(done=1, total=2)
+    message = "no pixels"
+    raise ValueError(message)

@@ -10,7 +10,7 @@ from jobs import cli
 def anymix(*arguments):
     """Exit code, stdout and stderr of a command in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
+        [sys.executable, "-m", "jobs", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

@@ -29,6 +29,15 @@ class Store:
         """Answer the next requests with 503 SlowDown."""
         self._ask(f"_faults/{times}")
 
+    @contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Ignore conditions on writes while the block runs."""
+        self._ask("_deaf/1")
+        try:
+            yield
+        finally:
+            self._ask("_deaf/0")
+
     def writes(self) -> set[str]:
         """What has been put or deleted since this was last asked, by its path in the bucket."""
         return {line.removeprefix(f"/{_BUCKET}/") for line in self._ask("_writes").splitlines()}

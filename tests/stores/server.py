@@ -2,7 +2,8 @@
 
 `python server.py` prints its URL. `POST /_faults/N` makes it answer the next N requests of S3 with
 503 SlowDown, as S3 does under load. `POST /_writes` answers with the paths that have been put or
-deleted since it was last asked, one a line.
+deleted since it was last asked, one a line. `POST /_deaf/1` makes it ignore conditions, as some
+servers of S3's protocol do, and `POST /_deaf/0` heed them again.
 """
 
 import threading
@@ -13,6 +14,7 @@ from werkzeug.serving import make_server
 SLOW_DOWN = (
     b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 )
+_CONDITIONS = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"}
 
 
 class FailingServer:
@@ -21,6 +23,7 @@ class FailingServer:
     def __init__(self):
         self._s3 = DomainDispatcherApplication(create_backend_app)
         self._faults = 0
+        self._is_deaf = False
         self._writes = []
         self._lock = threading.Lock()
 
@@ -28,6 +31,10 @@ class FailingServer:
         path = environ["PATH_INFO"]
         if path.startswith("/_faults/"):
             self._faults = int(path.rpartition("/")[2])
+            start_response("200 OK", [("Content-Length", "0")])
+            return [b""]
+        if path.startswith("/_deaf/"):
+            self._is_deaf = path.endswith("1")
             start_response("200 OK", [("Content-Length", "0")])
             return [b""]
         if path == "/_writes":
@@ -40,6 +47,8 @@ class FailingServer:
                 self._writes.append(path)
             fails = self._faults > 0
             self._faults -= fails
+        if self._is_deaf:
+            environ = {k: v for k, v in environ.items() if k not in _CONDITIONS}
         if not fails:
             return self._s3(environ, start_response)
         length = int(environ.get("CONTENT_LENGTH") or 0)

@@ -1,9 +1,12 @@
 import errno
+import traceback
+from pathlib import Path
 
 import pytest
 
-from pipeline.engine.faults import as_user_error
+from pipeline.engine.faults import as_user_error, brief
 from pipeline.engine.schemas import DUPLICATES
+from pipeline.engine.storage import read_json_lines
 from pipeline.engine.tables import DamagedFile, read_table, write_table
 
 
@@ -39,3 +42,34 @@ def test_a_damaged_table_is_named_with_its_remedy(tmp_path, damage):
     with pytest.raises(DamagedFile, match=r"part\.parquet is damaged") as raised:
         read_table(path)
     assert raised.value.hint.endswith("anymix run RECIPE --repair")
+
+
+def raised(function):
+    try:
+        function()
+    except Exception:  # noqa: BLE001 - whatever it raises
+        return traceback.format_exc()
+    raise AssertionError
+
+
+def test_a_traceback_is_told_by_what_was_raised_and_where_in_our_code():
+    def fails():
+        try:
+            read_json_lines(Path("/proc/self/mem"))
+        except OSError as error:
+            error.add_note("while it was tried")
+            raise
+
+    told = brief(f"3 tries; the last: {raised(fails)}")
+    assert told.startswith("3 tries; the last: OSError: [Errno 5] Input/output error while it was")
+    assert "pipeline/engine/storage.py:" in told
+    assert "\n" not in told
+
+
+def test_a_message_of_many_lines_is_told_whole_and_a_text_without_a_traceback_as_it_is():
+    def fails():
+        message = "1 error\nfield\n  Input should be a number"
+        raise ValueError(message)
+
+    assert brief(raised(fails)) == "ValueError: 1 error field Input should be a number"
+    assert brief("the disk is full") == "the disk is full"

@@ -3,7 +3,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections import namedtuple
 
+import psutil
 import pytest
 
 from pipeline.engine.conditional import read_version, swap
@@ -33,6 +35,39 @@ def test_a_swap_succeeds_only_on_the_version_that_it_names(store):
     assert swap(path, b"4", first) is None
     assert read_version(path).content == b"3"
     assert read_version(path).version == second
+
+
+def test_a_store_whose_locks_would_exclude_nobody_is_refused(store, fault):
+    root = store.path("deaf")
+    refused = pytest.raises(UserError, match=r"two runs could fill one corpus at once")
+    with store.deaf(), refused, holding(root, FAST):
+        pass
+    with holding(root, FAST):  # the refusal has left no lease
+        pass
+    fault(
+        "the object store ignores conditions on writes (If-None-Match)",
+        "exit code 2: s3://BUCKET/CORPUS: this store replaces an object even if it is told not "
+        "to, so that two runs could fill one corpus at once",
+    )
+
+
+@pytest.mark.parametrize(
+    ("mount", "is_told"),
+    [
+        (("nfs4", "rw,vers=4.2,local_lock=none"), False),
+        (("nfs", "rw,vers=3,nolock,local_lock=all"), True),
+        (("fuse.sshfs", "rw"), True),
+        (("lustre", "rw,localflock"), True),
+        (("ext4", "rw,relatime"), False),
+    ],
+)
+def test_a_folder_whose_locks_other_machines_may_not_see_is_told(
+    tmp_path, monkeypatch, caplog, mount, is_told
+):
+    found = namedtuple("Mount", "mountpoint fstype opts")(str(tmp_path), *mount)
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [found])
+    with holding(tmp_path / "corpus"):
+        assert ("one machine at a time" in caplog.text) == is_told
 
 
 def test_a_lease_that_is_renewed_keeps_others_out(store):

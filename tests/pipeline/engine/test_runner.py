@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.engine.runner import Link, RayRunner, connect_to_ray
+from pipeline.engine.ray_session import connect_to_ray
+from pipeline.engine.runner import Link, RayRunner
 from pipeline.engine.schemas import DUPLICATES
 from pipeline.engine.worker import RunContext
 from tests.faults.stage import corpus_of, rejects_of, stage

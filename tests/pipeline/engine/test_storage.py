@@ -1,8 +1,10 @@
+import errno
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -13,6 +15,7 @@ from pipeline.engine.storage import (
     commit_json,
     committing,
     committing_folder,
+    creating,
     local_copy,
     read_json,
     read_json_lines,
@@ -50,6 +53,56 @@ def test_two_writers_of_one_file_do_not_share_a_half_written_one(tmp_path):
         first.write_bytes(b"one")
         second.write_bytes(b"another")
     assert path.read_bytes() == b"one"
+
+
+@pytest.fixture(params=["local", "store"])
+def place(request, tmp_path):
+    return tmp_path if request.param == "local" else request.getfixturevalue("store").path("place")
+
+
+def test_of_two_writers_of_one_file_the_first_one_wins(place):
+    path = place / "deep" / "file"
+    with creating(path) as late, creating(path) as early:
+        early.write_bytes(b"one")
+        late.write_bytes(b"another")
+    with creating(path) as later:
+        later.write_bytes(b"a third")
+    assert path.read_bytes() == b"one"
+    assert [found.name for found in path.parent.iterdir()] == ["file"]
+
+
+def test_a_failed_creation_leaves_nothing(place):
+    path = place / "file"
+    with pytest.raises(RuntimeError), creating(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_where_there_are_no_hard_links_a_file_is_created_all_the_same(tmp_path, monkeypatch, there):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    path = tmp_path / "file"
+    if there:
+        path.write_bytes(b"one")
+    with creating(path) as temporary:
+        temporary.write_bytes(b"another")
+    assert path.read_bytes() == (b"one" if there else b"another")
+
+
+def test_a_folder_that_is_whole_stays_and_one_that_is_not_is_replaced(place):
+    folder = place / "models" / "vq"
+    for content in ("one", "another"):
+        with committing_folder(folder, last="model.json") as temporary:
+            (temporary / "model.json").write_text(content)
+    assert (folder / "model.json").read_text() == "one"
+    (folder / "model.json").unlink()
+    with committing_folder(folder, last="model.json") as temporary:
+        (temporary / "model.json").write_text("another")
+    assert (folder / "model.json").read_text() == "another"
 
 
 def test_a_folder_is_committed_whole_or_not_at_all(tmp_path):

@@ -9,7 +9,8 @@ from jobs.recipe import Recipe
 from jobs.stages import steps
 from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.parts import Part
-from pipeline.engine.runner import Link, RayRunner, connect_to_ray
+from pipeline.engine.ray_session import connect_to_ray
+from pipeline.engine.runner import Link, RayRunner
 from pipeline.engine.schemas import ANSWERS, RECORDS
 from pipeline.engine.stage import StageSpec, Work
 from pipeline.engine.storage import commit_json

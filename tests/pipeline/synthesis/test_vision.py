@@ -9,7 +9,8 @@ from PIL import Image
 
 from pipeline.engine.corpus import Task
 from pipeline.engine.fingerprint import hash_bytes
-from pipeline.engine.runner import Link, RayRunner, connect_to_ray
+from pipeline.engine.ray_session import connect_to_ray
+from pipeline.engine.runner import Link, RayRunner
 from pipeline.engine.schemas import RECORDS
 from pipeline.engine.stage import Work
 from pipeline.engine.storage import commit_json

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jobs.recipe import load_recipe
 from jobs.run import open_corpus
-from pipeline.engine.runner import connect_to_ray
+from pipeline.engine.ray_session import connect_to_ray
 from pipeline.engine.tables import read_table
 from pipeline.errors import STOPPED, UserError
 from tests.jobs.corpora import SMALL_MODELS, faults, run

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.engine.faults import as_user_error
-from pipeline.engine.runner import connect_to_ray
+from pipeline.engine.ray_session import connect_to_ray
 from pipeline.errors import UserError
 from pipeline.synthesis.backends import answer
 from pipeline.synthesis.backends.errors import classify
