@@ -15,8 +15,9 @@ from pipeline import images
 from pipeline.ahead import ahead
 from pipeline.device import use_threads
 from pipeline.engine.corpus import MODEL_FILE
+from pipeline.engine.machine_cache import local_copy
 from pipeline.engine.stage import Work
-from pipeline.engine.storage import local_copy, read_json
+from pipeline.engine.storage import read_json
 from pipeline.references import image_bytes
 from pipeline.synthesis.engine import EngineDataflow
 from pipeline.synthesis.settings import SynthesisSettings

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,9 +21,6 @@ from rich.console import Console
 from jobs import stopping
 from pipeline.engine.storage import to_path
 from pipeline.errors import FAILED, STOPPED, LeaseLostError, UserError
-
-if TYPE_CHECKING:
-    from jobs.recipe import Recipe
 
 app = typer.Typer(
     name="anymix",
@@ -38,6 +35,7 @@ RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, 
 CorpusPath = Annotated[
     Path, typer.Argument(metavar="CORPUS", parser=to_path, help="The corpus: a folder or a URL.")
 ]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained model.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one line of the recipe."),
@@ -72,7 +70,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = False,
 ) -> None:
     """Fill or refresh a corpus; only what has changed is done."""
-    from jobs.display import print_outcome
+    from jobs.display import print_outcome, print_plan
+    from jobs.dry_run import plan
     from jobs.progress import Reporter
     from jobs.recipe import load_recipe
     from jobs.run import fill
@@ -87,7 +86,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
         if repair or stop_after is not None:
             message = "--dry-run does nothing, so that --repair and --stop-after have no effect"
             raise UserError(message, "Leave them out; `anymix audit` finds damaged files.")
-        _show_plan(loaded, root, until, refit or [])
+        print_plan(plan(loaded, root, until=until, refit=refit or []))
         return
     if stop_after is not None:
         signal.setitimer(signal.ITIMER_REAL, _seconds(stop_after))
@@ -249,9 +248,22 @@ def train(
     train_model(loaded, corpus, out, fresh=fresh, console=_ERRORS)
 
 
+@app.command(name="eval")
+def evaluate(run_folder: RunPath, as_json: AsJson = False) -> None:
+    """Judge a trained model, finished or not: losses, use of its texts, what it draws."""
+    from jobs.training import evaluate_model, sentences
+
+    found = evaluate_model(run_folder)
+    if as_json:
+        _print_json(found)
+    else:
+        for line in sentences(found):
+            _out(line)
+
+
 @app.command()
 def sample(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained model.")],
+    run_folder: RunPath,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
     prompts: Annotated[
         list[str] | None,
@@ -364,19 +376,6 @@ def _seconds(text: str) -> float:
     if found is None or not float(found[1]):
         raise UserError(f"--stop-after {text} is no time", "Write 90s, 55m or 2h.")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-def _show_plan(recipe: Recipe, root: Path, until: str | None, refit: list[str]) -> None:
-    from jobs.dry_run import plan
-
-    for step in plan(recipe, root, until=until, refit=refit):
-        todo = f"{step.parts} of {step.of} parts" if step.kind == "stage" else f"the {step.kind}"
-        if not step.reasons:
-            _out(f"{step.step:<14} nothing to do")
-            continue
-        _out(f"{step.step:<14} {todo}")
-        for reason in step.reasons:
-            _out(f"{'':<14}   because {reason}")
 
 
 def _out(text: str) -> None:

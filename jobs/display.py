@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from pipeline.ledger.gc import Garbage
 from pipeline.ledger.losses import nothing_left
 from pipeline.ledger.unread import describe_unread
 from pipeline.ledger.warnings import warnings
+
+if TYPE_CHECKING:
+    from jobs.dry_run import PlannedStep
 
 Row = dict[str, Any]
 
@@ -102,6 +105,15 @@ def print_status(state: Row) -> None:
         typer.echo(note)
     for warning in state["warnings"]:
         typer.echo(f"warning: {warning}")
+
+
+def print_plan(plan: Sequence[PlannedStep]) -> None:
+    """What a run would do, step by step, and why."""
+    for step in plan:
+        todo = f"{step.parts} of {step.of} parts" if step.kind == "stage" else f"the {step.kind}"
+        typer.echo(f"{step.step:<14} {todo if step.reasons else 'nothing to do'}")
+        for reason in step.reasons:
+            typer.echo(f"{'':<14}   because {reason}")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from filters.settings import ClipSettings, OpenClipSettings, ScoreSettings
 from pipeline.device import use_threads
 from pipeline.engine.corpus import MODEL_FILE, Corpus
-from pipeline.engine.storage import local_copy
+from pipeline.engine.machine_cache import local_copy
 from pipeline.synthesis.diversity import Embed
 
 if TYPE_CHECKING:

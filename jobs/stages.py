@@ -21,9 +21,9 @@ from pipeline.engine import schemas, synthesis_schemas, token_schemas
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.forgotten import FORGOTTEN_FILE
+from pipeline.engine.machine_cache import local_copy
 from pipeline.engine.parts import ListsFiles, Part
 from pipeline.engine.stage import CorpusStepSpec, FitSpec, Resources, StageSpec, Step
-from pipeline.engine.storage import local_copy
 from pipeline.errors import UserError
 from pipeline.ledger.unread import Unread, describe_unread
 from pipeline.selection.cuts import cuts_settings

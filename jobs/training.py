@@ -14,7 +14,8 @@ from jobs.run import RECIPE_FILE, open_corpus
 from jobs.stages import vocabulary_models
 from pipeline.engine.corpus import Corpus
 from pipeline.engine.lock import holding
-from pipeline.engine.storage import commit_json, commit_text, local_copy, read_json, to_path
+from pipeline.engine.machine_cache import local_copy
+from pipeline.engine.storage import commit_json, commit_text, read_json, to_path
 from pipeline.errors import UserError
 from pipeline.sources.shapes import ShapesSettings
 from tokenizer_cache.manifest import find_manifest, open_manifest

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.device import use_threads
 from pipeline.engine.corpus import Corpus
-from pipeline.engine.storage import local_copy
+from pipeline.engine.machine_cache import local_copy
 from pipeline.engine.tables import read_table
 from pipeline.errors import RejectError, UserError
 from pipeline.images import decode

@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline.engine.fingerprint import hash_file
-from pipeline.engine.storage import TEMPORARY_SUFFIX, cache_folder, is_local, on_store
+from pipeline.engine.machine_cache import cache_folder
+from pipeline.engine.storage import TEMPORARY_SUFFIX, is_local, on_store
 from pipeline.errors import UserError
 from tokenizer_cache.manifest import Manifest, index_name
 from tokenizer_cache.shard_index import ShardIndex

@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.engine.machine_cache import local_copy
 from pipeline.engine.stage import Output, Row, Work
-from pipeline.engine.storage import local_copy, to_path
+from pipeline.engine.storage import to_path
 from tokenizer_cache.manifest import shard_name
 from tokenizer_cache.publishing import staged_folder
 from tokenizer_cache.sample_files import to_json, to_lines, to_npy

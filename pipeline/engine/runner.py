@@ -9,7 +9,6 @@ its own pool, and a part goes on to the next stage while others are still in the
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,14 +22,9 @@ from pipeline.engine.corpus import MODEL_FILE, Task
 from pipeline.engine.corpus_step import CorpusStepTask, do_corpus_step
 from pipeline.engine.faults import as_user_error, brief
 from pipeline.engine.fingerprint import hash_folder
+from pipeline.engine.machine_cache import local_copy
 from pipeline.engine.stage import Dataflow, FitInputs, FitSpec, Progress, Resources, StageSpec, load
-from pipeline.engine.storage import (
-    TEMPORARY_SUFFIX,
-    commit_json,
-    committing_folder,
-    is_local,
-    local_copy,
-)
+from pipeline.engine.storage import TEMPORARY_SUFFIX, commit_json, committing_folder, is_local
 from pipeline.engine.worker import (
     CommittingWorker,
     Result,

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from pipeline.engine.attempts import Attempts, PartFailedError, patiently, persevere
 from pipeline.engine.corpus import Task
+from pipeline.engine.machine_cache import local_copy
 from pipeline.engine.schemas import REJECTS, reject
 from pipeline.engine.stage import Output, StageSpec, load
-from pipeline.engine.storage import local_copy
 from pipeline.engine.tables import as_table, create_table, write_table
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.engine.fingerprint import fingerprint
-from pipeline.engine.storage import cache_folder
+from pipeline.engine.machine_cache import cache_folder
 from pipeline.engine.tables import write_table
 from pipeline.engine.token_schemas import SAMPLES
 from tests.benchmarks.loader_job import NUM_CODES

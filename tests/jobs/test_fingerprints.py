@@ -1,12 +1,12 @@
 """Corpora of earlier versions are taken over: what made their files still has the same name.
 
 `fingerprints.json` holds what commit 983332f gave for each step, and the names of parts as they
-have been since places are no part of them; that a part of 983332f keeps its name is tested with the
-sources (`test_parts_of_rows.py`, `test_folder.py`). Every step is looked at by itself: what it reads
-has a fixed name here, so that a change shows at the step that it is in, although all steps below it
-are done again as well. After a change that is meant to redo a step,
-`ANYMIX_WRITE_FINGERPRINTS=1 .venv/bin/python -m pytest tests/jobs/test_fingerprints.py` writes the
-file, and its diff tells a reviewer what every corpus in the world will do again.
+have been since places are no part of them; that a part of 983332f keeps its name is tested with
+the sources (`test_parts_of_rows.py`, `test_folder.py`). Every step is looked at by itself: what
+it reads has a fixed name here, so that a change shows at the step that it is in, although all
+steps below it are done again as well. After a change that is meant to redo a step,
+`ANYMIX_WRITE_FINGERPRINTS=1 .venv/bin/python -m pytest tests/jobs/test_fingerprints.py` writes
+the file, and its diff tells a reviewer what every corpus in the world will do again.
 """
 
 import io

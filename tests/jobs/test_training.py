@@ -23,6 +23,8 @@ def test_a_finished_run_is_not_trained_again_and_a_refused_command_leaves_it_as_
     found = json.loads((run / "evaluation.json").read_text())
     assert found["shapes"]["true"]["all"] == {"num_right": 10, "num": 10}
     assert "Shape-GenEval: " in found["sentence"]
+    assert call(["eval", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
     assert train(tiny_recipe, made, run) == 0
     assert "nothing has changed" in capsys.readouterr().err
     assert train(tiny_recipe, made, run, "--set", "train.steps=7") == WRONG

@@ -10,13 +10,13 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
+from pipeline.engine.machine_cache import local_copy
 from pipeline.engine.storage import (
     commit_bytes,
     commit_json,
     committing,
     committing_folder,
     creating,
-    local_copy,
     read_json,
     read_json_lines,
 )
