@@ -30,7 +30,14 @@ def recipe_of(tmp_path, *folders):
     return load_recipe(path)
 
 
-def test_a_source_that_loses_most_of_its_rows_is_told_with_the_reason_and_an_example(tmp_path):
+def without_example(message):
+    """What does not change with the words of a reject."""
+    return f"{message.partition(', e.g.')[0]}, and an example"
+
+
+def test_a_source_that_loses_most_of_its_rows_is_told_with_the_reason_and_an_example(
+    tmp_path, fault
+):
     pictures(tmp_path / "good", 4, 4)
     pictures(tmp_path / "half", 4, 2)
     pictures(tmp_path / "bad", 4, 1)
@@ -42,16 +49,24 @@ def test_a_source_that_loses_most_of_its_rows_is_told_with_the_reason_and_an_exa
     assert ", e.g. 1.png: " in of_bad
     assert of_none == f"source 'none' has no record: there is nothing to read in {tmp_path}/none"
     assert status(corpus)["warnings"] == [of_bad, of_none]
+    fault(
+        "a source loses more than half of its rows",
+        f"the run, at its end: {without_example(of_bad)}",
+    )
     print_outcome(corpus, console := Console(record=True, width=300))
     assert f"warning: {of_bad}" in console.export_text()
 
 
-def test_a_fit_that_rejects_have_left_nothing_names_them(tmp_path):
+def test_a_fit_that_rejects_have_left_nothing_names_them(tmp_path, fault):
     pictures(tmp_path / "bad", 3, 0)
     with pytest.raises(StarvedError, match="CLIP cannot be trained") as error:
         run(recipe_of(tmp_path, "bad"), tmp_path / "c")
     assert "source 'bad': 3 of 3 rows were rejected, all for ingest-no-caption" in str(error.value)
     assert error.value.exit_code == 1
+    fault(
+        "all rows of all sources are rejected",
+        f"exit code 1: {without_example(error.value.message)}",
+    )
 
 
 @pytest.mark.parametrize("num", [1, 3])
@@ -62,7 +77,7 @@ def test_a_few_pictures_are_enough_to_try_everything(tmp_path, num):
     print_outcome(open_corpus(tmp_path / "c")[1], Console(quiet=True))
 
 
-def test_a_selection_that_leaves_nothing_ends_with_exit_code_1(corpus, load):
+def test_a_selection_that_leaves_nothing_ends_with_exit_code_1(corpus, load, fault):
     run(load("select.rules={short_side: {min: 5000}, num_words: {min: 5000}}"), corpus)
     with pytest.raises(UserError, match="no record is in a shard: 160 were left out") as error:
         print_outcome(open_corpus(corpus)[1], Console(quiet=True))
@@ -70,3 +85,4 @@ def test_a_selection_that_leaves_nothing_ends_with_exit_code_1(corpus, load):
     assert "119 of them for short-side-below-threshold, e.g. record " in str(error.value)
     assert " has 32 for 5000" in str(error.value)
     assert not faults(corpus)
+    fault("the rules keep nothing", f"exit code 1: {without_example(error.value.message)}")

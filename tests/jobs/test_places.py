@@ -39,11 +39,14 @@ FOLDER = "kind: folder, path: data"
     ],
 )
 def test_a_corpus_and_its_source_inside_each_other_are_refused(
-    recipe, tmp_path, source, corpus, what
+    recipe, tmp_path, source, corpus, what, fault
 ):
     with pytest.raises(UserError, match=what) as error:
         check_corpus(recipe(source), tmp_path / corpus)
     assert error.value.exit_code == 2
+    if corpus == "data/corpus" and source == FOLDER:
+        sees = str(error.value).replace(str(tmp_path), "")
+        fault("a corpus lies in a folder that a source reads", f"exit code 2: {sees}")
 
 
 @pytest.mark.parametrize(

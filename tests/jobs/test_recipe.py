@@ -146,12 +146,19 @@ def test_a_recipe_is_read_in_every_encoding_that_says_so_itself(tmp_path, codec,
     assert load_recipe(path).description == "gr\u00fcn"
 
 
-def test_a_recipe_in_another_encoding_names_line_and_byte(tmp_path):
+def test_a_recipe_in_another_encoding_names_line_and_byte(tmp_path, fault):
     path = tmp_path / "recipe.yaml"
     path.write_bytes(b"name: a\n# gr\xfcn\nsources: [{kind: shapes}]\n")
     with pytest.raises(UserError, match=r"recipe\.yaml:2: the byte 0xfc is not UTF-8") as error:
         load_recipe(path)
     assert "Save the file as UTF-8" in error.value.hint
+    sees = str(error.value).replace(str(tmp_path), "")
+    fault("a recipe is in another encoding than UTF-8 or UTF-16", f"exit code 2: {sees}")
+
+
+def test_a_key_that_is_there_twice_is_told_of(tmp_path, fault):
+    message = message_of(tmp_path, MINIMAL + "run: {num_workers: 1}\nrun: {timeout_s: 1}\n")
+    fault("a recipe says something twice", f"exit code 2: {message}")
 
 
 def test_what_is_no_file_or_no_text_is_no_recipe(tmp_path):
