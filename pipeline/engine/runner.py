@@ -9,7 +9,6 @@ its own pool, and a part goes on to the next stage while others are still in the
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -290,12 +289,8 @@ def _ray_options(resources: Resources) -> dict[str, Any]:
 
 def _unexpected(steps: str, error: Exception) -> UserError:
     """An error that ends some steps and that nobody has foreseen."""
-    cause = getattr(error, "cause", None)
-    told = (
-        str(error)
-        if 'File "' in str(error) or cause is None
-        else f"{type(cause).__name__}: {cause}"
-    )
+    cause = getattr(error, "cause", None) or error
+    told = str(error) if 'File "' in str(error) else f"{type(cause).__name__}: {cause}"
     return UserError(
         f"{steps}: {brief(told)}",
         "What is committed stays; when the cause is gone, the same command goes on from there. "
