@@ -29,8 +29,7 @@ TEMPORARY_SUFFIX = ".tmp"
 
 _NUM_TRIES = 100
 """How often a folder that another process keeps replacing is replaced."""
-_NUM_COPIES = 32
-"""Files that a store copies at a time."""
+_NUM_COPIES = 32  # files that a store copies at a time
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems without hard links say (FAT, some network and user-space ones)."""
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}

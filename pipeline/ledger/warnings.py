@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.calibration import WEAK_AUC, describe_auc, read_calibration
 from pipeline.engine.corpus import Corpus
+from pipeline.engine.libraries import mixed_libraries
 from pipeline.ledger.losses import losses
 from pipeline.selection.settings import SelectSettings
 
@@ -21,6 +22,12 @@ def warnings(corpus: Corpus) -> list[str]:
     if found is not None and found["is_weak"]:
         select = SelectSettings.model_validate(corpus.recipe["select"])
         told.append(_weak(found, select, corpus.recipe["score"]["clip"]["kind"]))
+    if mixed := mixed_libraries(corpus.root):
+        told.append(
+            f"several versions have worked on this corpus ({'; '.join(mixed)}), and what they give"
+            " can differ a little. Parts that are committed stay as they are: to have all of them"
+            " from one version, fill a new corpus."
+        )
     return told
 
 
