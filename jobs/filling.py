@@ -20,6 +20,7 @@ from pipeline.engine.corpus import Corpus, Task
 from pipeline.engine.corpus_step import resolve_corpus_step
 from pipeline.engine.events import EventLog
 from pipeline.engine.faults import brief
+from pipeline.engine.libraries import remember_libraries
 from pipeline.engine.ray_session import connect_to_ray
 from pipeline.engine.runner import (
     InProcessRunner,
@@ -237,6 +238,7 @@ class Filling:
         if not self._has_started:
             self._has_started = True
             remove_leftovers(self.corpus.root)
+            remember_libraries(self.corpus.root)
             self.log.write(
                 "run-started",
                 recipe=self.recipe.name,

@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from pipeline.engine.storage import committing
 from pipeline.errors import UserError
 from tokenizer_cache.shard_reading import Caption, ImageSegment, Sample, TextSegment
 from tokenizer_cache.text import TextTokenizer
@@ -137,7 +136,7 @@ class ShardIndex:
 def write_index(
     path: Path, samples: Iterable[tuple[Sample, int | None]], text: TextTokenizer, tokenizer: str
 ) -> None:
-    """Commit the index of a shard; its bytes depend on nothing but the arguments.
+    """Write the index of a shard; its bytes depend on nothing but the arguments.
 
     Args:
         path: where it is to lie.
@@ -148,7 +147,7 @@ def write_index(
     rows = [{"key": sample.key, "segments": _segments(sample, at, text)} for sample, at in samples]
     schema = _INDEX.with_metadata({"tokenizer": tokenizer})
     batch = pa.RecordBatch.from_pylist(rows, schema=schema)
-    with committing(path) as temporary, pa.ipc.new_file(str(temporary), schema) as file:
+    with pa.ipc.new_file(str(path), schema) as file:
         file.write_batch(batch)
 
 

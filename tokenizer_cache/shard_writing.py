@@ -41,31 +41,30 @@ def write_shard(
         for key, files in samples.items()
         for extension in sorted(files)
     )
-    places = write_tar(path, members)
-    index = path.with_name(index_name(path.name))
+    # Hashed before they go: from a store they would have to be fetched.
+    with committing(path) as tar:
+        places = write_tar(tar, members)
+        row: Row = {
+            "shard": path.name,
+            "shard_sha256": hash_file(tar),
+            "shard_size_bytes": tar.stat().st_size,
+        }
     indexed = (
         (to_sample(key, files), _first_code(key, files, places)) for key, files in samples.items()
     )
-    write_index(index, indexed, text, tokenizer)
-    return {
-        "shard": path.name,
-        "shard_sha256": hash_file(path),
-        "shard_size_bytes": path.stat().st_size,
-        "index_sha256": hash_file(index),
-    }
+    with committing(path.with_name(index_name(path.name))) as index:
+        write_index(index, indexed, text, tokenizer)
+        return {**row, "index_sha256": hash_file(index)}
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> dict[str, int]:
-    """Commit a tar whose bytes depend on nothing but the members' names, contents and order.
+    """Write a tar whose bytes depend on nothing but the members' names, contents and order.
 
     Returns:
         For each member, the byte at which its content begins.
     """
     places: dict[str, int] = {}
-    with (
-        committing(path) as temporary,
-        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in members:
             member = tarfile.TarInfo(name)  # mtime 0, uid 0, gid 0, mode 0644
             member.size = len(content)

@@ -64,7 +64,7 @@ def brief(text: str) -> str:
     Args:
         text: a traceback as Python or Ray writes it, or any other text, which comes back as it is.
     """
-    start, frame, rest = text.rpartition('  File "')
+    before, frame, rest = text.rpartition('  File "')
     if not frame:
         return text
     behind = [line for line in rest.splitlines()[1:] if not line.startswith("    ")]
@@ -74,8 +74,9 @@ def brief(text: str) -> str:
         for match in _FRAME.finditer(text)
         if match["file"].startswith(tuple(f"{_ROOT}/{name}/" for name in _OWN))
     ]
-    before = start.splitlines()[0].partition("Traceback (most recent")[0]
-    return f"{before}{said}" + (f" ({own[-1]})" if own else "")
+    opening = before.partition("Traceback (most recent")[0]
+    opening = "" if "ray::" in opening else opening  # where it ran, in Ray's words
+    return f"{opening}{said}" + (f" ({own[-1]})" if own else "")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -25,6 +25,9 @@ def connect_to_ray() -> bool:
     Returns:
         Whether that was done now; False where this process was connected already.
     """
+    # Read when Ray is imported. What a worker raises comes back to us; Ray prints it as well, with
+    # its own hundred lines, and on stdout.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     import ray
     import ray.data
 

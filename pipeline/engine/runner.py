@@ -284,12 +284,8 @@ def _ray_options(resources: Resources) -> dict[str, Any]:
 
 def _unexpected(steps: str, error: Exception) -> UserError:
     """An error that ends some steps and that nobody has foreseen."""
-    cause = getattr(error, "cause", None)
-    told = (
-        str(error)
-        if 'File "' in str(error) or cause is None
-        else f"{type(cause).__name__}: {cause}"
-    )
+    cause = getattr(error, "cause", None) or error
+    told = str(error) if 'File "' in str(error) else f"{type(cause).__name__}: {cause}"
     return UserError(
         f"{steps}: {brief(told)}",
         "What is committed stays; when the cause is gone, the same command goes on from there. "

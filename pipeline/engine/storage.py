@@ -1,9 +1,9 @@
 """Files that appear whole or not at all, in a local folder or on an object store.
 
 Locally a commit writes to a temporary name beside its target, flushes it to the disk, renames or
-links it and flushes the folder. On a store (`s3://`, `gs://`) it writes a local temporary file and
-puts it under its final key with one request; the upload of a large file becomes an object only when
-it is completed. A reader therefore sees the old content or the new, never a part of either.
+links it and flushes the folder. On a store (`s3://`, `gs://`) it puts a local temporary file under
+its final key, where a large one appears when all of it has been sent. A reader therefore sees the
+old content or the new, never a part of either.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ TEMPORARY_SUFFIX = ".tmp"
 
 _NUM_TRIES = 100
 """How often a folder that another process keeps replacing is replaced."""
-_NUM_COPIES = 32
-"""Files that a store copies at a time."""
+_NUM_COPIES = 32  # files that a store copies at a time
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems without hard links say (FAT, some network and user-space ones)."""
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
@@ -78,8 +77,7 @@ def on_store(path: Path) -> tuple[Any, str]:
 def temporary_beside(path: Path) -> Path:
     """A name that nobody else has, for what is to take the place of `path`.
 
-    Drawn by chance: in two containers that share a folder two writers of one target can have the
-    same process id, when a node that Ray has given up goes on writing.
+    Drawn by chance: writers in two containers that share a folder can have the same process id.
     """
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
 
@@ -101,8 +99,7 @@ def committing(path: Path) -> Iterator[Path]:
 def creating(path: Path) -> Iterator[Path]:
     """As `committing`, but what is there already stays: of several writers the first one wins.
 
-    A node that Ray has given up may go on writing, and so may a run that has lost its lease.
-    Whoever has read a file must find it as it was.
+    A node that Ray has given up may go on writing; whoever has read a file must find it as it was.
     """
     with _temporary_for(path) as temporary:
         yield temporary
@@ -110,12 +107,12 @@ def creating(path: Path) -> Iterator[Path]:
             flush(temporary)
             _link(temporary, path)
             flush(path.parent)
-        else:
-            try:
-                _put(temporary, path, mode="create")
-            except Exception as error:
-                if not _says_exists(error):
-                    raise
+            return
+        try:
+            _put(temporary, path, mode="create")
+        except Exception as error:
+            if not _says_exists(error):
+                raise
 
 
 @contextmanager
@@ -136,20 +133,18 @@ def _link(temporary: Path, path: Path) -> None:
     """Give a file its name if nobody has it; both are one file until the temporary name goes."""
     try:
         path.hardlink_to(temporary)
-    except FileExistsError:
-        return
     except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        if not path.exists():
+        if error.errno in _NO_LINKS and not path.exists():
             temporary.replace(path)
+        elif error.errno not in {errno.EEXIST, *_NO_LINKS}:
+            raise
 
 
 def _says_exists(error: Exception) -> bool:
     """Whether a store refused to create an object because there is one, in any of their words."""
-    code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
-    refused = str(code or getattr(error, "code", "")) in ("PreconditionFailed", "412")
-    return isinstance(error, FileExistsError) or refused
+    told = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+    code = str(told or getattr(error, "code", ""))
+    return isinstance(error, FileExistsError) or code in {"PreconditionFailed", "412"}
 
 
 def _make_folder(folder: Path) -> None:
@@ -157,7 +152,8 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        flush(folder.parent)
+        with suppress(PermissionError):  # a folder that one may write to and not read
+            flush(folder.parent)
 
 
 @contextmanager
@@ -166,9 +162,8 @@ def committing_folder(folder: Path, *, last: str | None = None) -> Iterator[Path
 
     Args:
         folder: where the files are to lie.
-        last: name of the file that says that the others are there. A folder that has it stays as
-            it is: of several writers the first one wins. A store cannot rename a folder, so there
-            it comes last.
+        last: name of the file that says that the others are there; a store gets it last. A folder
+            that has it stays as it is: of several writers the first one wins.
     """
     if not is_local(folder):
         with tempfile.TemporaryDirectory(prefix="anymix-") as made:
@@ -195,11 +190,10 @@ def _take_place(temporary: Path, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         try:
             temporary.replace(folder)
+            return
         except OSError as error:  # somebody else's has come between the two
             if error.errno != errno.ENOTEMPTY or not tries_left:
                 raise
-        else:
-            return
 
 
 def with_listings(files: Sequence[Path]) -> Any:  # noqa: ANN401 - an fsspec filesystem
@@ -220,10 +214,9 @@ def with_listings(files: Sequence[Path]) -> Any:  # noqa: ANN401 - an fsspec fil
 def names_in(folder: Path) -> set[str]:
     """Names of what is in a folder, none where there is no folder; one request to a store."""
     if is_local(folder):
-        try:
+        with suppress(FileNotFoundError):
             return {entry.name for entry in os.scandir(folder)}
-        except FileNotFoundError:
-            return set()
+        return set()
     store, root = on_store(folder)
     try:
         found = store.ls(root, detail=False)
@@ -329,9 +322,9 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _put(file: Path, path: Path, mode: str = "overwrite") -> None:
+def _put(file: Path, path: Path, **how: str) -> None:
     store, target = on_store(path)
-    store.put_file(str(file), target, mode=mode)
+    store.put_file(str(file), target, **how)
 
 
 def _move_on_store(source: Path, target: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.calibration import WEAK_AUC, describe_auc, read_calibration
 from pipeline.engine.corpus import Corpus
+from pipeline.engine.libraries import mixed_libraries
 from pipeline.ledger.losses import losses
 from pipeline.selection.settings import SelectSettings
 
@@ -16,7 +17,7 @@ _FEW_PAIRS = 500
 
 def warnings(corpus: Corpus) -> list[str]:
     """One sentence for each; none where all is well."""
-    return [*losses(corpus), *score_warnings(corpus)]
+    return [*losses(corpus), *score_warnings(corpus), *_version_warnings(corpus)]
 
 
 def score_warnings(corpus: Corpus) -> list[str]:
@@ -26,6 +27,15 @@ def score_warnings(corpus: Corpus) -> list[str]:
         return []
     select = SelectSettings.model_validate(corpus.recipe["select"])
     return [_weak(found, select, corpus.recipe["score"]["clip"]["kind"])]
+
+
+def _version_warnings(corpus: Corpus) -> Iterator[str]:
+    if mixed := mixed_libraries(corpus.root):
+        yield (
+            f"several versions have worked on this corpus ({'; '.join(mixed)}), and what they give "
+            "can differ a little. Parts that are committed stay as they are: to have all of them "
+            "from one version, fill a new corpus."
+        )
 
 
 def _weak(found: Mapping[str, Any], select: SelectSettings, kind: str) -> str:

@@ -35,7 +35,7 @@ class StopError(AssertionError):
 
 
 @contextmanager
-def busy(num_processes: int = 2) -> Iterator[None]:
+def busy(num_processes: int = 1) -> Iterator[None]:
     """Keep the machine busy while the block runs."""
     command = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(command) for _ in range(num_processes)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.engine import storage
 from pipeline.engine.faults import as_user_error, brief
 from pipeline.engine.schemas import DUPLICATES
 from pipeline.engine.storage import read_json_lines
@@ -73,3 +74,13 @@ def test_a_message_of_many_lines_is_told_whole_and_a_text_without_a_traceback_as
 
     assert brief(raised(fails)) == "ValueError: 1 error field Input should be a number"
     assert brief("the disk is full") == "the disk is full"
+
+
+def test_what_ray_says_around_a_traceback_is_left_out():
+    said = (
+        "The actor died because of an error raised in its creation task, ray::MapWorker.__init__() "
+        '(pid=1)\n  File "python/ray/_raylet.pyx", line 2198, in ray._raylet.execute_task\n'
+        f'  File "{Path(storage.__file__)}", line 12, in load\n    return json.loads(text)\n'
+        "ImportError: no module named x\n"
+    )
+    assert brief(said) == f"ImportError: no module named x ({storage.__file__}:12)"
