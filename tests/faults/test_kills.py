@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_kills_while_tokenizing_and_writing_shards_leave_the_same_bytes():

@@ -49,7 +49,9 @@ def said(error, root):
     return re.sub(r"process \d+ on \S+ since \S+", "process N on HOST since TIME", text)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_a_run_cleanly(made, tiny_recipe, load, tmp_path, number, fault):
     root = tmp_path / "corpus"
     how = ("run", tiny_recipe, "--corpus", root, "--set", "run.num_workers=2")

@@ -217,7 +217,10 @@ def test_two_runs_on_one_corpus_do_not_meet(load, tmp_path):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("until", ["records", "clip", "samples"])
+@pytest.mark.parametrize(
+    "until",
+    ["clip", *(pytest.param(each, marks=pytest.mark.slow) for each in ("records", "samples"))],
+)
 def test_a_killed_run_goes_on_to_the_same_bytes(made, tiny_recipe, load, tmp_path, until):
     """SIGKILL as soon as the first file under a table or a model appears."""
     root = tmp_path / "killed"

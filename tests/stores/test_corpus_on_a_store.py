@@ -99,7 +99,10 @@ def test_workers_of_ray_give_the_same_bytes_on_a_store(recipe, made, store):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("until", ["records", "clip", "samples"])
+@pytest.mark.parametrize(
+    "until",
+    ["samples", *(pytest.param(each, marks=pytest.mark.slow) for each in ("records", "clip"))],
+)
 def test_a_run_killed_between_two_puts_goes_on_to_the_same_bytes(recipe, made, store, until):
     """SIGKILL when a table's or model's first file has been put and the next one has not."""
     root = store.path(f"killed-{until}")

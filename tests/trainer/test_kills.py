@@ -34,8 +34,9 @@ train(settings, manifest, find_start(settings, manifest, run), models=models, ru
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("num_kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_kills_at_random_steps_change_neither_the_losses_nor_the_weights(
-    squares: Squares, tmp_path: Path
+    squares: Squares, tmp_path: Path, num_kills: int
 ) -> None:
     import torch
 
@@ -47,7 +48,7 @@ def test_kills_at_random_steps_change_neither_the_losses_nor_the_weights(
     task = [settings.model_dump(mode="json"), str(squares.shards), models, str(killed)]
     command = [sys.executable, "-c", PROGRAM, json.dumps(task)]
     draws = np.random.default_rng(5)
-    for _ in range(20):
+    for _ in range(num_kills):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         wait_for_steps(process, killed / METRICS, int(draws.integers(3, 18)))
         process.send_signal(signal.SIGKILL)

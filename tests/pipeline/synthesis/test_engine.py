@@ -209,7 +209,7 @@ def test_real_engine_writes_variants_and_rejects_what_it_cannot_read(
     assert all("640" in str(row["error"]) for row in refused)
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_run_writes_no_more_than_its_budget_and_the_next_one_goes_on(
     tmp_path: Path, models: dict[str, Path]
@@ -258,7 +258,7 @@ def test_engine_without_enough_memory_stops_the_run_with_the_setting(
     )
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_engine_does_not_wait_for_the_end_of_ingest(
     tmp_path: Path, models: dict[str, Path]

@@ -173,7 +173,7 @@ def vlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_vlm(tmp_path_factory.mktemp("vlm"))
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_engine_answers_by_what_it_sees(tmp_path: Path, vlm: Path) -> None:
     """The same caption without chance: only the picture can make another answer."""
     import ray
