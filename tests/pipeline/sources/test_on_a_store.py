@@ -1,8 +1,11 @@
 """Folders and tars on a store (here in memory) are read as local ones are."""
 
 import gzip
+import io
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.sources import FolderSettings, WebDatasetSettings, open_source
@@ -21,11 +24,16 @@ def test_tars_on_a_store(put):
     put("x/a.tar", tar_of(*pair("a")))
     put("b.tgz", gzip.compress(tar_of(*pair("b"))))
     put("c.zip", b"")
+    table = io.BytesIO()
+    pq.write_table(pa.table({"key": ["c"], "status": ["failed_to_download"]}), table)
+    put("x/a.parquet", table.getvalue())
     settings = WebDatasetSettings(kind="webdataset", path="memory://bucket")
     source = open_source(settings)
-    assert sum(part.num_records for part in source.parts(9, {})) == 2
+    assert sum(part.num_records for part in source.parts(9, {})) == 3
     assert source.unread == {".zip": 1}
-    assert [(record.key, record.image_ref) for record in read(settings)[0]] == [
+    records, rejects = read(settings)
+    assert rejects == [("x/a.tar/c", "ingest-download-failed")]
+    assert [(record.key, record.image_ref) for record in records] == [
         ("b.tgz/b", None),
         ("x/a.tar/a", f"memory://bucket/x/a.tar#offset=512&size={len(pair('a')[0][1])}"),
     ]
