@@ -258,7 +258,7 @@ class WebDatasetSource:
             caption=captions.caption,
             image=content[reading.image],
             more_captions=captions.more,
-            image_ref=None if tar.is_compressed else place,
+            image_ref=place,
             signals=signals(notes),
             **provenance_of(
                 notes,

@@ -121,6 +121,8 @@ CAPTION = b"a picture of noise"
         ({"a.png": PICTURE, "a.json": '{"text": "a picture of noise"}'.encode("utf-16")}, {}),
         ({"a.png": PICTURE, "a.json": b'{"alt": [null, "a picture of noise"]}'},
          {"caption_columns": ["json:alt"]}),
+        ({"a.png": PICTURE, "a.txt": CAPTION, "a.json": b'{"txt": null}'},
+         {"caption_columns": ["txt", "json:txt"]}),
     ],
     ids=" ".join,
 )  # fmt: skip
