@@ -225,7 +225,8 @@ DRAWN = '<?xml version="1.0" encoding="{}"?>' + svg('<text y="9">ж</text>').dec
     ("declared", "codec"),
     [("UTF-8", "utf-8"), ("UTF-8", "utf-8-sig"), ("UTF-16", "utf-16"), ("UTF-16", "utf-16-be"),
      ("UTF-16", "utf-16-le"), ("KOI8-R", "koi8-r"), ("windows-1251", "cp1251"),
-     ("Shift_JIS", "shift_jis"), ("UTF-16", "utf-8"), ("UTF-32", "utf-32"), ("none", "utf-8")],
+     ("Shift_JIS", "shift_jis"), ("UTF-16", "utf-8"), ("UTF-32", "utf-32"), ("none", "utf-8"),
+     ("undefined", "utf-8")],
 )  # fmt: skip
 def test_a_drawing_may_be_in_any_encoding_that_it_declares(declared, codec):
     assert same(DRAWN.format(declared).encode(codec), DRAWN.format("UTF-8").encode())
