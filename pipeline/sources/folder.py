@@ -155,7 +155,7 @@ class FolderSource:
     def _rows(self, places: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, Any]]:
         for file, own in places.items():
             by_place = {place: key for key, place in own.items()}
-            yield from folder_metadata.read_places(self._settings.path / file, by_place)
+            yield from folder_metadata.read_places(self._settings.path, file, by_place)
 
     def _check(self, listed: Mapping[str, Listed], metadata: Collection[str]) -> None:
         """See that what the recipe names is there.

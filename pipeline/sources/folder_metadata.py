@@ -65,9 +65,19 @@ def read_metadata(
                 yield key, Place(file=file, place=place, fingerprint=print_), has_captions
 
 
-def read_places(file: Path, places: Mapping[int, str]) -> Iterator[tuple[str, Row | Problem]]:
-    """The rows at some places of a metadata file, each with the key that is given for its place."""
-    wanted = sorted(places)
+def read_places(
+    root: Path, file: str, places: Mapping[int, str]
+) -> Iterator[tuple[str, Row | Problem]]:
+    """The rows at some places of a metadata file, each with the key that is given for its place.
+
+    A row that is another picture's is a problem: the file may have changed since it was listed.
+    """
+    for place, row in _rows_at(root / file, sorted(places)):
+        is_its_own = isinstance(row, Problem) or _key(root, file, row) == places[place]
+        yield places[place], row if is_its_own else _GONE
+
+
+def _rows_at(file: Path, wanted: Sequence[int]) -> Iterator[tuple[int, Row | Problem]]:
     if not _is_parquet(file):
         with closing(lines.LineFile(file)) as stream:
             raw = iter(stream)
@@ -75,13 +85,12 @@ def read_places(file: Path, places: Mapping[int, str]) -> Iterator[tuple[str, Ro
                 if stream.offset != place:
                     stream.seek(place)
                     raw = iter(stream)
-                yield places[place], stream.parse(next(raw, _GONE))
+                yield place, stream.parse(next(raw, _GONE))
         return
     # One pass from the first to the last: most files are in the order of the names.
+    places = set(wanted)
     rows = row_groups.read_rows(file, wanted[0], wanted[-1] - wanted[0] + 1, lambda names: names)
-    for place, row in enumerate(rows, start=wanted[0]):
-        if place in places:
-            yield places[place], row
+    yield from ((place, row) for place, row in enumerate(rows, wanted[0]) if place in places)
 
 
 _GONE = Problem(reason="ingest-row-malformed", detail="the metadata file has changed since")
