@@ -16,8 +16,8 @@ from tests.pipeline.sources.files import png, read
 @pytest.fixture
 def put():
     store = fsspec.filesystem("memory")
-    yield lambda name, content: store.pipe_file(f"/bucket/{name}", content)
-    store.rm("/bucket", recursive=True)
+    yield lambda name, content: store.pipe_file(f"/own-bucket/{name}", content)
+    store.rm("/own-bucket", recursive=True)
 
 
 def test_tars_on_a_store(put):
@@ -27,7 +27,7 @@ def test_tars_on_a_store(put):
     table = io.BytesIO()
     pq.write_table(pa.table({"key": ["c"], "status": ["failed_to_download"]}), table)
     put("x/a.parquet", table.getvalue())
-    settings = WebDatasetSettings(kind="webdataset", path="memory://bucket")
+    settings = WebDatasetSettings(kind="webdataset", path="memory://own-bucket")
     source = open_source(settings)
     assert sum(part.num_records for part in source.parts(9, {})) == 3
     assert source.unread == {".zip": 1}
@@ -35,7 +35,7 @@ def test_tars_on_a_store(put):
     assert rejects == [("x/a.tar/c", "ingest-download-failed")]
     assert [(record.key, record.image_ref) for record in records] == [
         ("b.tgz/b", None),
-        ("x/a.tar/a", f"memory://bucket/x/a.tar#offset=512&size={len(pair('a')[0][1])}"),
+        ("x/a.tar/a", f"memory://own-bucket/x/a.tar#offset=512&size={len(pair('a')[0][1])}"),
     ]
 
 
@@ -45,7 +45,7 @@ def test_a_folder_on_a_store(put):
     put("b.png", png(1))
     put("b.TXT", b"b")
     put("c.mp4", b"")
-    settings = FolderSettings(kind="folder", path="memory://bucket")
+    settings = FolderSettings(kind="folder", path="memory://own-bucket")
     source = open_source(settings)
     assert sum(part.num_records for part in source.parts(9, {})) == 2
     assert source.unread == {".mp4": 1}
