@@ -6,6 +6,7 @@ Captions, metadata, tables, JSON, drawings, recipes and lists all come through h
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le", "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16-be", "utf-16"),
 )
+_KEPT = re.compile("[\udc80-\udcff]")
 NUM_LOOKED_AT = 256
 """Bytes that tell UTF-16 without a mark."""
 
@@ -106,9 +108,8 @@ def with_plain_line_ends(text: str) -> str:
 
 def undecodable(text: str) -> int | None:
     """Where the text has the first byte that its encoding does not know; None where it has none."""
-    if text.isascii():
-        return None
-    return next((at for at, sign in enumerate(text) if "\udc80" <= sign <= "\udcff"), None)
+    found = _KEPT.search(text)
+    return found and found.start()
 
 
 def read_lines(path: Path) -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +41,9 @@ def read_metadata(
     """
     seen: dict[str, str] = {}
     for file in sorted(files, key=lambda key: (-key.count("/"), key)):
-        names = tuple(column_names(root / file))
-        known = _known(names)
-        used = (known.image, *(columns or known.captions), *known.notes)
+        names = column_names(root / file)
+        captions = columns or caption_columns(names)
+        used = (_image_column(names), *captions, *provenance_columns(names))
         refuse_twins(root / file, names, filter(None, used))
         for number, (place, row) in enumerate(_rows(root / file)):
             by_number = f"{file}#{number}"
@@ -109,28 +107,14 @@ def column_names(file: Path) -> Sequence[str]:
 def caption_columns_of(row: Mapping[str, object], columns: Sequence[str] | None) -> Sequence[str]:
     """The columns of a row that are captions: by the recipe, else by their names."""
     if columns is None:
-        return _known(tuple(row)).captions
+        return caption_columns(row)
     return [each for each in columns if each in row]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """What some columns are by their names."""
-
-    image: str | None
-    captions: list[str]
-    notes: list[str]
-
-
-@lru_cache(maxsize=64)
-def _known(names: tuple[str, ...]) -> _Known:
-    """The same for all rows of a CSV, and for most rows of JSON lines."""
+def _image_column(names: Collection[str]) -> str | None:
+    """The column that names the picture, which may be a list of one."""
     lists = (name for name in names if normal(name).endswith("file_names"))
-    return _Known(
-        image=image_column(names) or next(lists, None),
-        captions=caption_columns(names),
-        notes=provenance_columns(names),
-    )
+    return image_column(names) or next(lists, None)
 
 
 def _rows(file: Path) -> Iterator[tuple[int, Row | Problem]]:
@@ -157,7 +141,7 @@ def _is_parquet(file: Path) -> bool:
 
 def _key(root: Path, file: str, row: Row) -> str | Problem:
     """The key of the picture that a row names."""
-    column = _known(tuple(row)).image
+    column = _image_column(row)
     if column is None:
         known = f"{', '.join(IMAGES[:3])} or another of its known names"
         detail = f"no column is called {known}: there are {plain(', '.join(row))}"
@@ -186,9 +170,8 @@ def _key(root: Path, file: str, row: Row) -> str | Problem:
 
 def _fingerprint(row: Row, columns: Sequence[str] | None) -> str:
     """A hash of the cells that decide a record, made as ever, so that parts keep their names."""
-    known = _known(tuple(row))
     used = {name: row.get(name) for name in columns or ()}
-    by_name = known.notes if columns else [*known.captions, *known.notes]
+    by_name = [*([] if columns else caption_columns(row)), *provenance_columns(row)]
     used |= {name: row[name] for name in by_name if row[name] is not None}
     # JSON's own escapes stand for what is not UTF-8.
     return fingerprint(look="", problem=None, row=json.dumps(used, default=str))
