@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -23,8 +22,7 @@ from pipeline.sources.known_names import (
     normal,
     provenance_columns,
 )
-
-Row = dict[str, Any]
+from pipeline.sources.spans import Row, columns_of, is_parquet
 
 
 def read_metadata(
@@ -41,7 +39,7 @@ def read_metadata(
     """
     seen: dict[str, str] = {}
     for file in sorted(files, key=lambda key: (-key.count("/"), key)):
-        names = column_names(root / file)
+        names = columns_of(root / file)
         captions = columns or caption_columns(names)
         used = (_image_column(names), *captions, *provenance_columns(names))
         refuse_twins(root / file, names, filter(None, used))
@@ -76,7 +74,7 @@ def read_places(
 
 
 def _rows_at(file: Path, wanted: Sequence[int]) -> Iterator[tuple[int, Row | Problem]]:
-    if not _is_parquet(file):
+    if not is_parquet(file):
         with closing(lines.LineFile(file)) as stream:
             raw = iter(stream)
             for place in wanted:
@@ -92,16 +90,6 @@ def _rows_at(file: Path, wanted: Sequence[int]) -> Iterator[tuple[int, Row | Pro
 
 
 _GONE = Problem(reason="ingest-row-malformed", detail="the metadata file has changed since")
-
-
-def column_names(file: Path) -> Sequence[str]:
-    """The columns of a metadata file; none where it cannot be read, which its rows say."""
-    try:
-        read = row_groups.column_names if _is_parquet(file) else lines.column_names
-        return read(file)
-    except OSError as error:
-        problem_of(error, file)  # a store that does not answer is raised
-        return []
 
 
 def caption_columns_of(row: Mapping[str, object], columns: Sequence[str] | None) -> Sequence[str]:
@@ -120,7 +108,7 @@ def _image_column(names: Collection[str]) -> str | None:
 def _rows(file: Path) -> Iterator[tuple[int, Row | Problem]]:
     """All rows of a file, each with its place."""
     try:
-        if _is_parquet(file):
+        if is_parquet(file):
             yield from enumerate(row_groups.read_all(file))
             return
         with closing(lines.LineFile(file)) as stream:
@@ -133,10 +121,6 @@ def _rows(file: Path) -> Iterator[tuple[int, Row | Problem]]:
     except (ValueError, LookupError, ArithmeticError, pa.ArrowException) as error:
         detail = f"{plain(file.name)} is damaged: {error}"
         yield 0, Problem(reason="ingest-file-unreadable", detail=detail)
-
-
-def _is_parquet(file: Path) -> bool:
-    return file.suffix.lower() == ".parquet"
 
 
 def _key(root: Path, file: str, row: Row) -> str | Problem:

@@ -368,17 +368,6 @@ def test_rows_of_metadata_are_found_again_where_others_are_put_before_them(tmp_p
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", [["a.png,A", "b.png,B"], ["a.png,A"]])
-def test_no_picture_gets_the_row_of_another_where_metadata_change_during_a_run(tmp_path, rows):
-    settings = files(tmp_path, a__png=png(1), b__png=png(2))
-    write_lines(tmp_path / "metadata.csv", "file_name,text", "b.png,B", "a.png,A")
-    parts = parts_of(settings)
-    write_lines(tmp_path / "metadata.csv", "file_name,text", *rows)
-    found = [each for part in parts for each in open_source(settings).read(part)]
-    assert [each.key for each in found] == ["a.png", "b.png"]
-    assert {each.reason for each in found} == {"ingest-row-malformed"}
-
-
 def test_a_folder_that_has_moved_keeps_its_parts(tree, tmp_path):
     before = parts_of(tree, rows_per_part=3)
     with tempfile.TemporaryDirectory() as made:
