@@ -218,6 +218,14 @@ def test_a_drawing_may_hold_as_many_pixels_as_a_picture():
         inspect(svg(inside), Limits(max_pixels=20_000))
 
 
+@pytest.mark.parametrize("size", [0, 4, 12])
+def test_a_png_whose_header_has_another_length_is_damaged(size):
+    header = PNG[16:29][:size]
+    with pytest.raises(ImageError) as error:
+        inspect(PNG[:8] + chunk(b"IHDR", header) + PNG[33:], Limits())
+    assert error.value.reason == "decode-failed"
+
+
 DRAWN = '<?xml version="1.0" encoding="{}"?>' + svg('<text y="9">ж</text>').decode()
 
 
