@@ -8,6 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.engine.fingerprint import hash_bytes
+from pipeline.errors import UserError
+from pipeline.references import image_bytes, parquet_reference
 from pipeline.sources import FolderSettings, WebDatasetSettings, open_source
 from tests.faults.bad_records import pair, tar_of
 from tests.pipeline.sources.files import png, read
@@ -53,3 +56,18 @@ def test_a_folder_on_a_store(put):
         ("b.png", "b"),
         ("train/a.PNG", "a"),
     ]
+
+
+def test_a_referenced_picture_is_found_again_when_its_file_has_been_put_back(put):
+    def write(picture):
+        table = io.BytesIO()
+        pq.write_table(pa.table({"image": [picture]}), table)
+        put("a.parquet", table.getvalue())
+
+    place = parquet_reference("memory://own-bucket/a.parquet", column="image", row=0)
+    row = {"image": None, "image_ref": place, "image_id": hash_bytes(png())}
+    write(png(1))
+    with pytest.raises(UserError, match="is not the image that was ingested"):
+        image_bytes([row])
+    write(png())
+    assert image_bytes([row]) == [png()]
