@@ -47,7 +47,7 @@ pixel depends on those bytes: of 4,494 files that lacked some of their data, the
 from whole ones, and the sixth the last two."""
 
 _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"eXIf")
-"""What the pixels need, in the order in which it stands before them; a profile goes its own way."""
+"""What the pixels need, in the order that PNG asks for; a colour profile is read by itself."""
 
 _EXIF, _ICC, _ALPHA, _ANIMATION = 0x08, 0x20, 0x10, 0x02
 """The flags of WebP's VP8X chunk."""

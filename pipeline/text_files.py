@@ -95,7 +95,7 @@ class DecodedText:
 
 
 def decode_text(raw: bytes) -> DecodedText:
-    """The text of a whole file: byte order mark, UTF-16 and line ends are seen to, nothing else."""
+    """The text of a whole file: byte order mark, UTF-16 and line ends are handled, nothing else."""
     encoding = encoding_of(raw[:NUM_LOOKED_AT])
     text = raw[encoding.mark_size :].decode(encoding.codec, KEEP)
     return DecodedText(text=with_plain_line_ends(text), repairs=encoding.repairs)

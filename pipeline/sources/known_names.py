@@ -1,6 +1,6 @@
 """What a column or a JSON field is by its name, where a recipe says nothing.
 
-Every source asks here, so that a table, a folder's metadata, the JSON beside a picture and a tar's
+Every source asks here, so that a table, a folder's metadata, the JSON next to a picture and a tar's
 agree. Names count in any case and with `-`, `_` or a space alike. What no list knows is nothing:
 an id, a hash or a rating never becomes a caption. `docs/sources.md` shows these lists.
 """

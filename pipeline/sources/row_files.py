@@ -107,7 +107,7 @@ class PictureSettings(RowFileSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a row stands, and what its records are called."""
+    """Where a row is, and what its records are called."""
 
     file: Path
     key: str
