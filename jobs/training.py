@@ -80,7 +80,7 @@ def train_model(
 
 
 def evaluate_model(run: Path) -> Mapping[str, Any]:
-    """Judge a run anew, finished or not, and return what its `evaluation.json` then holds.
+    """Judge a run again, finished or not, and return what its `evaluation.json` then holds.
 
     Raises:
         UserError: when the run holds no model, or its corpus has gone or has another vocabulary.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,7 +47,7 @@ pixel depends on those bytes: of 4,494 files that lacked some of their data, the
 from whole ones, and the sixth the last two."""
 
 _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"eXIf")
-"""What the pixels need, in the order in which it stands before them; a profile goes its own way."""
+"""What the pixels need, in the order that PNG asks for; a colour profile is read by itself."""
 
 _EXIF, _ICC, _ALPHA, _ANIMATION = 0x08, 0x20, 0x10, 0x02
 """The flags of WebP's VP8X chunk."""
@@ -58,12 +58,12 @@ class Mended:
     """A file without its damage.
 
     Attributes:
-        contents: the bytes; the picture is whole where all of them decode to the same pixels.
+        contents: the bytes, once; the picture is whole where all of them decode to the same pixels.
         repairs: what was done.
         profile: the colour profile that the file has and `contents` have not.
     """
 
-    contents: tuple[bytes, ...]
+    contents: Iterable[bytes]
     repairs: tuple[str, ...]
     profile: bytes | None = None
 
@@ -74,7 +74,7 @@ def mend(content: bytes, error: Exception) -> Iterator[Mended]:
         case "JPEG":
             if "truncated" in str(error) and _has_all_scans(content):
                 begun = content.removesuffix(b"\xff")  # the first half of the end's marker
-                contents = tuple(begun + ending for ending in _ENDINGS)
+                contents = (begun + ending for ending in _ENDINGS)  # one in memory at a time
                 yield Mended(contents=contents, repairs=(WITHOUT_END,))
             yield _mend_jpeg(content)
         case "JPEG 2000":
@@ -148,14 +148,15 @@ def _mend_png(content: bytes, *, is_long: bool) -> Iterator[Mended]:
     """The file with no chunks but those that the pixels need; libpng passes over damaged others."""
     chunks = list(png_chunks(content))
     wrong = {kind for kind, payload, stated in chunks if zlib.crc32(kind + payload) != stated}
-    if wrong & {b"IHDR", b"PLTE"} or not chunks or chunks[0][0] != b"IHDR":
+    kind, header, _ = chunks[0] if chunks else (b"", b"", 0)
+    if wrong & {b"IHDR", b"PLTE"} or kind != b"IHDR" or len(header) != 13:
         return  # no viewer shows it
     # Of two chunks of a kind, a viewer takes the first.
     right = {kind: payload for kind, payload, _ in reversed(chunks) if kind not in wrong}
     packed = b"".join(payload for kind, payload, _ in chunks if kind == b"IDAT")
     # Data whose chunks have the right checksums are as their writer meant them.
-    data = packed if b"IDAT" in wrong else _with_true_checksum(packed)
-    if not _fits(right[b"IHDR"], right.get(b"tRNS", b"")):
+    data = packed if b"IDAT" in wrong else _with_true_checksum(packed, header)
+    if not _fits(header, right.get(b"tRNS", b"")):
         right.pop(b"tRNS", None)
     repairs = [LONG_METADATA] * is_long
     repairs += [BROKEN_METADATA] * bool(wrong - {b"IDAT", b"IEND"})
@@ -177,7 +178,7 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
 def _fits(header: bytes, transparency: bytes) -> bool:
     """Whether a PNG's tRNS has the length that the colour type in its header asks for."""
     lengths = {0: range(2, 3), 2: range(6, 7), 3: range(1, 257)}
-    return len(header) == 13 and len(transparency) in lengths.get(header[9], ())
+    return len(transparency) in lengths.get(header[9], ())
 
 
 def _unpacked_profile(payload: bytes) -> bytes | None:
@@ -190,14 +191,20 @@ def _unpacked_profile(payload: bytes) -> bytes | None:
     return profile if unpacker.eof else None
 
 
-def _with_true_checksum(packed: bytes) -> bytes:
-    """A zlib stream with the checksum that its data have; unchanged where they break off."""
+def _with_true_checksum(packed: bytes, header: bytes) -> bytes:
+    """A zlib stream with the checksum that its data have.
+
+    Unchanged where they break off, or are more than a picture of that size can have.
+    """
+    width, height = struct.unpack(">II", header[:8])
+    left = (8 * width + 16) * height + 64  # 64 bits a pixel, and each row's filter
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     checksum, rest = zlib.adler32(b""), packed[2:]
     try:
         while not unpacker.eof:
             piece = unpacker.decompress(rest, 1 << 20)
-            if not piece and not unpacker.eof:
+            left -= len(piece)
+            if left < 0 or (not piece and not unpacker.eof):
                 return packed
             checksum, rest = zlib.adler32(piece, checksum), unpacker.unconsumed_tail
     except zlib.error:

@@ -231,7 +231,8 @@ def _decode_mended(content: bytes, form: str, limits: Limits, error: Exception) 
         try:
             decoded = (_decode(each, form, limits, mended.profile) for each in mended.contents)
             first = next(decoded)
-            if all(other.image.tobytes() == first.image.tobytes() for other in decoded):
+            pixels = first.image.tobytes()
+            if all(other.image.tobytes() == pixels for other in decoded):
                 return replace(first, repairs=(*mended.repairs, *first.repairs))
         except ImageError:
             raise

@@ -72,6 +72,7 @@ def image_bytes(rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
             raise _lost(path, str(error)) from error
         for (index, _), content in zip(wanted, found, strict=True):
             if content is None or hash_bytes(content) != rows[index]["image_id"]:
+                _last_read.__dict__.clear()  # a file on a store may have been put back since
                 raise _lost(rows[index]["image_ref"], "it is not the image that was ingested")
             contents[index] = content
     return contents

@@ -114,7 +114,7 @@ def read_sound(content: bytes, *, min_s: float = 0, max_s: float = math.inf) -> 
 
 
 class _Stream(SoundFile):
-    """Read from its begin to its end: after each block soundfile would seek to where it is.
+    """Read from beginning to end: after each block soundfile would seek to where it is.
 
     In a FLAC file that does not say its length, or is cut, that fails.
     """
@@ -125,7 +125,7 @@ class _Stream(SoundFile):
 
 class _Bytes(io.BytesIO):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Where a damaged file sends its reader before the begin, it stays where it is.
+        """Where a damaged file sends its reader before the beginning, it stays where it is.
 
         soundfile would print an exception, and not raise it.
         """
@@ -210,7 +210,7 @@ def _kind_of(content: bytes) -> str:
 
 
 def _without_id3(content: bytes) -> bytes:
-    """A file without the tags and zeros before it, with which libsndfile knows some formats not."""
+    """A file without the tags and zeros before it, behind which libsndfile misses some formats."""
     start = 0
     while content[start : start + 3] == b"ID3" and len(content) >= start + 10:
         flags, *sizes = content[start + 5 : start + 10]

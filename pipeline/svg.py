@@ -111,7 +111,7 @@ def _decoded(content: bytes) -> str:
         if not name.startswith(("utf-16", "utf-32", "ucs")):
             try:
                 return content.decode(name)
-            except (LookupError, UnicodeDecodeError):
+            except (LookupError, UnicodeError):
                 pass
     return decode_text(content).text
 

@@ -6,6 +6,7 @@ Captions, metadata, tables, JSON, drawings, recipes and lists all come through h
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le", "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16-be", "utf-16"),
 )
+_KEPT = re.compile("[\udc80-\udcff]")
 NUM_LOOKED_AT = 256
 """Bytes that tell UTF-16 without a mark."""
 
@@ -96,7 +98,7 @@ class DecodedText:
 
 
 def decode_text(raw: bytes) -> DecodedText:
-    """The text of a whole file: byte order mark, UTF-16 and line ends are seen to, nothing else."""
+    """The text of a whole file: byte order mark, UTF-16 and line ends are handled, nothing else."""
     encoding = encoding_of(raw[:NUM_LOOKED_AT])
     text = raw[encoding.mark_size :].decode(encoding.codec, KEEP)
     return DecodedText(text=with_plain_line_ends(text), repairs=encoding.repairs)
@@ -109,9 +111,8 @@ def with_plain_line_ends(text: str) -> str:
 
 def undecodable(text: str) -> int | None:
     """Where the text has the first byte that its encoding does not know; None where it has none."""
-    if text.isascii():
-        return None
-    return next((at for at, sign in enumerate(text) if "\udc80" <= sign <= "\udcff"), None)
+    found = _KEPT.search(text)
+    return found and found.start()
 
 
 def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:

@@ -244,7 +244,7 @@ class Vocabulary(_Part):
         """The vocabulary with a name for the first reserved id.
 
         Raises:
-            ValueError: when the name is taken, is none, or no id is reserved.
+            ValueError: when the name is taken or no name, or no id is reserved.
         """
         return parse_vocabulary({**self.to_json(), "special_tokens": [*self.special_tokens, token]})
 

@@ -29,6 +29,7 @@ from pipeline.sources.folder_captions import (
 )
 from pipeline.sources.folder_walk import METADATA, Listed, Walk, look_at
 from pipeline.sources.known_names import provenance_of
+from pipeline.sources.spans import columns_of
 
 
 class FolderSettings(Settings):
@@ -155,7 +156,7 @@ class FolderSource:
     def _rows(self, places: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, Any]]:
         for file, own in places.items():
             by_place = {place: key for key, place in own.items()}
-            yield from folder_metadata.read_places(self._settings.path / file, by_place)
+            yield from folder_metadata.read_places(self._settings.path, file, by_place)
 
     def _check(self, listed: Mapping[str, Listed], metadata: Collection[str]) -> None:
         """See that what the recipe names is there.
@@ -176,7 +177,7 @@ class FolderSource:
                 list(sidecar_notes(read_sidecars(root / key, endings)))
                 for key, endings in islice(sidecars, NUM_FIRST_ROWS)
             )
-            of_metadata = (folder_metadata.column_names(root / file) for file in metadata)
+            of_metadata = (columns_of(root / file) for file in metadata)
             needed = [(name,) for name in settings.caption_columns]
             check_columns(
                 settings.name,

@@ -84,7 +84,8 @@ def sidecar_notes(sidecars: Sequence[Sidecar]) -> Mapping[str, Any]:
 
 
 def _fields(sidecar: Sidecar) -> Mapping[str, Any]:
-    return {} if isinstance(sidecar.notes, Problem) else sidecar.notes
+    notes = sidecar.notes
+    return {} if isinstance(notes, Problem) else notes
 
 
 def no_caption(image: Path, endings: Sequence[str], metadata: Sequence[str]) -> Problem:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -25,8 +22,7 @@ from pipeline.sources.known_names import (
     normal,
     provenance_columns,
 )
-
-Row = dict[str, Any]
+from pipeline.sources.spans import Row, columns_of, is_parquet
 
 
 def read_metadata(
@@ -43,9 +39,9 @@ def read_metadata(
     """
     seen: dict[str, str] = {}
     for file in sorted(files, key=lambda key: (-key.count("/"), key)):
-        names = tuple(column_names(root / file))
-        known = _known(names)
-        used = (known.image, *(columns or known.captions), *known.notes)
+        names = columns_of(root / file)
+        captions = columns or caption_columns(names)
+        used = (_image_column(names), *captions, *provenance_columns(names))
         refuse_twins(root / file, names, filter(None, used))
         for number, (place, row) in enumerate(_rows(root / file)):
             by_number = f"{file}#{number}"
@@ -65,69 +61,54 @@ def read_metadata(
                 yield key, Place(file=file, place=place, fingerprint=print_), has_captions
 
 
-def read_places(file: Path, places: Mapping[int, str]) -> Iterator[tuple[str, Row | Problem]]:
-    """The rows at some places of a metadata file, each with the key that is given for its place."""
-    wanted = sorted(places)
-    if not _is_parquet(file):
+def read_places(
+    root: Path, file: str, places: Mapping[int, str]
+) -> Iterator[tuple[str, Row | Problem]]:
+    """The rows at some places of a metadata file, each with the key that is given for its place.
+
+    A row that is another picture's is a problem: the file may have changed since it was listed.
+    """
+    for place, row in _rows_at(root / file, sorted(places)):
+        is_its_own = isinstance(row, Problem) or _key(root, file, row) == places[place]
+        yield places[place], row if is_its_own else _GONE
+
+
+def _rows_at(file: Path, wanted: Sequence[int]) -> Iterator[tuple[int, Row | Problem]]:
+    if not is_parquet(file):
         with closing(lines.LineFile(file)) as stream:
             raw = iter(stream)
             for place in wanted:
                 if stream.offset != place:
                     stream.seek(place)
                     raw = iter(stream)
-                yield places[place], stream.parse(next(raw, _GONE))
+                yield place, stream.parse(next(raw, _GONE))
         return
     # One pass from the first to the last: most files are in the order of the names.
+    places = set(wanted)
     rows = row_groups.read_rows(file, wanted[0], wanted[-1] - wanted[0] + 1, lambda names: names)
-    for place, row in enumerate(rows, start=wanted[0]):
-        if place in places:
-            yield places[place], row
+    yield from ((place, row) for place, row in enumerate(rows, wanted[0]) if place in places)
 
 
 _GONE = Problem(reason="ingest-row-malformed", detail="the metadata file has changed since")
 
 
-def column_names(file: Path) -> Sequence[str]:
-    """The columns of a metadata file; none where it cannot be read, which its rows say."""
-    try:
-        read = row_groups.column_names if _is_parquet(file) else lines.column_names
-        return read(file)
-    except OSError as error:
-        problem_of(error, file)  # a store that does not answer is raised
-        return []
-
-
 def caption_columns_of(row: Mapping[str, object], columns: Sequence[str] | None) -> Sequence[str]:
     """The columns of a row that are captions: by the recipe, else by their names."""
     if columns is None:
-        return _known(tuple(row)).captions
+        return caption_columns(row)
     return [each for each in columns if each in row]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """What some columns are by their names."""
-
-    image: str | None
-    captions: list[str]
-    notes: list[str]
-
-
-@lru_cache(maxsize=64)
-def _known(names: tuple[str, ...]) -> _Known:
-    """The same for all rows of a CSV, and for most rows of JSON lines."""
+def _image_column(names: Collection[str]) -> str | None:
+    """The column that names the picture, which may be a list of one."""
     lists = (name for name in names if normal(name).endswith("file_names"))
-    return _Known(
-        image=image_column(names) or next(lists, None),
-        captions=caption_columns(names),
-        notes=provenance_columns(names),
-    )
+    return image_column(names) or next(lists, None)
 
 
 def _rows(file: Path) -> Iterator[tuple[int, Row | Problem]]:
     """All rows of a file, each with its place."""
     try:
-        if _is_parquet(file):
+        if is_parquet(file):
             yield from enumerate(row_groups.read_all(file))
             return
         with closing(lines.LineFile(file)) as stream:
@@ -142,13 +123,9 @@ def _rows(file: Path) -> Iterator[tuple[int, Row | Problem]]:
         yield 0, Problem(reason="ingest-file-unreadable", detail=detail)
 
 
-def _is_parquet(file: Path) -> bool:
-    return file.suffix.lower() == ".parquet"
-
-
 def _key(root: Path, file: str, row: Row) -> str | Problem:
     """The key of the picture that a row names."""
-    column = _known(tuple(row)).image
+    column = _image_column(row)
     if column is None:
         known = f"{', '.join(IMAGES[:3])} or another of its known names"
         detail = f"no column is called {known}: there are {plain(', '.join(row))}"
@@ -177,9 +154,8 @@ def _key(root: Path, file: str, row: Row) -> str | Problem:
 
 def _fingerprint(row: Row, columns: Sequence[str] | None) -> str:
     """A hash of the cells that decide a record, made as ever, so that parts keep their names."""
-    known = _known(tuple(row))
     used = {name: row.get(name) for name in columns or ()}
-    by_name = known.notes if columns else [*known.captions, *known.notes]
+    by_name = [*([] if columns else caption_columns(row)), *provenance_columns(row)]
     used |= {name: row[name] for name in by_name if row[name] is not None}
     # JSON's own escapes stand for what is not UTF-8.
     return fingerprint(look="", problem=None, row=json.dumps(used, default=str))

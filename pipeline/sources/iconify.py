@@ -128,7 +128,13 @@ class IconifySource:
                 members = names[run]
                 content = fingerprint(
                     icons={name: icon_set.icons[name] for name in members},
-                    of=[icon_set.prefix, *icon_set.sides, icon_set.licence, icon_set.author],
+                    of=[
+                        icon_set.prefix,
+                        *icon_set.sides,
+                        icon_set.licence,
+                        icon_set.author,
+                        icon_set.url,
+                    ],
                     settings=decides,
                 )
                 slice_ = {"file": file, "names": members, "content": content}
@@ -200,13 +206,13 @@ def _files(path: Path) -> dict[str, Path]:
 
 
 def _open(path: Path) -> IconSet:
-    status = path.stat()
-    return _parsed(path, status.st_size, status.st_mtime_ns)
+    statuses = [each.stat() for each in (path, path.with_name(_INFO)) if each.exists()]
+    return _parsed(path, tuple((each.st_size, each.st_mtime_ns) for each in statuses))
 
 
-@lru_cache(maxsize=32)
-def _parsed(path: Path, _size: int, _time_ns: int) -> IconSet:
-    """The set in a file, whose size and time tell whether it has changed.
+@lru_cache(maxsize=2)  # parts go from set to set, and a set may fill hundreds of megabytes
+def _parsed(path: Path, _state: tuple[tuple[int, int], ...]) -> IconSet:
+    """The set in a file; sizes and times tell whether it, or the notes next to it, have changed.
 
     Raises:
         UserError: when the file is no icon set.
@@ -264,9 +270,11 @@ def _render(icon_set: IconSet, name: str, size: int) -> bytes:
         DrawingError: when it cannot be drawn.
     """
     icon = icon_set.icons[name]
-    left, top = float(icon.get("left", 0)), float(icon.get("top", 0))
-    width = float(icon.get("width", icon_set.sides[0]))
-    height = float(icon.get("height", icon_set.sides[1]))
+    sides = dict(zip(("left", "top", "width", "height"), (0, 0, *icon_set.sides), strict=True))
+    try:
+        left, top, width, height = (float(icon.get(each, side)) for each, side in sides.items())
+    except (TypeError, ValueError) as error:
+        raise DrawingError(f"one of its {', '.join(sides)} is no number") from error
     box = quoteattr(f"{left:g} {top:g} {width:g} {height:g}")
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.engine.parts import UnreadableRecord
-from pipeline.sources.files import Problem, plain
+from pipeline.sources.files import Problem, plain, problem_of
+from pipeline.sources.row_groups import read_rows, shape_of
 
+_COLUMNS = ("key", "status", "error_message", "url")
 _DISALLOWED = "X-Robots-Tag"  # in its error message when it honours one
 _Place = TypeVar("_Place", bound=PurePath)
 _SIGNALS = ("x-robots-tag", "tdm-reservation")
@@ -27,27 +26,37 @@ def failure_of(row: Mapping[str, Any]) -> Problem | None:
 
 
 def failures(tar: Path, name: str) -> Iterator[UnreadableRecord]:
-    """The rows that it failed at: they are only in the Parquet file that it writes for each tar."""
+    """The rows that it failed at: they are only in the Parquet file that it writes for each tar.
+
+    Raises:
+        OSError: when the store that it lies on fails.
+    """
     table = table_of(tar)
-    if not table.exists():
-        return
     try:
-        with pq.ParquetFile(table) as file:
-            if not {"key", "status"} <= set(file.schema_arrow.names):
-                return
-            wanted = {"key", "status", "error_message", "url"} & set(file.schema_arrow.names)
-            rows = file.read(columns=sorted(wanted)).to_pylist()
-    except (OSError, pa.ArrowException, ValueError) as error:
-        detail = f"{plain(table.name)}, which lists failed downloads: {error}"
-        yield UnreadableRecord(
-            key=f"{name}#failures", reason="ingest-file-unreadable", detail=detail
-        )
-        return
+        rows = list(_rows(table)) if table.exists() else []
+    except OSError as error:
+        rows = [problem_of(error, table)]
     for row in rows:
+        if isinstance(row, Problem):
+            detail = f"{plain(table.name)}, which lists failed downloads: {row.detail}"
+            yield UnreadableRecord(
+                key=f"{name}#failures", reason="ingest-file-unreadable", detail=detail
+            )
+            return
         problem = failure_of(row)
         if problem is not None:
             key = f"{name}/{plain(str(row['key']))}"
             yield UnreadableRecord(key=key, reason=problem.reason, detail=problem.detail)
+
+
+def _rows(table: Path) -> Iterator[dict[str, Any] | Problem]:
+    shape = shape_of(table)
+    if isinstance(shape, Problem):
+        yield shape
+        return
+    names, lengths = shape
+    if {"key", "status"} <= set(names):
+        yield from read_rows(table, 0, sum(lengths), lambda _: _COLUMNS)
 
 
 def table_of(tar: _Place) -> _Place:

@@ -14,7 +14,7 @@ _LAID_OUT = re.compile(r"\s*(\[\s*[{\]]|\{[^\S\r\n]*[\r\n])")
 _KINDS = {list: "array", str: "text", int: "number", float: "number", bool: "truth value"}
 _BLOCK_CHARACTERS = 1 << 20
 _MAX_VALUE_CHARACTERS = 1 << 26
-"""Ours: what is no value after 64 Mi characters is none, so that no file can fill the memory."""
+"""Ours: a value has at most 64 Mi characters, so that no file can fill the memory."""
 
 
 def are_values(start: str, suffix: str) -> bool:
@@ -64,7 +64,7 @@ def values_of(
 
 
 def parse_json(text: str) -> dict[str, object] | Problem:
-    """The object that a row is, or why it is none."""
+    """The object in a row, or why there is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,6 @@
 """What a column or a JSON field is by its name, where a recipe says nothing.
 
-Every source asks here, so that a table, a folder's metadata, the JSON beside a picture and a tar's
+Every source asks here, so that a table, a folder's metadata, the JSON next to a picture and a tar's
 agree. Names count in any case and with `-`, `_` or a space alike. What no list knows is nothing:
 an id, a hash or a rating never becomes a caption. `docs/sources.md` shows these lists.
 """
@@ -8,9 +8,9 @@ an id, a hash or a rating never becomes a caption. `docs/sources.md` shows these
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from typing import TypedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, wraps
+from typing import TypedDict, TypeVar
 
 from pipeline.sources.files import plain
 
@@ -33,6 +33,7 @@ ATTRIBUTIONS = (
     "attribution", "author", "author_name", "artist", "artist_name", "photographer",
     "photographer_name", "creator", "credit", "credits", "owner",
 )  # fmt: skip
+_PROVENANCE = frozenset((*LICENCES, *ORIGINS, *ATTRIBUTIONS))
 IMAGES = (
     "file_name", "image", "image_path", "filename", "image_file_name", "path", "img", "images",
     "picture", "photo", "jpg", "jpeg", "png", "webp",
@@ -64,6 +65,9 @@ _CAPTION = re.compile(
 )
 
 
+Found = TypeVar("Found")
+
+
 class Provenance(TypedDict):
     """What a record says of itself besides its content."""
 
@@ -78,20 +82,18 @@ def normal(name: str) -> str:
     return name.strip().casefold().replace("-", "_").replace(" ", "_")
 
 
-def first_of(row: Mapping[str, object], names: Iterable[str]) -> str | None:
-    """The row's own name for the first of `names` that it has with a value; None without one."""
-    there = {
-        normal(name): name for name, value in reversed(list(row.items())) if not _is_empty(value)
-    }
-    return next((there[name] for name in names if name in there), None)
+def _remembering(find: Callable[[tuple[str, ...]], Found]) -> Callable[[Iterable[str]], Found]:
+    """The same for any names: most rows of a file have those of the row before."""
+    remembered = lru_cache(maxsize=256)(find)
+    return wraps(find)(lambda names: remembered(tuple(names)))
 
 
-def caption_columns(names: Iterable[str]) -> list[str]:
+@_remembering
+def caption_columns(names: tuple[str, ...]) -> Sequence[str]:
     """Those of a row's columns that are captions, the likeliest first.
 
     Where a known name is there, those are all; else columns that are named by a language are.
     """
-    names = list(names)
     found = [(_CAPTION.fullmatch(normal(name)), name) for name in names]
     known = [(CAPTIONS.index(match[1]), name) for match, name in found if match]
     if known:
@@ -104,27 +106,33 @@ def texts_inside(names: Iterable[str]) -> list[str]:
     return [name for name in names if normal(name) in _INSIDE][:1]
 
 
-def image_column(names: Iterable[str]) -> str | None:
+@_remembering
+def image_column(names: tuple[str, ...]) -> str | None:
     """The one of a row's columns that names or holds its picture; None without one."""
-    there = {normal(name): name for name in reversed(list(names))}
+    there = {normal(name): name for name in reversed(names)}
     known = (there[name] for name in IMAGES if name in there)
     return next(known, next((there[n] for n in there if n.endswith("_file_name")), None))
 
 
-def provenance_columns(names: Iterable[str]) -> list[str]:
+@_remembering
+def provenance_columns(names: tuple[str, ...]) -> Sequence[str]:
     """Those of a row's columns that say its licence, whom to name, or where it is from."""
-    known = {*LICENCES, *ATTRIBUTIONS, *ORIGINS}
-    return [name for name in names if normal(name) in known]
+    return [name for name in names if normal(name) in _PROVENANCE]
 
 
 def provenance_of(
     row: Mapping[str, object], *, licence: str, attribution: str, origin: str
 ) -> Provenance:
     """What a row says by known names, and the given texts where it says nothing."""
+    there = {normal(n): n for n in reversed(provenance_columns(row)) if not _is_empty(row[n])}
+
+    def first_of(names: Iterable[str], default: str) -> str:
+        return text_of(row, next((there[name] for name in names if name in there), None), default)
+
     return Provenance(
-        licence=text_of(row, first_of(row, LICENCES), licence),
-        attribution=text_of(row, first_of(row, ATTRIBUTIONS), attribution),
-        origin=text_of(row, first_of(row, ORIGINS), origin),
+        licence=first_of(LICENCES, licence),
+        attribution=first_of(ATTRIBUTIONS, attribution),
+        origin=first_of(ORIGINS, origin),
     )
 
 

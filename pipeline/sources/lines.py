@@ -120,7 +120,7 @@ class LineFile:
             self._pieces = ((line.strip(), [line]) for line in self._lines())
 
     def _lines(self) -> Iterator[str]:
-        """The lines with their ends; what a damaged file leaves of its last line is none."""
+        """The lines with their ends; half a line at the end of a damaged file is left out."""
         while line := self._text.readline(_MAX_LINE_CHARACTERS):
             if line.endswith(("\n", "\r")) or not self._damage:
                 yield line

@@ -107,7 +107,7 @@ class PictureSettings(RowFileSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a row stands, and what its records are called."""
+    """Where a row is, and what its records are called."""
 
     file: Path
     key: str
@@ -216,7 +216,7 @@ class RowFiles:
     def _check_columns(self) -> None:
         files = self._files()
         check_columns(
-            self._name, self._meaning.needed, map(_columns, files), where=str(self._settings.path)
+            self._name, self._meaning.needed, map(columns_of, files), where=str(self._settings.path)
         )
 
     def _parts_of(
@@ -278,15 +278,6 @@ def split_glob(path: Path) -> tuple[Path, str | None]:
         if any(sign in parent.name for sign in _WILDCARDS) and not parent.exists():
             return parent.parent, path.relative_to(parent.parent).as_posix()
     return path.parent, None
-
-
-def _columns(file: Path) -> Sequence[str]:
-    """The columns of a file; none where it cannot be read, which its part says."""
-    try:
-        return columns_of(file)
-    except OSError as error:
-        problem_of(error, file)  # a store that does not answer is raised
-        return []
 
 
 def own_key(row: Row, column: str | None) -> str | None:

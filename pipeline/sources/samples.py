@@ -145,12 +145,11 @@ def captions_in(
             return named_captions(notes)
         detail = "there is no txt, caption or json"
         return Problem(reason="ingest-no-caption", detail=detail)
-    row = {
-        name.removeprefix(JSON): (notes or {}).get(name.removeprefix(JSON))
-        if name.startswith(JSON)
-        else texts.get(name)
-        for name in columns
-    }
+    row: dict[str, object] = {}
+    for name in columns:  # `caption` and `json:caption` are two places of one name
+        field = name.removeprefix(JSON)
+        value = texts.get(name) if field == name else (notes or {}).get(field)
+        row[field] = value if row.get(field) is None else [row[field], value]
     if all(value is None for value in row.values()):
         detail = f"there is no {' or '.join(columns)}"
         return Problem(reason="ingest-no-caption", detail=detail)

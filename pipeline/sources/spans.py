@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.sources import lines, row_groups
 from pipeline.sources.columns import refuse_twins
-from pipeline.sources.files import Problem
+from pipeline.sources.files import Problem, problem_of
 
 Row = dict[str, Any]
 
@@ -65,14 +65,22 @@ class Span:
     repeated: list[int] = field(default_factory=list)
 
 
-def columns_of(path: Path) -> Sequence[str]:
-    """The columns of a file by its header, its footer or its first rows; none of a damaged one.
+def is_parquet(path: Path) -> bool:
+    """Whether a file holds row groups; others hold lines."""
+    return path.suffix.lower() == ".parquet"
 
-    Raises:
-        OSError: when the file cannot be opened.
+
+def columns_of(path: Path) -> Sequence[str]:
+    """The columns of a file by its header, its footer or its first rows.
+
+    None where it cannot be read: its rows, or its part, say why.
     """
-    of = row_groups.column_names if path.suffix.lower() == ".parquet" else lines.column_names
-    return of(path)
+    try:
+        of = row_groups.column_names if is_parquet(path) else lines.column_names
+        return of(path)
+    except OSError as error:
+        problem_of(error, path)  # a store that does not answer is raised
+        return []
 
 
 def list_spans(path: Path, rows_per_span: int, meaning: Meaning) -> list[Span] | Problem:
@@ -91,7 +99,7 @@ def list_spans(path: Path, rows_per_span: int, meaning: Meaning) -> list[Span] |
         keys.note(number, meaning.key(row))
         return meaning.num_records(row)
 
-    if path.suffix.lower() == ".parquet":
+    if is_parquet(path):
         found = _list_row_groups(path, rows_per_span, meaning, look_at)
     else:
         found = _list_lines(path, rows_per_span, meaning, look_at)
@@ -106,7 +114,7 @@ def list_spans(path: Path, rows_per_span: int, meaning: Meaning) -> list[Span] |
 
 def read_span(path: Path, span: Span, meaning: Meaning) -> Iterator[tuple[int, Row | Problem]]:
     """The rows of a span, each with its number in the file."""
-    if path.suffix.lower() == ".parquet":
+    if is_parquet(path):
         rows = row_groups.read_rows(path, span.first_row, span.num_rows, meaning.columns)
     else:
         rows = lines.read_rows(path, span.where, span.num_rows)

@@ -92,7 +92,7 @@ def _below_local(
         return
     for entry in entries:
         name = prefix + entry.name
-        if not os.path.isdir(entry.path):  # noqa: PTH112 - a link to itself is none
+        if not os.path.isdir(entry.path):  # noqa: PTH112 - false for a link to itself
             yield name, True
             continue
         if ending(name) in TARS:

@@ -103,19 +103,19 @@ class WebDatasetSource:
                     name, Problem(reason="ingest-file-unreadable", detail=detail)
                 )
                 continue
-            look = fingerprint(
-                name=name,
-                files=[_status(path), _status(table_of(path))],
-                rows_per_part=rows_per_part,
-                settings=self._settings.model_dump(mode="json", exclude={"path"}),
-                pictures=pictures(),
-            )
-            parts = remembered_parts(look, known)
-            self._count(part.slice.get("unread", {}) for part in parts)
-            if not parts and not is_checked:
-                self._check_columns(tars.values())
-                is_checked = True
             try:
+                look = fingerprint(
+                    name=name,
+                    files=[_status(path), _status(table_of(path))],
+                    rows_per_part=rows_per_part,
+                    settings=self._settings.model_dump(mode="json", exclude={"path"}),
+                    pictures=pictures(),
+                )
+                parts = remembered_parts(look, known)
+                self._count(part.slice.get("unread", {}) for part in parts)
+                if not parts and not is_checked:
+                    self._check_columns(tars.values())
+                    is_checked = True
                 yield from parts or self._cut(name, path, look, rows_per_part)
             except OSError as error:
                 yield self._unreadable(name, problem_of(error, path))
@@ -258,7 +258,7 @@ class WebDatasetSource:
             caption=captions.caption,
             image=content[reading.image],
             more_captions=captions.more,
-            image_ref=None if tar.is_compressed else place,
+            image_ref=place,
             signals=signals(notes),
             **provenance_of(
                 notes,

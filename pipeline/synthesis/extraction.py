@@ -1,4 +1,4 @@
-"""Finds the JSON object in what an LLM has written, whatever stands around it: a pure function.
+"""Finds the JSON object in what an LLM has written, whatever is around it: a pure function.
 
 A server that holds the LLM to the schema sends the object alone. Others put it after a
 `<think>` block, into a code fence, between sentences, into a list or another object. Only the

@@ -51,7 +51,7 @@ _DECIDING = {
 _DECIDING_NAMES = {"merges.txt", "vocab.txt", "tokenizer.model.v1", "tokenizer.model.v3"}
 _OF_A_TRAINER = {"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.bin",
                  "scheduler.pt", "scaler.pt"}  # fmt: skip
-"""Files that a trainer leaves beside the weights, and that no engine reads."""
+"""Files that a trainer leaves next to the weights, and that no engine reads."""
 
 
 def split_revision(model: str) -> tuple[str, str | None]:

@@ -218,6 +218,14 @@ def test_a_drawing_may_hold_as_many_pixels_as_a_picture():
         inspect(svg(inside), Limits(max_pixels=20_000))
 
 
+@pytest.mark.parametrize("size", [0, 4, 12])
+def test_a_png_whose_header_has_another_length_is_damaged(size):
+    header = PNG[16:29][:size]
+    with pytest.raises(ImageError) as error:
+        inspect(PNG[:8] + chunk(b"IHDR", header) + PNG[33:], Limits())
+    assert error.value.reason == "decode-failed"
+
+
 DRAWN = '<?xml version="1.0" encoding="{}"?>' + svg('<text y="9">ж</text>').decode()
 
 
@@ -225,7 +233,8 @@ DRAWN = '<?xml version="1.0" encoding="{}"?>' + svg('<text y="9">ж</text>').dec
     ("declared", "codec"),
     [("UTF-8", "utf-8"), ("UTF-8", "utf-8-sig"), ("UTF-16", "utf-16"), ("UTF-16", "utf-16-be"),
      ("UTF-16", "utf-16-le"), ("KOI8-R", "koi8-r"), ("windows-1251", "cp1251"),
-     ("Shift_JIS", "shift_jis"), ("UTF-16", "utf-8"), ("UTF-32", "utf-32"), ("none", "utf-8")],
+     ("Shift_JIS", "shift_jis"), ("UTF-16", "utf-8"), ("UTF-32", "utf-32"), ("none", "utf-8"),
+     ("undefined", "utf-8")],
 )  # fmt: skip
 def test_a_drawing_may_be_in_any_encoding_that_it_declares(declared, codec):
     assert same(DRAWN.format(declared).encode(codec), DRAWN.format("UTF-8").encode())

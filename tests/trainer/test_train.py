@@ -1,13 +1,16 @@
 import os
 import shutil
 import signal
+import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.errors import FAILED, STOPPED, WRONG, UserError
+from tests.pipeline.sources.files import forbidden_to_root
 from tests.trainer.conftest import Squares, train_run
 from tokenizer_cache.manifest import Manifest
 from trainer.run import METRICS, load_run, read_metrics
@@ -238,6 +241,19 @@ def test_a_run_keeps_the_shards_that_it_began_on(squares: Squares, tmp_path: Pat
     trainer = Trainer(SETTINGS, pinned)
     expected = Trainer(SETTINGS, squares.manifest)
     assert trainer.advance().losses == expected.advance().losses
+
+
+def test_shards_that_are_somebody_else_s_are_read_where_they_are(squares: Squares) -> None:
+    with tempfile.TemporaryDirectory() as made:  # `tmp_path` is below what others may not enter
+        corpus, run = Path(made, "corpus"), Path(made, "run")
+        shutil.copytree(squares.shards, corpus)
+        run.mkdir()
+        for path in (Path(made), corpus):
+            path.chmod(0o755)
+        run.chmod(0o777)
+        with forbidden_to_root():
+            pinned = pin_shards(replace(squares.manifest, folder=corpus), run)
+        assert pinned.shards == squares.manifest.shards
 
 
 def test_the_rows_of_a_step_may_be_said_as_corpora_of_earlier_versions_do() -> None:

@@ -104,7 +104,7 @@ def train(
 ) -> None:
     """Train a model and fill the run's folder, with a progress bar on stderr.
 
-    Ctrl-C and SIGTERM stop it after the step in hand, with a checkpoint.
+    Ctrl-C and SIGTERM stop it after the current step, with a checkpoint.
 
     Args:
         settings: of the run.

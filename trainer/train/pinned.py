@@ -7,6 +7,7 @@ files instead of changing old ones.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -17,6 +18,8 @@ from tokenizer_cache.manifest import VOCABULARY, Manifest, find_manifest, index_
 
 PINNED = "shards"
 """The folder of a run with its links."""
+_CANNOT_BE_LINKED = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP}
+"""Linux forbids links to files that one may not write (`fs.protected_hardlinks`)."""
 
 
 def pinned_manifest(run: Path) -> Manifest | None:
@@ -27,28 +30,30 @@ def pinned_manifest(run: Path) -> Manifest | None:
 def pin_shards(manifest: Manifest, run: Path) -> Manifest:
     """Link a corpus's shards into a run's folder.
 
-    On a store, and where the run lies on another file system, nothing can be linked: the run then
-    reads the corpus's own shards, and stops with an error when one of them has been replaced.
+    On a store, on another file system, and where the shards are somebody else's, nothing can be
+    linked: the run then reads the corpus's own shards, and stops with an error when one of them has
+    been replaced.
 
     Returns:
         The manifest of the links, or the one given where there are none.
     """
     release_shards(run)
-    if not is_local(manifest.folder) or not _shares_a_device(manifest.folder, run):
+    if not is_local(manifest.folder):
         return manifest
-    with committing_folder(run / PINNED) as temporary:
-        for shard in manifest.shards:
-            for name in (shard.file, index_name(shard.file)):
-                os.link(manifest.folder / name, temporary / name)
-        shutil.copy(manifest.folder / VOCABULARY, temporary / VOCABULARY)
-        commit_json(temporary / MANIFEST_FILE, manifest.to_json())
+    try:
+        with committing_folder(run / PINNED) as temporary:
+            for shard in manifest.shards:
+                for name in (shard.file, index_name(shard.file)):
+                    os.link(manifest.folder / name, temporary / name)
+            shutil.copy(manifest.folder / VOCABULARY, temporary / VOCABULARY)
+            commit_json(temporary / MANIFEST_FILE, manifest.to_json())
+    except OSError as error:
+        if error.errno not in _CANNOT_BE_LINKED:
+            raise
+        return manifest
     return open_manifest(run / PINNED)
 
 
 def release_shards(run: Path) -> None:
     """Remove a run's links."""
     shutil.rmtree(run / PINNED, ignore_errors=True)
-
-
-def _shares_a_device(one: Path, other: Path) -> bool:
-    return one.stat().st_dev == other.stat().st_dev

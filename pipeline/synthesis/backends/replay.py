@@ -123,5 +123,5 @@ def _read(file: Path) -> pa.Table:
     for name, type_ in _COLUMNS.items():
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), type_))
-    # Not safe: half a token, as some servers count, is none.
+    # Not safe: some servers count half tokens.
     return table.select(list(_COLUMNS)).cast(pa.schema(list(_COLUMNS.items())), safe=False)

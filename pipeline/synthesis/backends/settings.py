@@ -54,8 +54,8 @@ class EndpointSettings(Settings):
     """Sampling parameters that are not sent. The server's own default then counts."""
 
     system_role: bool = True
-    """Whether the server's model knows the role `system`; if not, its message stands at the start
-    of the user's first one."""
+    """Whether the server's model knows the role `system`; if not, its message is put at the
+    start of the user's first one."""
 
     @field_validator("base_url")
     @classmethod

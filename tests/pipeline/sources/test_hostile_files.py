@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.sources import FolderSettings, TableSettings, WebDatasetSettings
+from pipeline.sources import FolderSettings, TableSettings, WebDatasetSettings, open_source
 from pipeline.sources.folder_walk import METADATA
 from tests.faults.bad_records import member, pair, tar_of
 from tests.pipeline.sources.files import png, read, write_json_lines, write_lines, write_parquet
@@ -89,3 +89,16 @@ def test_any_bytes_in_a_sidecar_never_end_the_run(ending, content):
         (root / f"a{ending}").write_bytes(content)
         records, rejects = read(FolderSettings(kind="folder", path=root))
         assert len(records) + len(rejects) == 1
+
+
+@pytest.mark.parametrize("rows", [["a.png,A", "b.png,B"], ["a.png,A"]])
+def test_no_picture_gets_the_row_of_another_where_metadata_change_during_a_run(tmp_path, rows):
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(png())
+    write_lines(tmp_path / "metadata.csv", "file_name,text", "b.png,B", "a.png,A")
+    source = open_source(FolderSettings(kind="folder", path=tmp_path))
+    (part,) = source.parts(9, {})
+    write_lines(tmp_path / "metadata.csv", "file_name,text", *rows)
+    assert [(each.key, each.reason) for each in source.read(part)] == [
+        ("a.png", "ingest-row-malformed"), ("b.png", "ingest-row-malformed"),
+    ]  # fmt: skip

@@ -105,10 +105,13 @@ def test_a_set_that_is_there_twice_is_named(tmp_path):
 
 def test_an_icon_that_cannot_be_drawn_is_a_reject_and_the_others_stay(tmp_path):
     link = '<image href="file:///etc/hostname" width="9" height="9"/>'
-    drawn = icons(a={"body": "<path"}, b={"body": link}, c={"body": DOT})
+    drawn = icons(
+        a={"body": "<path"}, b={"body": link}, c={"body": DOT}, d={"body": DOT, "left": None}
+    )
     pack(tmp_path / "dots.tgz", drawn)
-    damaged, outside, good = read(tmp_path)
+    damaged, outside, good, nowhere = read(tmp_path)
     assert (damaged.reason, damaged.key) == ("decode-svg-damaged", "dots/a")
+    assert (nowhere.reason, nowhere.key) == ("decode-svg-damaged", "dots/d")
     assert outside.reason == "decode-svg-external-reference"
     assert good.key == "dots/c"
 
@@ -125,6 +128,14 @@ def test_a_changed_drawing_changes_its_part_alone(tmp_path):
     before = parts()
     pack(tmp_path / "dots.tgz", icons(**drawn | {"n7": {"body": DOT.replace("16", "9")}}))
     assert len(before - parts()) == 1
+
+
+def test_a_licence_that_has_changed_next_to_a_set_is_read_again(tmp_path):
+    (tmp_path / "icons.json").write_text(json.dumps(icons(a={"body": DOT})))
+    for spdx in ("MIT", "CC0-1.0"):
+        (tmp_path / "info.json").write_text(json.dumps(INFO | {"license": {"spdx": spdx}}))
+        (record,) = read(tmp_path)
+        assert record.licence == spdx
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@ import errno
 import gzip
 import lzma
 import os
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -20,7 +22,7 @@ from pipeline.references import image_bytes
 from pipeline.sources import WebDatasetSettings, open_source, tar_files
 from tests.faults.bad_pictures import PICTURES
 from tests.faults.bad_records import TARS, TEXTS, encoded, noise, pair, tar_of
-from tests.pipeline.sources.files import parts_of
+from tests.pipeline.sources.files import forbidden_to_root, parts_of
 
 
 def ingest(settings, rows_per_part=100, **limits):
@@ -121,6 +123,8 @@ CAPTION = b"a picture of noise"
         ({"a.png": PICTURE, "a.json": '{"text": "a picture of noise"}'.encode("utf-16")}, {}),
         ({"a.png": PICTURE, "a.json": b'{"alt": [null, "a picture of noise"]}'},
          {"caption_columns": ["json:alt"]}),
+        ({"a.png": PICTURE, "a.txt": CAPTION, "a.json": b'{"txt": null}'},
+         {"caption_columns": ["txt", "json:txt"]}),
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -210,6 +214,17 @@ def test_linked_folders_of_tars_are_read_and_links_back_are_not_followed(tmp_pat
         (here / name).symlink_to(there)
     rows, _ = ingest(source(here, tar_of(*pair("a"))))
     assert [row["key"] for row in rows] == ["00000.tar/a", "another/b.tar/b", "link/b.tar/b"]
+
+
+def test_tars_whose_folder_may_only_be_listed_are_rejects():
+    with tempfile.TemporaryDirectory() as made:  # `tmp_path` is below what others may not enter
+        root = Path(made)
+        settings = source(root, tar_of(*pair("a")))
+        root.chmod(0o744)
+        with forbidden_to_root():
+            opened = open_source(settings)
+            found = [each for part in opened.parts(5, {}) for each in opened.read(part)]
+        assert [each.reason for each in found] == ["ingest-file-unreadable"]
 
 
 def test_a_tar_is_not_taken_for_what_the_name_of_its_first_file_looks_like(tmp_path):
