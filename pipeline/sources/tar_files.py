@@ -102,7 +102,9 @@ def _below_local(
 
 def has_tars(path: Path) -> bool:
     """Whether there is a tar at all; looks no further than to the first."""
-    names = [path.name] if path.is_file() else (name for name, _ in _below(path))
+    if not path.is_dir():
+        return path.is_file() and ending(path.name) in TARS
+    names = (name for name, _ in _below(path))
     return any(ending(name) in TARS for name in names)
 
 
@@ -138,12 +140,13 @@ def open_tar(path: Path, start: int = 0, end: int | None = None) -> Iterator[Ope
             yield OpenTar(file=cast("BinaryIO", copy), size=size, is_compressed=True, fault=fault)
 
 
-def _unpack(stream: BinaryIO, copy: BinaryIO, start: int, end: int) -> Problem | None:
+def _unpack(stream: Any, copy: BinaryIO, start: int, end: int) -> Problem | None:
     """Copy the bytes from `start` to `end`; what is wrong with the compression, if anything is."""
     copy.seek(start)
     try:
         stream.seek(start)
-        while copy.tell() < end and (block := stream.read(min(_BLOCK_BYTES, end - copy.tell()))):
+        # `read1`: where the data break off, `read` would give nothing of its last block.
+        while copy.tell() < end and (block := stream.read1(min(_BLOCK_BYTES, end - copy.tell()))):
             copy.write(block)
     except EOFError:
         detail = f"the compressed data break off after {copy.tell()} bytes of the tar"
