@@ -35,12 +35,15 @@ ATTRIBUTIONS = (
 )  # fmt: skip
 IMAGES = (
     "file_name", "image", "image_path", "filename", "image_file_name", "path", "img", "images",
-    "picture", "photo", "jpg", "jpeg", "png", "webp",
+    "picture", "photo", "jpg", "jpeg", "png", "webp", "image_name", "image_file", "image_filename",
+    "image_filepath", "image_bytes", "image_base64", "imagepath", "img_path", "img_name",
+    "img_file", "file_path", "filepath",
 )  # fmt: skip
 """What names or holds the picture of a row; besides these, any `*_file_name` does, as in
 `datasets`' ImageFolder."""
-_INSIDE = ("raw", "value", "content")
-"""What holds the text of an object inside a cell; Flickr30k's sentences have `raw`."""
+_INSIDE = ("raw", "value", "content", "assistant", "gpt")
+"""What holds the text of an object inside a cell: Flickr30k's sentences have `raw`, the turns of
+The Cauldron `user` and `assistant`."""
 
 # ISO 639-1; without `id` and `no`, which are an identifier and a number far more often.
 _ISO_639_1 = (

@@ -24,6 +24,7 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
 }
+_Packed = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 _UNKNOWN = {b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
 _BLOCK_BYTES = 1 << 20
 _MAX_RATIO = 200
@@ -140,7 +141,7 @@ def open_tar(path: Path, start: int = 0, end: int | None = None) -> Iterator[Ope
             yield OpenTar(file=cast("BinaryIO", copy), size=size, is_compressed=True, fault=fault)
 
 
-def _unpack(stream: Any, copy: BinaryIO, start: int, end: int) -> Problem | None:
+def _unpack(stream: _Packed, copy: BinaryIO, start: int, end: int) -> Problem | None:
     """Copy the bytes from `start` to `end`; what is wrong with the compression, if anything is."""
     copy.seek(start)
     try:
