@@ -136,7 +136,8 @@ def text_of(row: Mapping[str, object], name: str | None, default: str) -> str:
     value = row.get(name) if name is not None else None
     if _is_empty(value):
         return default
-    return ", ".join(plain(str(each)) for each in (value if isinstance(value, list) else [value]))
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(plain(str(each)).strip() for each in values) or default
 
 
 def _is_empty(value: object) -> bool:

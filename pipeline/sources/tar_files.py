@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from pipeline.engine.storage import is_local, on_store
-from pipeline.sources.endings import TARS, Unread, ending, is_of_system
+from pipeline.sources.endings import TARS, Unread, ending, is_of_system, is_twin_of_macos
 from pipeline.sources.files import Problem
 from pipeline.sources.img2dataset import table_of
 
@@ -60,6 +60,8 @@ def find_tars(path: Path) -> tuple[dict[str, Path], Unread]:
         return ({path.name: path} if ending(path.name) in TARS else {}), unread
     found, tables = [], set()
     for name, is_file in _below(path):
+        if is_twin_of_macos(name):
+            continue
         if ending(name) in TARS or not is_file:
             found.append(name)
         elif ending(name) == ".parquet":
