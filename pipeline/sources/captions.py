@@ -97,7 +97,7 @@ def _wrong_type(name: str, value: object) -> Problem:
 
 def _named(name: str, cell: object) -> Iterator[tuple[str, object]]:
     """The texts of a cell, each with its name; nulls are left out."""
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
+    if isinstance(cell, str) and cell.lstrip().startswith(("[", "{")):
         cell = _spelled_out(cell)
     if isinstance(cell, list) and cell and all(isinstance(pair, tuple) for pair in cell):
         cell = dict(cell)  # so Arrow gives a map
@@ -106,14 +106,18 @@ def _named(name: str, cell: object) -> Iterator[tuple[str, object]]:
         for number, value in enumerate(cell):
             yield from _named(f"{name}-{number}" if number else name, value)
     elif isinstance(cell, Mapping):
-        for key in known_names.caption_columns(cell) or known_names.texts_inside(cell) or cell:
+        for key in _keys_of_texts(cell) or cell:
             yield from _named(str(key), cell[key])
     elif cell is not None and cell == cell:  # noqa: PLR0124 - NaN, which pandas writes for null
         yield name, cell
 
 
+def _keys_of_texts(cell: Mapping[str, object]) -> list[str]:
+    return known_names.caption_columns(cell) or known_names.texts_inside(cell)
+
+
 def _spelled_out(text: str) -> object:
-    """The list that a cell of a CSV spells out in JSON, or as Python and NumPy print it.
+    """The list or object that a cell of a CSV spells out in JSON, or a list as Python prints it.
 
     The text itself where it is a text.
     """
@@ -122,7 +126,8 @@ def _spelled_out(text: str) -> object:
     except (ValueError, RecursionError):
         return _printed(text)
     is_list = isinstance(value, list) and value and all(isinstance(e, str | dict) for e in value)
-    return value if is_list else text
+    is_object = isinstance(value, dict) and _keys_of_texts(value)
+    return value if is_list or is_object else text
 
 
 def _printed(text: str) -> object:

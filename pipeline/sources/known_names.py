@@ -78,7 +78,8 @@ class Provenance(TypedDict):
 @lru_cache(maxsize=1000)
 def normal(name: str) -> str:
     """The form in which names are compared."""
-    return name.strip().casefold().replace("-", "_").replace(" ", "_")
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())  # altText
+    return name.casefold().replace("-", "_").replace(" ", "_")
 
 
 def first_of(row: Mapping[str, object], names: Iterable[str]) -> str | None:

@@ -54,7 +54,7 @@ class LineFile:
         self.digest = hashlib.sha256()
         if self._format in _DELIMITERS:
             header = next(iter(self), [])
-            self.header = [name.strip() for name in header] if isinstance(header, list) else []
+            self.header = _names(header) if isinstance(header, list) else []
 
     def close(self) -> None:
         """Close the file."""
@@ -87,6 +87,9 @@ class LineFile:
         if len(raw) != len(self.header):
             detail = f"{len(raw)} fields, the header has {len(self.header)}"
             return Problem(reason="ingest-row-ragged", detail=detail)
+        if raw[-1].strip() == self.header[-1] and len(raw) > 1 and _names(raw) == self.header:
+            detail = "the header once more, as where files are joined"
+            return Problem(reason="ingest-row-malformed", detail=detail)
         # CSV has no null: an empty field is one.
         return {name: field or None for name, field in zip(self.header, raw, strict=True)}
 
@@ -129,6 +132,11 @@ class LineFile:
         while line := self._text.readline(_MAX_LINE_CHARACTERS):
             if line.endswith(("\n", "\r")) or not self._damage:
                 yield line
+
+
+def _names(fields: Sequence[str]) -> list[str]:
+    """The names of columns; a byte order mark of a joined file is no part of them."""
+    return [field.strip("\ufeff \t") for field in fields]
 
 
 def _paragraphs(lines: Iterator[str]) -> Iterator[tuple[str, Sequence[str]]]:

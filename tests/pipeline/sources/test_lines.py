@@ -331,3 +331,9 @@ def test_a_glob_takes_endings_in_any_case_and_leaves_out_what_is_hidden(tmp_path
     assert captions(tmp_path / "**" / "*.txt") == (["a.CSV", "b.csv"], [])
     hidden = captions(tmp_path / ".ipynb_checkpoints" / "*.csv")
     assert hidden == ([".ipynb_checkpoints/b-checkpoint.csv"], [])
+
+
+def test_headers_between_files_that_are_joined_are_no_rows(tmp_path):
+    one = "\ufeffn,caption\n1,one\n"
+    (tmp_path / "t.csv").write_text("\ufeff" + one + one)
+    assert captions(tmp_path / "t.csv") == (["one"] * 2, [("t.csv:1", "ingest-row-malformed")])
