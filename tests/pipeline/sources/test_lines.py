@@ -246,10 +246,10 @@ def test_a_table_and_its_pictures_may_lie_on_a_store():
     from pipeline.engine.storage import to_path
     from tests.pipeline.sources.files import png
 
-    root = to_path("memory://bucket/rows")
+    root = to_path("memory://tables/rows")
     root.mkdir(parents=True, exist_ok=True)
     (root / "a.png").write_bytes(png(1))
-    lines = "\r\n".join(["image,caption", "a.png,one", "memory://bucket/rows/a.png,two"])
+    lines = "\r\n".join(["image,caption", "a.png,one", "memory://tables/rows/a.png,two"])
     (root / "t.csv").write_bytes(lines.encode("utf-16"))
     (root / "t.csv.gz").write_bytes(gzip.compress(lines.encode()))
     for name in ("t.csv", "t.csv.gz", "*.csv"):
