@@ -6,13 +6,19 @@ objects with a text among notes (COCO, Flickr30k), or the turns of a chat about 
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.sources import known_names
 from pipeline.sources.files import Problem, as_text, kind_of, plain
 
+_QUOTED = r"""(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
+_PRINTED = re.compile(_QUOTED)
+_PRINTED_LIST = re.compile(rf"\[\s*{_QUOTED}(?:[\s,]+{_QUOTED})*[\s,]*\]")
+"""`['a', 'b']`, which pandas writes into a CSV for a list, and `['a' 'b']` for an array."""
 _IMAGE_MARK = "<image>"
 """What stands for the picture in LLaVA's turns."""
 
@@ -91,27 +97,46 @@ def _wrong_type(name: str, value: object) -> Problem:
 
 def _named(name: str, cell: object) -> Iterator[tuple[str, object]]:
     """The texts of a cell, each with its name; nulls are left out."""
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
+    if isinstance(cell, str) and cell.lstrip().startswith(("[", "{")):
         cell = _spelled_out(cell)
+    if isinstance(cell, list) and cell and all(isinstance(pair, tuple) for pair in cell):
+        cell = dict(cell)  # so Arrow gives a map
     if isinstance(cell, list):
         cell = [_said(turn) for turn in cell if _said(turn)] if _is_chat(cell) else cell
         for number, value in enumerate(cell):
             yield from _named(f"{name}-{number}" if number else name, value)
     elif isinstance(cell, Mapping):
-        for key in known_names.caption_columns(cell) or known_names.texts_inside(cell) or cell:
+        for key in _keys_of_texts(cell) or cell:
             yield from _named(str(key), cell[key])
     elif cell is not None and cell == cell:  # noqa: PLR0124 - NaN, which pandas writes for null
         yield name, cell
 
 
+def _keys_of_texts(cell: Mapping[str, object]) -> list[str]:
+    return known_names.caption_columns(cell) or known_names.texts_inside(cell)
+
+
 def _spelled_out(text: str) -> object:
-    """The list that a cell of a CSV spells out in JSON; the text itself where it is a text."""
+    """The list or object that a cell of a CSV spells out in JSON, or a list as Python prints it.
+
+    The text itself where it is a text.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return text
+        return _printed(text)
     is_list = isinstance(value, list) and value and all(isinstance(e, str | dict) for e in value)
-    return value if is_list else text
+    is_object = isinstance(value, dict) and _keys_of_texts(value)
+    return value if is_list or is_object else text
+
+
+def _printed(text: str) -> object:
+    if not _PRINTED_LIST.fullmatch(text.strip()):
+        return text
+    try:
+        return [ast.literal_eval(quoted) for quoted in _PRINTED.findall(text)]
+    except (ValueError, SyntaxError):  # `\\x` without its digits
+        return text
 
 
 def _is_chat(cell: Sequence[object]) -> bool:

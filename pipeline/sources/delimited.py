@@ -8,14 +8,19 @@ the rules; a line where they do not is a row of its own, with its quotes as they
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from pipeline.sources.files import Problem
+from pipeline.sources.known_names import caption_columns, image_column
 from pipeline.text_files import with_plain_line_ends
 
+SAID_DELIMITER = re.compile(r'"?sep=(.)"?(?:\r\n|\n|\r)', re.IGNORECASE)
+"""The line before the header with which Excel is told what parts the fields."""
 _SIGNS = "\t,;|"
+_QUOTED = re.compile(r'"[^"]*"')
 _MAX_FIELD_CHARACTERS = 1 << 21
 """Ours: a quote that does not close within 2 Mi characters closes nowhere."""
 _NUM_SHOWN = 60
@@ -28,9 +33,23 @@ def delimiter_of(start: str, default: str) -> str:
         start: the beginning of the file.
         default: what the file's name says, for a header of one field.
     """
-    header = start.lstrip().partition("\n")[0]
+    header = _QUOTED.sub("", _first_line(start))
     found = max((default, *_SIGNS), key=header.count)
     return found if found in header else default
+
+
+def is_header(start: str) -> bool:
+    """Whether a text begins with names of columns, those of a picture and of a caption among them.
+
+    Flickr8k's `captions.txt` does; prose does not.
+    """
+    line = _first_line(start)
+    names = line.split(delimiter_of(line, ","))
+    return bool(len(names) > 1 and image_column(names) and caption_columns(names))
+
+
+def _first_line(start: str) -> str:
+    return with_plain_line_ends(start).lstrip().partition("\n")[0]
 
 
 def rows_of(

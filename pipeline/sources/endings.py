@@ -86,6 +86,12 @@ def is_of_system(key: str) -> bool:
     return hidden or name.lower() in _MADE_BY_SYSTEMS
 
 
+def is_twin_of_macos(key: str) -> bool:
+    """Whether a file holds what macOS knows of another file, under whose name it is (`._a.jpg`)."""
+    *folders, name = key.split("/")
+    return name.startswith("._") or "__MACOSX" in folders
+
+
 class Unread(Counter[str]):
     """How many files of a source are not read, by their ending; at most about a hundred kinds."""
 

@@ -51,7 +51,7 @@ def read_sidecars(image: Path, endings: Sequence[str]) -> list[Sidecar]:
     """The files next to a picture with these endings: the caption file, then a JSON with notes."""
     return [
         Sidecar(
-            suffix=ending.lower(),
+            suffix=f".{ending.lower().rpartition('.')[2]}",
             content=read_file(image.with_name(image.stem + ending), _MAX_BYTES),
         )
         for ending in endings

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from os import stat_result
 from pathlib import Path
 
-from pipeline.sources.endings import MORE_PICTURES, PICTURES, SOUNDS, TABLES, Unread, is_of_system
+from pipeline.sources.endings import (
+    MORE_PICTURES,
+    PICTURES,
+    SOUNDS,
+    TABLES,
+    Unread,
+    is_of_system,
+    is_twin_of_macos,
+)
 from pipeline.sources.files import Problem, plain, problem_of
 
 METADATA = tuple(f"metadata{ending}" for ending in TABLES)
@@ -88,6 +96,8 @@ class Walk:
             return
         files: dict[str, stat_result | Problem] = {}
         for name, status in statuses.items():
+            if is_twin_of_macos(prefix + name):
+                continue
             if isinstance(status, Problem) or not stat.S_ISDIR(status.st_mode):
                 files[name] = status
                 continue
@@ -114,11 +124,13 @@ class Walk:
         for name, status in files.items():
             stem, suffix = _split(name)
             if suffix.lower() in self.endings:
-                there = sidecars.get(stem, {})
+                # Downloaders write `a.png.txt`.
+                there = {kind: suffix + own for kind, own in sidecars.get(name, {}).items()}
+                there |= sidecars.get(stem, {})
                 kinds = [kind for kind in self.captions if kind in there]
                 kept = [*kinds[:1], *(kind for kind in kinds[1:] if kind == ".json")]
                 names = tuple(there[kind] for kind in kept)
-                pictures.add(stem)
+                pictures |= {stem, name}
                 used |= {name, *(stem + each for each in names)}
                 yield plain(prefix + name), _picture(name, status, names, files)
         for name in files.keys() - used:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,11 +126,16 @@ def _of_path(value: str, folder: Path, max_bytes: int) -> ImageCell | Problem:
 
 
 def readings(value: str) -> Iterator[str]:
-    """What a path may mean, the likeliest first: as it is, stripped, unquoted, with backslashes."""
+    """What a path may mean, the likeliest first: as it is, stripped, unquoted, with backslashes.
+
+    Then with each accent a sign of its own, as macOS writes names into archives, and with none so.
+    """
     stripped = value.strip()
-    yield from (value, stripped, unquote(stripped))
+    names = [value, stripped, unquote(stripped)]
     if not _WINDOWS.match(stripped):
-        yield from (name.replace("\\", "/") for name in (stripped, unquote(stripped)))
+        names += [name.replace("\\", "/") for name in names[1:]]
+    yield from names
+    yield from (unicodedata.normalize(form, name) for form in ("NFD", "NFC") for name in names)
 
 
 def _of_base64(text: str, max_bytes: int) -> ImageCell | Problem:

@@ -36,12 +36,15 @@ ATTRIBUTIONS = (
 _PROVENANCE = frozenset((*LICENCES, *ORIGINS, *ATTRIBUTIONS))
 IMAGES = (
     "file_name", "image", "image_path", "filename", "image_file_name", "path", "img", "images",
-    "picture", "photo", "jpg", "jpeg", "png", "webp",
+    "picture", "photo", "jpg", "jpeg", "png", "webp", "image_name", "image_file", "image_filename",
+    "image_filepath", "image_bytes", "image_base64", "imagepath", "img_path", "img_name",
+    "img_file", "file_path", "filepath",
 )  # fmt: skip
 """What names or holds the picture of a row; besides these, any `*_file_name` does, as in
 `datasets`' ImageFolder."""
-_INSIDE = ("raw", "value", "content")
-"""What holds the text of an object inside a cell; Flickr30k's sentences have `raw`."""
+_INSIDE = ("raw", "value", "content", "assistant", "gpt")
+"""What holds the text of an object inside a cell: Flickr30k's sentences have `raw`, the turns of
+The Cauldron `user` and `assistant`."""
 
 # ISO 639-1; without `id` and `no`, which are an identifier and a number far more often.
 _ISO_639_1 = (
@@ -79,7 +82,8 @@ class Provenance(TypedDict):
 @lru_cache(maxsize=1000)
 def normal(name: str) -> str:
     """The form in which names are compared."""
-    return name.strip().casefold().replace("-", "_").replace(" ", "_")
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())  # altText
+    return name.casefold().replace("-", "_").replace(" ", "_")
 
 
 def _remembering(find: Callable[[tuple[str, ...]], Found]) -> Callable[[Iterable[str]], Found]:
@@ -141,7 +145,8 @@ def text_of(row: Mapping[str, object], name: str | None, default: str) -> str:
     value = row.get(name) if name is not None else None
     if _is_empty(value):
         return default
-    return ", ".join(plain(str(each)) for each in (value if isinstance(value, list) else [value]))
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(plain(str(each)).strip() for each in values) or default
 
 
 def _is_empty(value: object) -> bool:

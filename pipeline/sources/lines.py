@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.sources.columns import NUM_FIRST_ROWS
-from pipeline.sources.delimited import delimiter_of, rows_of
+from pipeline.sources.delimited import SAID_DELIMITER, delimiter_of, is_header, rows_of
 from pipeline.sources.files import Problem
 from pipeline.sources.json_values import are_values, parse_json, values_of
-from pipeline.sources.unpacking import PACKINGS, Unpacked
-from pipeline.text_files import KEEP, NUM_LOOKED_AT, decode_text, encoding_of, with_plain_line_ends
+from pipeline.sources.unpacking import PACKINGS, Unpacked, packing_of
+from pipeline.text_files import KEEP, NUM_LOOKED_AT, encoding_of, with_plain_line_ends
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
 """File names that are read as text; each may be compressed (`PACKINGS`)."""
@@ -49,13 +49,12 @@ class LineFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._format = format_of(path)
-        self._packing = PACKINGS.get(path.suffix.lower())
         self.header: list[str] = []
         self._open(0)
         self.digest = hashlib.sha256()
         if self._format in _DELIMITERS:
             header = next(iter(self), [])
-            self.header = header if isinstance(header, list) else []
+            self.header = _names(header) if isinstance(header, list) else []
 
     def close(self) -> None:
         """Close the file."""
@@ -88,6 +87,9 @@ class LineFile:
         if len(raw) != len(self.header):
             detail = f"{len(raw)} fields, the header has {len(self.header)}"
             return Problem(reason="ingest-row-ragged", detail=detail)
+        if raw[-1].strip() == self.header[-1] and len(raw) > 1 and _names(raw) == self.header:
+            detail = "the header once more, as where files are joined"
+            return Problem(reason="ingest-row-malformed", detail=detail)
         # CSV has no null: an empty field is one.
         return {name: field or None for name, field in zip(self.header, raw, strict=True)}
 
@@ -97,18 +99,24 @@ class LineFile:
 
     def _open(self, offset: int) -> None:
         self._stream = self._path.open("rb")
-        self._raw: Any = Unpacked(self._stream, self._packing) if self._packing else self._stream
+        packing = packing_of(self._stream.read(NUM_LOOKED_AT), self._path)
+        self._stream.seek(0)
+        self._raw: Any = Unpacked(self._stream, packing) if packing else self._stream
         buffer = io.BufferedReader(self._raw)
         start = buffer.peek(NUM_LOOKED_AT)
         encoding = encoding_of(start)
         self._codec = encoding.codec
-        self.offset = offset or encoding.mark_size
+        text = start[encoding.mark_size :].decode(self._codec, KEEP)
+        if self._format == ".txt" and is_header(text):
+            self._format = ".csv"
+        said = SAID_DELIMITER.match(text) if self._format in _DELIMITERS else None
+        num_said = len(said[0].encode(self._codec)) if said else 0
+        self.offset = offset or encoding.mark_size + num_said
         buffer.seek(self.offset)
         self._text = io.TextIOWrapper(buffer, self._codec, KEEP, newline="")
-        text = decode_text(start).text
         self._pieces: Iterator[tuple[Raw, Sequence[str]]]
         if self._format in _DELIMITERS:
-            delimiter = delimiter_of(text, _DELIMITERS[self._format])
+            delimiter = said[1] if said else delimiter_of(text, _DELIMITERS[self._format])
             self._pieces = rows_of(self._lines(), delimiter, len(self.header) or None)
         elif self._format == ".txt":
             self._pieces = _paragraphs(self._lines())
@@ -124,6 +132,11 @@ class LineFile:
         while line := self._text.readline(_MAX_LINE_CHARACTERS):
             if line.endswith(("\n", "\r")) or not self._damage:
                 yield line
+
+
+def _names(fields: Sequence[str]) -> list[str]:
+    """The names of columns; a byte order mark of a joined file is no part of them."""
+    return [field.strip("\ufeff \t") for field in fields]
 
 
 def _paragraphs(lines: Iterator[str]) -> Iterator[tuple[str, Sequence[str]]]:

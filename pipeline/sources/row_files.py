@@ -25,6 +25,7 @@ from pipeline.engine.storage import is_local
 from pipeline.errors import UserError
 from pipeline.settings import RecipePath, Settings
 from pipeline.sources.columns import check_columns
+from pipeline.sources.endings import ending, is_of_system
 from pipeline.sources.files import Problem, as_text, plain, problem_of
 from pipeline.sources.known_names import (
     Provenance,
@@ -208,7 +209,7 @@ class RowFiles:
     def _files(self) -> Sequence[Path]:
         if self._pattern is None:
             return [self._settings.path]
-        files = sorted(self._folder.glob(self._pattern))
+        files = sorted(matches(self._folder, self._pattern))
         if not files:
             raise UserError(f"no file matches {self._settings.path}")
         return files
@@ -278,6 +279,19 @@ def split_glob(path: Path) -> tuple[Path, str | None]:
         if any(sign in parent.name for sign in _WILDCARDS) and not parent.exists():
             return parent.parent, path.relative_to(parent.parent).as_posix()
     return path.parent, None
+
+
+def matches(folder: Path, pattern: str) -> Iterator[Path]:
+    """What a glob finds; its ending counts in any case, and what is hidden only where it says so.
+
+    Jupyter keeps former versions in `.ipynb_checkpoints`, macOS `._a.csv` for each `a.csv`.
+    """
+    last = ending(pattern)
+    letters = (f"[{sign}{sign.upper()}]" if sign.isalpha() else sign for sign in last)
+    found = folder.glob(pattern[: len(pattern) - len(last)] + "".join(letters))
+    if any(step.startswith(".") for step in pattern.split("/")):
+        return found
+    return (path for path in found if not is_of_system(path.relative_to(folder).as_posix()))
 
 
 def own_key(row: Row, column: str | None) -> str | None:

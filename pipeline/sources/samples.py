@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.sources.captions import Captions, captions_of, named_captions
 from pipeline.sources.endings import CAPTIONS, EXTRAS, pictures
-from pipeline.sources.files import Problem, as_text
+from pipeline.sources.files import Problem, as_text, kind_of
 from pipeline.text_files import decode_text
 
 JSON = "json:"
@@ -122,7 +122,7 @@ def parse_notes(content: bytes) -> dict[str, Any] | Problem:
     if isinstance(found, str | list):
         return {"captions": found}
     if not isinstance(found, dict):
-        detail = f"the JSON is a {type(found).__name__}, not an object or a list of captions"
+        detail = f"the JSON is {kind_of(found)}, not an object or a list of captions"
         return Problem(reason="ingest-metadata-malformed", detail=detail)
     return found
 

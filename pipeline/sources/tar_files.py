@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from pipeline.engine.storage import is_local, on_store
-from pipeline.sources.endings import TARS, Unread, ending, is_of_system
+from pipeline.sources.endings import TARS, Unread, ending, is_of_system, is_twin_of_macos
 from pipeline.sources.files import Problem
 from pipeline.sources.img2dataset import table_of
 
@@ -24,6 +24,7 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
 }
+_Packed = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 _UNKNOWN = {b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
 _BLOCK_BYTES = 1 << 20
 _MAX_RATIO = 200
@@ -59,6 +60,8 @@ def find_tars(path: Path) -> tuple[dict[str, Path], Unread]:
         return ({path.name: path} if ending(path.name) in TARS else {}), unread
     found, tables = [], set()
     for name, is_file in _below(path):
+        if is_twin_of_macos(name):
+            continue
         if ending(name) in TARS or not is_file:
             found.append(name)
         elif ending(name) == ".parquet":
@@ -102,7 +105,9 @@ def _below_local(
 
 def has_tars(path: Path) -> bool:
     """Whether there is a tar at all; looks no further than to the first."""
-    names = [path.name] if path.is_file() else (name for name, _ in _below(path))
+    if not path.is_dir():
+        return path.is_file() and ending(path.name) in TARS
+    names = (name for name, _ in _below(path))
     return any(ending(name) in TARS for name in names)
 
 
@@ -138,12 +143,13 @@ def open_tar(path: Path, start: int = 0, end: int | None = None) -> Iterator[Ope
             yield OpenTar(file=cast("BinaryIO", copy), size=size, is_compressed=True, fault=fault)
 
 
-def _unpack(stream: BinaryIO, copy: BinaryIO, start: int, end: int) -> Problem | None:
+def _unpack(stream: _Packed, copy: BinaryIO, start: int, end: int) -> Problem | None:
     """Copy the bytes from `start` to `end`; what is wrong with the compression, if anything is."""
     copy.seek(start)
     try:
         stream.seek(start)
-        while copy.tell() < end and (block := stream.read(min(_BLOCK_BYTES, end - copy.tell()))):
+        # `read1`: where the data break off, `read` would give nothing of its last block.
+        while copy.tell() < end and (block := stream.read1(min(_BLOCK_BYTES, end - copy.tell()))):
             copy.write(block)
     except EOFError:
         detail = f"the compressed data break off after {copy.tell()} bytes of the tar"

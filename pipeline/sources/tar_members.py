@@ -71,9 +71,8 @@ def samples(
         current.fault = current.fault or _fault_of(member, size)
     if current is not None:
         yield current
-    if position < end:
-        file.seek(position)
-        fault = _end_fault(file.read(_BLOCK), position)
+    if position < end or not size:
+        fault = _end_fault(file, position, end)
         if fault is not None:
             yield fault
 
@@ -171,12 +170,22 @@ def _fault_of(found: _Member, tar_size: int) -> Problem | None:
     return None
 
 
-def _end_fault(block: bytes, position: int) -> Problem | None:
-    """What is wrong with the place where the headers end."""
-    if block == bytes(_BLOCK):
-        return None
+def _end_fault(file: BinaryIO, position: int, end: int) -> Problem | None:
+    """What is wrong with the place where the headers end, or with what follows it."""
+    file.seek(position)
+    block = file.read(_BLOCK)
     if len(block) < _BLOCK:
         detail = f"it breaks off after byte {position}, without an end mark"
         return Problem(reason="ingest-tar-truncated", detail=detail)
-    detail = f"at byte {position} there is no header that can be read; what follows is lost"
+    if any(block):
+        detail = f"at byte {position} there is no header that can be read; what follows is lost"
+        return Problem(reason="ingest-tar-damaged", detail=detail)
+    while not any(block) and file.tell() < end:
+        block = file.read(_BLOCK)
+    if not any(block):
+        return None
+    detail = (
+        f"there is more behind its end mark at byte {position}, as where tars are joined by `cat`;"
+        " that is not read: make it tars of their own"
+    )
     return Problem(reason="ingest-tar-damaged", detail=detail)

@@ -20,6 +20,7 @@ from pipeline.sources.row_files import (
     Place,
     RowFiles,
     RowFileSettings,
+    matches,
     own_key,
     provenance,
     split_glob,
@@ -70,7 +71,7 @@ class TextSource:
     def _keys(self) -> list[str]:
         if self._pattern is None:
             return [self._settings.path.name]
-        found = self._folder.glob(self._pattern)
+        found = matches(self._folder, self._pattern)
         keys = sorted(plain(path.relative_to(self._folder).as_posix()) for path in found)
         if not keys:
             raise UserError(f"no file matches {self._settings.path}")

@@ -14,14 +14,40 @@ from typing import IO
 import pyarrow as pa
 
 from pipeline.sources.files import Problem, plain
+from pipeline.text_files import NUM_LOOKED_AT, encoding_of
 
 PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 """Endings of compressed files, with Arrow's name of the compression."""
 
+_MARKS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save it as CSV",
+    b"\xfd7zXZ": "an xz file: unpack it",
+    b"PAR1": "a Parquet file: call it .parquet",
+    b"version https://git-lfs": "a Git LFS pointer file: `git lfs pull` fetches what it names",
+}
+"""How a compressed file begins, and what else is taken for a file of rows by its name."""
 _BLOCK_BYTES = 1 << 16
 _MAX_RATIO = 200
 """Ours: text shrinks to a tenth, a table that repeats itself to a hundredth, a bomb to less."""
 _ALWAYS_ALLOWED_BYTES = 1 << 24
+
+
+def packing_of(start: bytes, path: Path) -> str | None:
+    """How a file is compressed by its first bytes, whatever its name says; None for a text.
+
+    What is no file of rows has in place of a compression what `Unpacked` says of it.
+    """
+    found = next((packing for mark, packing in _MARKS.items() if start.startswith(mark)), None)
+    named = PACKINGS.get(path.suffix.lower())
+    if named is None or found is not None:
+        return found
+    first = start[:4]
+    is_text = encoding_of(start).mark_size or (first.isascii() and first.decode().isprintable())
+    return None if first and is_text else named
 
 
 class Unpacked(io.RawIOBase):
@@ -29,7 +55,7 @@ class Unpacked(io.RawIOBase):
 
     Args:
         packed: the compressed file, which can be sought in.
-        packing: one of the values of `PACKINGS`.
+        packing: what `packing_of` says.
     """
 
     def __init__(self, packed: IO[bytes], packing: str) -> None:
@@ -37,10 +63,13 @@ class Unpacked(io.RawIOBase):
         packed.seek(0)
         self._limit = _ALWAYS_ALLOWED_BYTES + _MAX_RATIO * size
         self._packing = packing
-        self._source = pa.CompressedInputStream(packed, packing)
+        self.damage: str | None = None
+        if packing in PACKINGS.values():
+            self._source = pa.CompressedInputStream(packed, packing)
+        else:
+            self.damage = f"it is {packing}"
         self._rest = memoryview(b"")
         self._num_unpacked = self._at = 0
-        self.damage: str | None = None
 
     def readable(self) -> bool:  # noqa: D102
         return True
@@ -84,8 +113,8 @@ class Unpacked(io.RawIOBase):
 
 
 def unpacked(content: bytes, path: Path, max_bytes: int) -> bytes | Problem:
-    """The content of a file, unpacked where its name says that it is packed."""
-    packing = PACKINGS.get(path.suffix.lower())
+    """The content of a file, unpacked where it is packed."""
+    packing = packing_of(content[:NUM_LOOKED_AT], path)
     if packing is None:
         return content
     stream = Unpacked(io.BytesIO(content), packing)

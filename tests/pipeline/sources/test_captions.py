@@ -28,6 +28,16 @@ CELLS = {
     "a number as text": ("1984", ["1984"]),
     "a list": (["a flag", None, "red"], ["a flag", "red"]),
     "a list spelled out": ('["a flag", "red"]', ["a flag", "red"]),
+    "a list as Python prints it": ("['a flag', \"it's\"]", ["a flag", "it's"]),
+    "an array as NumPy prints it": ("['a flag'\n 'red']", ["a flag", "red"]),
+    "a list with a broken escape": (r"['\x2']", [r"['\x2']"]),
+    "a list that is none": ("['a flag' of 'red']", ["['a flag' of 'red']"]),
+    "a map of Arrow's": ([("en", "a flag"), ("de", "eine Flagge")], ["a flag", "eine Flagge"]),
+    "The Cauldron's turns": (
+        [{"user": "What is it?", "assistant": "a flag", "source": "vqa"}], ["a flag"],
+    ),
+    "an object spelled out": ('{"en": "a flag", "de": "eine Flagge"}', ["a flag", "eine Flagge"]),
+    "a text in braces": ('{"a": "flag"}', ['{"a": "flag"}']),
     "a text in brackets": ("[a flag] red", ["[a flag] red"]),
     "one a language": ({"en": "a flag", "de": "eine Flagge", "id": 3}, ["a flag", "eine Flagge"]),
     "COCO's annotations": ([{"caption": "a flag", "id": 4, "image_id": 2}], ["a flag"]),
@@ -72,6 +82,10 @@ def test_captions_are_known_in_any_case_with_languages_and_numbers():
         "zh_Hans",
     ]
     assert image_column(["id", "Image", "path"]) == "Image"
+    assert caption_columns(["altText", "captionId", "imageUrl"]) == ["altText"]
+    assert image_column(["Id", "FileName"]) == "FileName"
+    assert image_column(["prompt", "img_path"]) == "img_path"  # JourneyDB
+    assert image_column(["image_name", " comment"]) == "image_name"  # Flickr30k on Kaggle
     assert image_column(["id", "depth_file_name"]) == "depth_file_name"
 
 

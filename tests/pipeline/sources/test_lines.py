@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.sources import TableSettings, TextSourceSettings
+from pipeline.sources import TableSettings, TextSourceSettings, open_source
 from pipeline.sources.delimited import rows_of
 from pipeline.sources.files import Problem
+from pipeline.text_files import decode_text
 from tests.pipeline.sources.files import parts_of, read, write_parquet
 
 ENCODINGS = {
@@ -245,10 +246,10 @@ def test_a_table_and_its_pictures_may_lie_on_a_store():
     from pipeline.engine.storage import to_path
     from tests.pipeline.sources.files import png
 
-    root = to_path("memory://bucket/rows")
+    root = to_path("memory://tables/rows")
     root.mkdir(parents=True, exist_ok=True)
     (root / "a.png").write_bytes(png(1))
-    lines = "\r\n".join(["image,caption", "a.png,one", "memory://bucket/rows/a.png,two"])
+    lines = "\r\n".join(["image,caption", "a.png,one", "memory://tables/rows/a.png,two"])
     (root / "t.csv").write_bytes(lines.encode("utf-16"))
     (root / "t.csv.gz").write_bytes(gzip.compress(lines.encode()))
     for name in ("t.csv", "t.csv.gz", "*.csv"):
@@ -258,3 +259,81 @@ def test_a_table_and_its_pictures_may_lie_on_a_store():
             ("two", png(1)),
         ]
         assert rejects == []
+
+
+@pytest.mark.parametrize(
+    "name", ["t.csv", "t.csv.gz", "t.csv.bz2", "t.CSV.ZST"], ids=lambda name: f"named {name}"
+)
+@pytest.mark.parametrize("packing", [*PACKED, "none", "none, with a mark"])
+def test_a_table_is_unpacked_by_its_first_bytes_whatever_its_name_says(tmp_path, name, packing):
+    pack = PACKED.get(packing, lambda raw: raw)
+    text = "caption,n\none,1\ntwo,2\n"
+    content = text.encode("utf-8-sig" if "mark" in packing else "utf-8")
+    (tmp_path / name).write_bytes(pack(content))
+    assert captions(tmp_path / name) == (["one", "two"], [])
+    path = (tmp_path / name).rename(tmp_path / name.lower().replace("csv", "txt"))
+    ((record,), _) = read(TextSourceSettings(kind="text", path=path))
+    said = record.caption if isinstance(record.caption, bytes) else record.caption.encode()
+    assert decode_text(said).text.strip() == text.strip()
+
+
+OTHERS = {
+    b"PK\x03\x04": "zip archive",
+    b"\xd0\xcf\x11\xe0": "Excel",
+    b"\xfd7zXZ\x00": "xz file",
+    b"PAR1": "Parquet",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:": "Git LFS",
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "csv.gz"])
+@pytest.mark.parametrize("start", OTHERS)
+def test_what_is_no_file_of_rows_is_a_reject_that_says_what_it_is(tmp_path, start, suffix):
+    path = tmp_path / f"t.{suffix}"
+    path.write_bytes(start + bytes(range(256)) * 9)
+    source = open_source(table(path))
+    (reject,) = [each for part in source.parts(9, {}) for each in source.read(part)]
+    assert reject.reason == "ingest-file-unreadable"
+    assert OTHERS[start] in reject.detail
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("line", ["sep=;\r\n", '"SEP=;"\n'])
+def test_the_line_that_tells_excel_the_delimiter_is_no_header(tmp_path, line, encoding):
+    codec, mark = ENCODINGS[encoding]
+    path = tmp_path / "t.csv"
+    path.write_bytes(mark + f"{line}n;caption\r\n1;one, two\r\n2;three\r\n".encode(codec))
+    assert captions(path) == captions(path, 1) == (["one, two", "three"], [])
+
+
+def test_a_header_may_have_spaces_and_delimiters_in_quotes(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('"a, b, c, d"; caption ;n\n1;one;2\n')
+    assert captions(path) == (["one"], [])
+
+
+def test_a_txt_file_that_begins_with_names_of_columns_is_a_table(tmp_path):
+    path = tmp_path / "captions.txt"  # as Flickr8k has it
+    path.write_text('image,caption\na.jpg,"A dog , running ."\n\na.jpg,A dog\n')
+    for rows_per_part in (1, 9):
+        records, rejects = read(TableSettings(kind="table", path=path), rows_per_part)
+        assert (records, [reason for _, reason in rejects]) == ([], ["ingest-image-missing"] * 2)
+    path.write_text("An image, a caption: prose.\n\nMore.\n")
+    assert len(captions(path)[0]) == 2
+
+
+def test_a_glob_takes_endings_in_any_case_and_leaves_out_what_is_hidden(tmp_path):
+    for name in ("a.CSV", "b.csv", "._b.csv", ".ipynb_checkpoints/b-checkpoint.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"caption\n{name}\n")
+        (tmp_path / name).with_suffix(".Txt").write_text(name)
+    assert captions(tmp_path / "**" / "*.csv") == (["a.CSV", "b.csv"], [])
+    assert captions(tmp_path / "**" / "*.txt") == (["a.CSV", "b.csv"], [])
+    hidden = captions(tmp_path / ".ipynb_checkpoints" / "*.csv")
+    assert hidden == ([".ipynb_checkpoints/b-checkpoint.csv"], [])
+
+
+def test_headers_between_files_that_are_joined_are_no_rows(tmp_path):
+    one = "\ufeffn,caption\n1,one\n"
+    (tmp_path / "t.csv").write_text("\ufeff" + one + one)
+    assert captions(tmp_path / "t.csv") == (["one"] * 2, [("t.csv:1", "ingest-row-malformed")])

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from pydantic import ValidationError
 
 from pipeline.engine.schemas import RECORDS
 from pipeline.engine.stage import Work
@@ -173,6 +174,19 @@ def test_a_change_in_a_compressed_tar_renames_only_the_part_that_it_is_in(tmp_pa
     before = write(b"one")
     assert len(before) > 3
     assert len(write(b"two") - before) == 1
+
+
+def test_what_lies_before_the_break_of_a_compressed_tar_is_read(tmp_path):
+    whole = gzip.compress(tar_of(*pair("a"), ("b.png", encoded(noise(size=(300, 300))))))
+    rows, rejects = ingest(source(tmp_path, whole[: len(whole) // 2]))
+    assert [row["key"] for row in rows] == ["00000.tar/a"]
+    assert {row["reason"] for row in rejects} == {"ingest-tar-truncated"}
+
+
+@pytest.mark.parametrize("path", ["*.tar", "a-{0..9}.tar", "gone"])
+def test_a_path_that_is_not_there_is_said(tmp_path, path):
+    with pytest.raises(ValidationError, match="there is no tar"):
+        WebDatasetSettings(kind="webdataset", path=tmp_path / path)
 
 
 def test_a_tar_that_unpacks_to_far_too_much_is_cut_off(tmp_path, monkeypatch):
