@@ -91,10 +91,21 @@ def mend(content: bytes, error: Exception) -> Iterator[Mended]:
             yield Mended(contents=(other,), repairs=(BROKEN_METADATA,))
 
 
-def lacks_its_end(content: bytes) -> bool:
-    """Whether a PNG file has no end, which Pillow does not mind."""
-    # Looking at the last bytes first keeps ordinary files fast.
-    return b"IEND" not in content[-16:] and b"IEND" not in content
+def png_repairs(content: bytes) -> tuple[str, ...]:
+    """What Pillow passes over in a PNG that it decodes: wrong checksums of the data, no end.
+
+    Raises:
+        ValueError: when the data of the pixels are not those that were written.
+    """
+    chunks = list(png_chunks(content))
+    whole = chunks if chunks[-1][0] == b"IEND" else chunks[:-1]  # the last one may break off
+    is_wrong = any(
+        zlib.crc32(kind + payload) != stated for kind, payload, stated in whole if kind == b"IDAT"
+    )
+    if is_wrong and not _is_intact(b"".join(data for kind, data, _ in chunks if kind == b"IDAT")):
+        message = "the checksum of the pixels is wrong"
+        raise ValueError(message)
+    return (WRONG_CHECKSUM,) * is_wrong + (WITHOUT_END,) * (b"IEND" not in content)
 
 
 def _mend_tiff(content: bytes) -> Iterator[Mended]:
@@ -150,6 +161,10 @@ def _mend_png(content: bytes, *, is_long: bool) -> Iterator[Mended]:
     wrong = {kind for kind, payload, stated in chunks if zlib.crc32(kind + payload) != stated}
     if wrong & {b"IHDR", b"PLTE"} or not chunks or chunks[0][0] != b"IHDR":
         return  # no viewer shows it
+    try:
+        passed_over = png_repairs(content)
+    except ValueError:
+        return
     # Of two chunks of a kind, a viewer takes the first.
     right = {kind: payload for kind, payload, _ in reversed(chunks) if kind not in wrong}
     packed = b"".join(payload for kind, payload, _ in chunks if kind == b"IDAT")
@@ -160,7 +175,7 @@ def _mend_png(content: bytes, *, is_long: bool) -> Iterator[Mended]:
     repairs = [LONG_METADATA] * is_long
     repairs += [BROKEN_METADATA] * bool(wrong - {b"IDAT", b"IEND"})
     repairs += [WRONG_CHECKSUM] * (data != packed)
-    repairs += [WITHOUT_END] * lacks_its_end(content)
+    repairs += passed_over
     kept = [_chunk(kind, right[kind]) for kind in _PNG_KEPT if kind in right]
     yield Mended(
         contents=(b"".join([content[:8], *kept, _chunk(b"IDAT", data), _chunk(b"IEND", b"")]),),
@@ -188,6 +203,18 @@ def _unpacked_profile(payload: bytes) -> bytes | None:
     except zlib.error:
         return None
     return profile if unpacker.eof else None
+
+
+def _is_intact(packed: bytes) -> bool:
+    """Whether a zlib stream is whole and its own checksum is right."""
+    unpacker = zlib.decompressobj()
+    try:
+        while packed and not unpacker.eof:
+            unpacker.decompress(packed, 1 << 20)
+            packed = unpacker.unconsumed_tail
+    except zlib.error:
+        return False
+    return unpacker.eof
 
 
 def _with_true_checksum(packed: bytes) -> bytes:
