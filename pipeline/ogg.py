@@ -45,10 +45,13 @@ def lacks_its_end(content: bytes) -> bool:
 
 
 def _pages(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Position, flags and data of each page; the last one may break off."""
+    """Position, flags and data of each page; the last one may break off.
+
+    A page whose length is damaged hides none that follow it: each begins with the same four bytes.
+    """
     at = 0
-    while content[at : at + 4] == b"OggS" and at + _HEADER <= len(content):
+    while at >= 0 and at + _HEADER <= len(content):
         start = at + _HEADER + content[at + 26]
         end = start + sum(content[at + _HEADER : start])
         yield at, content[at + 5], content[start:end]
-        at = end
+        at = content.find(b"OggS", at + _HEADER)

@@ -45,6 +45,8 @@ _MP3_SLACK = 2 * 1152
 _CUT = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be \d+\)$", re.MULTILINE)
 """How libsndfile notes that a WAV, AIFF or AU file has fewer bytes of sound than it says."""
 _TOO_MANY_CHANNELS = 33
+_NO_FRAME = 7
+"""Of an MP3 file; libsndfile's words are that the file does not exist."""
 _UNSUPPORTED = {4, 18, 64}
 """Numbers of libsndfile's errors; the last is that of a WAV file in an encoding that it lacks."""
 
@@ -94,6 +96,10 @@ def read_sound(content: bytes, *, min_s: float = 0, max_s: float = math.inf) -> 
         raise SoundError("sound-unsupported-format", f"it holds {codec}, which is not read here")
     if kind == "Ogg" and ogg.lacks_its_end(stream):
         raise SoundError("sound-truncated", "its last page is not the end of the stream")
+    if stream[:4] == b"RF64" and (
+        len(stream) < int.from_bytes(stream[20:28], "little") + 8 < _UNKNOWN
+    ):
+        raise SoundError("sound-truncated", "its header promises more bytes than there are")
     sounds: list[Sound] = []
     for part in ogg.streams(stream) if kind == "Ogg" else [stream]:
         sounds.append(_decode(part, kind, max_s - sum(each.duration_s for each in sounds)))
@@ -166,7 +172,9 @@ def _open(content: bytes) -> _Stream:
             raise SoundError("sound-too-many-channels", message) from error
         reason = "sound-unsupported-format" if error.code in _UNSUPPORTED else "sound-damaged"
         message = "its header is damaged, breaks off or names an encoding that is not read"
-        raise SoundError(reason, f"{message} ({error.error_string})") from error
+        if error.code != _NO_FRAME:
+            message += f" ({error.error_string})"
+        raise SoundError(reason, message) from error
 
 
 def _check_header(file: SoundFile, max_s: float) -> None:

@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pytest
 
+from pipeline import ogg
 from pipeline.sounds import SoundError, read_sound
 from tests.pipeline.test_sounds import STEREO, made, wav
 from tests.tokenizer_cache.audio.sounds import tone
@@ -55,6 +56,20 @@ def test_a_wav_of_64_bit_sizes_is_read():
     found, expected = (read_sound(each).samples for each in (content, wav(samples, 16_000)))
     assert found.shape == expected.shape
     assert abs(found.astype(int) - expected).max() <= 2  # of 16 bits
+    assert refused(content[:-100])[0] == "sound-truncated"
+
+
+def test_an_mp3_that_breaks_off_in_its_first_frames_is_not_said_to_be_missing():
+    for length in range(40, 1200, 40):
+        said = refused(made("MP3", "MPEG_LAYER_III", MONO)[:length])[1]
+        assert "exist" not in said
+
+
+def test_a_damaged_page_hides_no_ogg_stream_behind_it():
+    first, second = made("OGG", "VORBIS", MONO), made("OGG", "VORBIS", MONO)
+    at = first.rindex(b"OggS") + 27  # the first length in the last page
+    damaged = first[:at] + bytes([first[at] ^ 0x40]) + first[at + 1 :]
+    assert len(ogg.streams(damaged + second)) == 2
 
 
 @pytest.mark.parametrize(
