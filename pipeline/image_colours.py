@@ -17,7 +17,7 @@ from pipeline.image_rejects import ImageError
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR_CONFIGURATION, _EXTRA_SAMPLES = 258, 262, 284, 338
 
-_UNUSED_ALPHA = {"BMP", "DIB", "TGA"}
+_UNUSED_ALPHA = {"BMP", "DIB", "ICO", "TGA"}
 """Many writers leave the fourth byte at zero; viewers then show the colours, not nothing."""
 
 

@@ -91,10 +91,21 @@ def mend(content: bytes, error: Exception) -> Iterator[Mended]:
             yield Mended(contents=(other,), repairs=(BROKEN_METADATA,))
 
 
-def lacks_its_end(content: bytes) -> bool:
-    """Whether a PNG file has no end, which Pillow does not mind."""
-    # Looking at the last bytes first keeps ordinary files fast.
-    return b"IEND" not in content[-16:] and b"IEND" not in content
+def png_repairs(content: bytes) -> tuple[str, ...]:
+    """What Pillow passes over in a PNG that it decodes: wrong checksums of the data, no end.
+
+    Raises:
+        ValueError: when the data of the pixels are not those that were written.
+    """
+    chunks = list(png_chunks(content))
+    whole = chunks if chunks[-1][0] == b"IEND" else chunks[:-1]  # the last one may break off
+    is_wrong = any(
+        zlib.crc32(kind + payload) != stated for kind, payload, stated in whole if kind == b"IDAT"
+    )
+    if is_wrong and not _is_intact(b"".join(data for kind, data, _ in chunks if kind == b"IDAT")):
+        message = "the checksum of the pixels is wrong"
+        raise ValueError(message)
+    return (WRONG_CHECKSUM,) * is_wrong + (WITHOUT_END,) * (b"IEND" not in content)
 
 
 def _mend_tiff(content: bytes) -> Iterator[Mended]:
@@ -151,6 +162,10 @@ def _mend_png(content: bytes, *, is_long: bool) -> Iterator[Mended]:
     kind, header, _ = chunks[0] if chunks else (b"", b"", 0)
     if wrong & {b"IHDR", b"PLTE"} or kind != b"IHDR" or len(header) != 13:
         return  # no viewer shows it
+    try:
+        passed_over = png_repairs(content)
+    except ValueError:
+        return
     # Of two chunks of a kind, a viewer takes the first.
     right = {kind: payload for kind, payload, _ in reversed(chunks) if kind not in wrong}
     packed = b"".join(payload for kind, payload, _ in chunks if kind == b"IDAT")
@@ -161,7 +176,7 @@ def _mend_png(content: bytes, *, is_long: bool) -> Iterator[Mended]:
     repairs = [LONG_METADATA] * is_long
     repairs += [BROKEN_METADATA] * bool(wrong - {b"IDAT", b"IEND"})
     repairs += [WRONG_CHECKSUM] * (data != packed)
-    repairs += [WITHOUT_END] * lacks_its_end(content)
+    repairs += passed_over
     kept = [_chunk(kind, right[kind]) for kind in _PNG_KEPT if kind in right]
     yield Mended(
         contents=(b"".join([content[:8], *kept, _chunk(b"IDAT", data), _chunk(b"IEND", b"")]),),
@@ -191,6 +206,7 @@ def _unpacked_profile(payload: bytes) -> bytes | None:
     return profile if unpacker.eof else None
 
 
+<<<<<<< HEAD
 def _with_true_checksum(packed: bytes, header: bytes) -> bytes:
     """A zlib stream with the checksum that its data have.
 
@@ -198,6 +214,22 @@ def _with_true_checksum(packed: bytes, header: bytes) -> bytes:
     """
     width, height = struct.unpack(">II", header[:8])
     left = (8 * width + 16) * height + 64  # 64 bits a pixel, and each row's filter
+=======
+def _is_intact(packed: bytes) -> bool:
+    """Whether a zlib stream is whole and its own checksum is right."""
+    unpacker = zlib.decompressobj()
+    try:
+        while packed and not unpacker.eof:
+            unpacker.decompress(packed, 1 << 20)
+            packed = unpacker.unconsumed_tail
+    except zlib.error:
+        return False
+    return unpacker.eof
+
+
+def _with_true_checksum(packed: bytes) -> bytes:
+    """A zlib stream with the checksum that its data have; unchanged where they break off."""
+>>>>>>> s2
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     checksum, rest = zlib.adler32(b""), packed[2:]
     try:

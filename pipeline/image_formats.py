@@ -36,6 +36,7 @@ UNREAD_PICTURES = {
     "OpenEXR": rb"v/1\x01",
     "Radiance HDR": rb"#\?RADIANCE",
     "PAM": rb"P7\s",
+    "PFM": rb"PF\s",
     "QOI": rb"qoif",
     "DDS": rb"DDS ",
     "GIMP": rb"gimp xcf",
@@ -150,9 +151,9 @@ def jxl_size(content: bytes) -> tuple[int, int]:
         EOFError: when the header breaks off.
     """
     if not content.startswith(b"\xff\x0a"):
-        boxes = media_boxes(content)
         start = {b"jxlc": 0, b"jxlp": 4}  # a piece begins with its number
-        content = next((data[start[kind] :] for kind, data in boxes if kind in start), b"")
+        boxes = [(kind, data) for kind, data in media_boxes(content) if kind in start]
+        content = b"".join(data[start[kind] :] for kind, data in boxes)  # the first may be short
     if len(content) < 14:
         message = "its header breaks off"
         raise EOFError(message)

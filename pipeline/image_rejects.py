@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Mapping
+from typing import Literal
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
@@ -49,20 +51,30 @@ def explain(error: Exception, name: str, content: bytes) -> ImageError:
     if name == "JPEG" and (kind := _unread_jpeg(content)):
         message = f"it is a JPEG file with {kind}, which is not read here; {_ADVICE}"
         return ImageError("decode-unsupported-format", message)
+    if str(error).startswith("Unsupported BMP"):
+        kind = str(error).removeprefix("Unsupported BMP ")
+        message = f"it is {_a(name)} file with a {kind} that is not read here; {_ADVICE}"
+        return ImageError("decode-unsupported-format", message)
     if name == "TIFF" and isinstance(error, UnidentifiedImageError):
         return _explain_tiff(_tiff_tags(content))
-    return ImageError("decode-failed", _damage(error, name))
+    return ImageError("decode-failed", _damage(error, name, content))
 
 
 def _a(name: str) -> str:
     return f"{'an' if name.startswith(('A', 'E', 'I', 'MP', 'O')) else 'a'} {name}"
 
 
-def _damage(error: Exception, name: str) -> str:
+def _damage(error: Exception, name: str, content: bytes) -> str:
     if name == "JPEG XL":  # its decoder's words are about how it was compiled
         return "it is a JPEG XL file whose data are damaged or break off"
     if not isinstance(error, UnidentifiedImageError):
         said = str(error).strip().partition("\n")[0]
+        if name == "TIFF" and said.startswith("decoder error"):
+            method = _tiff_tags(content).get(259, (1,))[0]
+            how = TiffImagePlugin.COMPRESSION_INFO.get(method, f"method {method}")
+            return f"it is a TIFF file whose data, compressed by {how}, libtiff cannot decode"
+        if said.startswith("invalid literal"):
+            said = "there is something else where a number should be"
         return f"it is {_a(name)} file whose data are damaged: {said}"
     if name == "PNG":
         return "it is a PNG file whose header or palette is damaged"
@@ -100,8 +112,26 @@ def _breaks_off(error: Exception, name: str, content: bytes) -> bool:  # noqa: P
         case "AVIF" | "HEIC" | "JPEG XL":
             return _boxes_reach_beyond(content)
         case "TIFF":
-            return _strips_reach_beyond(_tiff_tags(content), len(content))
-    return "truncated" in str(error).lower() or "EOF" in str(error)
+            tags = _tiff_tags(content)
+            return _lacks_tags(content) or _strips_reach_beyond(tags, len(content))
+        case "BMP" if "Unsupported" not in str(error):
+            return int.from_bytes(content[2:6], "little") > len(content)
+        case "ICO":
+            entries = (content[at : at + 16] for at in range(6, 6 + 16 * content[4], 16))
+            ends = (sum(struct.unpack("<8xII", entry)) for entry in entries if len(entry) == 16)
+            return max(ends, default=0) > len(content)
+    said = str(error).lower()
+    return any(words in said for words in ("truncated", "eof", "not enough image data"))
+
+
+def _lacks_tags(tiff: bytes) -> bool:
+    """Whether the tags of a TIFF's first page, which many writers put last, lie behind its end."""
+    order: Literal["little", "big"] = "little" if tiff.startswith(b"II") else "big"
+    # BigTIFF has longer offsets, counts and entries.
+    size, count_size, entry_size = (8, 8, 20) if 43 in tiff[2:4] else (4, 2, 12)
+    at = int.from_bytes(tiff[size : 2 * size], order) + count_size
+    count = int.from_bytes(tiff[at - count_size : at], order)
+    return at + count * entry_size > len(tiff)
 
 
 def _boxes_reach_beyond(content: bytes) -> bool:

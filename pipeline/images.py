@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from pipeline.containers import riff_chunks
 from pipeline.image_colours import bits_per_sample, prepare_tiff, to_rgb
-from pipeline.image_damage import REPAIRS, WITHOUT_END, lacks_its_end, mend
+from pipeline.image_damage import REPAIRS, mend, png_repairs
 from pipeline.image_formats import PluginMissingError, jxl_size, name_of, opener
 from pipeline.image_rejects import ImageError as ImageError  # noqa: PLC0414 - callers' name of it
 from pipeline.image_rejects import explain, explain_unknown
@@ -137,13 +138,12 @@ def inspect(content: bytes, limits: Limits) -> Decoded:
         if name == "JPEG XL":
             limits.check(*jxl_size(content))
         decoded = _decode(content, form, limits)
+        passed_over = png_repairs(content) if name == "PNG" else ()
     except ImageError:
         raise
     except Exception as error:  # noqa: BLE001 - Pillow raises a dozen unrelated types on damage
         return _decode_mended(content, form, limits, error)
-    if name == "PNG" and lacks_its_end(content):
-        return replace(decoded, repairs=(*decoded.repairs, WITHOUT_END))
-    return decoded
+    return replace(decoded, repairs=(*decoded.repairs, *passed_over))
 
 
 def fit_square(image: Image.Image, size: int) -> np.ndarray:
@@ -197,16 +197,20 @@ def _draw(text: str, limits: Limits) -> Decoded:
 def _decode(content: bytes, form: str, limits: Limits, profile: bytes | None = None) -> Decoded:
     """What Pillow makes of an image, upright and as RGB; a profile that is given is the image's."""
     repairs: list[str] = []
-    with panics_raised(), Image.open(io.BytesIO(content), formats=(form,)) as image:
+    with panics_raised(), Image.open(io.BytesIO(content), formats=(form,)) as opened:
+        form = str(opened.format)
+        image = _deepest(opened) if form == "ICO" else opened
         limits.check(*image.size)
-        form = str(image.format)
         orientation = _orientation(image, repairs) if form == "TIFF" else 1  # loading turns a TIFF
         is_animated = form not in _NO_ANIMATION and getattr(image, "is_animated", False)
         if is_animated:
             image.seek(0)
         bits = bits_per_sample(image, content)
+        covered = _covered(image, content)
         image.load()
-        if form != "TIFF" and form not in _UPRIGHT_ALREADY:
+        # A JPEG that was packed into a JPEG XL comes out as it was, to its last byte.
+        is_turned = form in _UPRIGHT_ALREADY and not getattr(image, "jpeg", False)
+        if form != "TIFF" and not is_turned:
             orientation = _orientation(image, repairs)
         turn = _UPRIGHT.get(orientation)
         if turn is not None:
@@ -216,6 +220,10 @@ def _decode(content: bytes, form: str, limits: Limits, profile: bytes | None = N
         elif form == "TIFF" and getattr(image, "n_frames", 1) > 1:
             repairs.append("first-page")
         rgb, colour_repairs = to_rgb(image, bits, profile or image.info.get("icc_profile"))
+    if covered is not None and covered != (0, 0, *rgb.size):
+        screen = Image.new("RGB", rgb.size, "white")
+        screen.paste(rgb.crop(covered), covered)
+        rgb = screen
     if turn is not None and form != "TIFF":
         rgb = rgb.transpose(turn)
     return Decoded(image=rgb, format=form, repairs=(*repairs, *colour_repairs))
@@ -239,6 +247,30 @@ def _decode_mended(content: bytes, form: str, limits: Limits, error: Exception) 
         except Exception as later:  # noqa: BLE001 - as in `inspect`
             error = later
     raise explain(error, name_of(content), content) from error
+
+
+def _covered(image: Image.Image, content: bytes) -> tuple[int, int, int, int] | None:
+    """The box of the screen that a GIF's or an animation's first frame fills; None for all of it.
+
+    The rest is transparent, as browsers show it; Pillow fills it with the colour of the background.
+    """
+    if image.format == "GIF":
+        return image.tile[0].extents  # type: ignore[attr-defined, no-any-return]
+    for kind, frame in riff_chunks(content) if image.format == "WEBP" else ():
+        if kind == b"ANMF":
+            at = (int.from_bytes(frame[start : start + 3], "little") for start in (0, 3, 6, 9))
+            left, top, width, height = at
+            return 2 * left, 2 * top, 2 * left + width + 1, 2 * top + height + 1
+    return None
+
+
+def _deepest(icon: Image.Image) -> Image.Image:
+    """The drawing with most colours among an icon's largest; Pillow takes the one with fewest."""
+    entries = icon.ico.entry  # type: ignore[attr-defined]
+    best = max((each for each in entries if each.dim == icon.size), key=lambda e: e.color_depth)
+    drawing = icon.ico.frame(entries.index(best))  # type: ignore[attr-defined]
+    drawing.format = "ICO"
+    return drawing  # type: ignore[no-any-return]
 
 
 def _orientation(image: Image.Image, repairs: list[str]) -> int:

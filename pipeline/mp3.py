@@ -30,13 +30,22 @@ class _Frame:
 
 
 def with_length(content: bytes) -> bytes:
-    """An MP3 stream that begins with its number of frames: its own, or one that is counted here."""
-    frames = _frames(content)
-    first = next(frames, None)
-    if first is None or any(tag in content[: first.size] for tag in _TAGS):
+    """An MP3 stream that begins with its number of frames: its own, or one that is counted here.
+
+    Raises:
+        ValueError: when it is several files one behind the other, of other channels each.
+    """
+    frames = [(each, content[each.start : each.start + each.size]) for each in _frames(content)]
+    sounds = [data for _, data in frames if not any(tag in data for tag in _TAGS)]
+    if not sounds or (len(frames) - len(sounds) == 1 and sounds[0] is not frames[0][1]):
         return content
-    count = 1 + sum(1 for _ in frames)
-    tag = b"Xing" + struct.pack(">II", 1, count)  # only the number of frames follows
+    first = next(frame for frame, data in frames if data is sounds[0])
+    if len(sounds) < len(frames):  # files one behind the other: each tag has the length of one
+        if len({data[3] >> 6 == 3 for data in sounds}) > 1:
+            message = "it changes its channels on the way"
+            raise ValueError(message)
+        content = b"".join(sounds)
+    tag = b"Xing" + struct.pack(">II", 1, len(sounds))  # only the number of frames follows
     # No checksum: the bit that says so is set.
     header = bytes([0xFF, content[1] | 1]) + content[2:4]
     return (header.ljust(first.tag_at, b"\0") + tag).ljust(first.size, b"\0") + content

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from soundfile import LibsndfileError, SoundFile
 
+from pipeline import ogg
 from pipeline.errors import RejectError
 from pipeline.mp3 import with_length
 
@@ -44,6 +45,8 @@ _MP3_SLACK = 2 * 1152
 _CUT = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be \d+\)$", re.MULTILINE)
 """How libsndfile notes that a WAV, AIFF or AU file has fewer bytes of sound than it says."""
 _TOO_MANY_CHANNELS = 33
+_NO_FRAME = 7
+"""Of an MP3 file; libsndfile's words are that the file does not exist."""
 _UNSUPPORTED = {4, 18, 64}
 """Numbers of libsndfile's errors; the last is that of a WAV file in an encoding that it lacks."""
 
@@ -89,9 +92,36 @@ def read_sound(content: bytes, *, min_s: float = 0, max_s: float = math.inf) -> 
         raise SoundError("sound-empty", "there are no bytes")
     stream = _without_id3(content)
     kind = _kind_of(stream)
-    if kind == "Ogg" and _lacks_its_end(stream):
+    if kind == "Ogg" and (codec := ogg.unread_codec(stream)):
+        raise SoundError("sound-unsupported-format", f"it holds {codec}, which is not read here")
+    if kind == "Ogg" and ogg.lacks_its_end(stream):
         raise SoundError("sound-truncated", "its last page is not the end of the stream")
-    with _open(with_length(stream) if kind == "MP3" else stream) as file:
+    if stream[:4] == b"RF64" and (
+        len(stream) < int.from_bytes(stream[20:28], "little") + 8 < _UNKNOWN
+    ):
+        raise SoundError("sound-truncated", "its header promises more bytes than there are")
+    sounds: list[Sound] = []
+    for part in ogg.streams(stream) if kind == "Ogg" else [stream]:
+        sounds.append(_decode(part, kind, max_s - sum(each.duration_s for each in sounds)))
+    if len({(each.sampling_rate, each.samples.shape[1]) for each in sounds}) > 1:
+        message = "it changes its sampling rate or channels on the way"
+        raise SoundError("sound-unsupported-format", message)
+    samples, rate = np.concatenate([each.samples for each in sounds]), sounds[0].sampling_rate
+    if len(samples) < min_s * rate:
+        message = f"{len(samples) / rate:.2f} s is less than {min_s:g} s"
+        raise SoundError("sound-too-short", message)
+    repairs = {repair for each in sounds for repair in each.repairs}
+    return Sound(samples=samples, sampling_rate=rate, repairs=tuple(sorted(repairs)))
+
+
+def _decode(stream: bytes, kind: str, max_s: float) -> Sound:
+    """The samples of one stream of a known kind."""
+    if kind == "MP3":
+        try:
+            stream = with_length(stream)
+        except ValueError as error:
+            raise SoundError("sound-unsupported-format", str(error)) from error
+    with _open(stream) as file:
         _check_header(file, max_s)
         repairs = {_REPAIRS[file.subtype]} if file.subtype in _REPAIRS else set()
         for declared in _CUT.findall(file.extra_info):
@@ -103,13 +133,10 @@ def read_sound(content: bytes, *, min_s: float = 0, max_s: float = math.inf) -> 
             repairs.add("sound-without-length")
         blocks = list(_blocks(file, max_s, repairs))
         promised, rate = file.frames, file.samplerate
+        slack = _MP3_SLACK if "MPEG" in file.subtype else 0  # in a WAV file, too
     samples = np.concatenate(blocks)  # (T, C)
-    slack = _MP3_SLACK if kind == "MP3" else 0
     if len(samples) + slack < promised < _UNKNOWN:
         raise SoundError("sound-truncated", f"{len(samples)} of {promised} samples are there")
-    if len(samples) < min_s * rate:
-        message = f"{len(samples) / rate:.2f} s is less than {min_s:g} s"
-        raise SoundError("sound-too-short", message)
     return Sound(samples=samples, sampling_rate=rate, repairs=tuple(sorted(repairs)))
 
 
@@ -145,7 +172,9 @@ def _open(content: bytes) -> _Stream:
             raise SoundError("sound-too-many-channels", message) from error
         reason = "sound-unsupported-format" if error.code in _UNSUPPORTED else "sound-damaged"
         message = "its header is damaged, breaks off or names an encoding that is not read"
-        raise SoundError(reason, f"{message} ({error.error_string})") from error
+        if error.code != _NO_FRAME:
+            message += f" ({error.error_string})"
+        raise SoundError(reason, message) from error
 
 
 def _check_header(file: SoundFile, max_s: float) -> None:
@@ -195,7 +224,7 @@ def _to_16_bits(samples: np.ndarray, repairs: set[str]) -> np.ndarray:
 def _kind_of(content: bytes) -> str:
     """The format that a file begins as; raises a SoundError for another one."""
     magic, form = content[:4], content[8:12]
-    if (magic in (b"RIFF", b"RIFX") and form == b"WAVE") or (
+    if (magic in (b"RIFF", b"RIFX", b"RF64") and form == b"WAVE") or (
         magic == b"FORM" and form in (b"AIFF", b"AIFC")
     ):
         return "chunks"
@@ -217,11 +246,3 @@ def _without_id3(content: bytes) -> bytes:
         size = sum(each << shift for each, shift in zip(sizes, (21, 14, 7, 0), strict=True))
         start += 10 + size + (10 if flags & 0x10 else 0)  # a footer
     return content[start:].lstrip(b"\0")
-
-
-def _lacks_its_end(ogg: bytes) -> bool:
-    """Whether the last page of an Ogg file is not whole, or not marked as the end of its stream."""
-    page = ogg[ogg.rfind(b"OggS") :]
-    num_segments = page[26] if len(page) > 26 else 0
-    size = 27 + num_segments + sum(page[27 : 27 + num_segments])
-    return len(page) < size or not page[5] & 4

@@ -39,7 +39,7 @@ _MARKUP_BEGINS = {bytes([each]) for each in b"<\xef\xfe\xff\0 \t\r\n"}
 _MARKUP = re.compile(r"<!--.*?-->|<[!?][^>]*>", re.DOTALL)
 _FIRST_ELEMENT = re.compile(r"<(?:[\w.-]+:)?([A-Za-z][\w.-]*)")
 _DECLARED = re.compile(rb"\s*<\?xml[^>]*?\sencoding\s*=\s*[\"']([\w.:-]+)")
-_CSS_REFERENCE = re.compile(r"url\(\s*['\"]?\s*(?!#|data:)|@import", re.IGNORECASE)
+_CSS_REFERENCE = re.compile(r"url\(\s*+['\"]?+\s*+(?!#|data:)|@import", re.IGNORECASE)
 _NUMBER = re.compile(
     r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(px|pt|pc|mm|cm|in|em|ex)?\s*$", re.IGNORECASE
 )
@@ -165,6 +165,7 @@ class Drawing:
                     width=max(1, round(self.width * scale)),
                     height=max(1, round(self.height * scale)),
                     background="#ffffff",
+                    dpi=96,  # CSS's; with resvg_py's own, 0, a drawing in millimetres has no size
                     # The machine's fonts would make another picture on another machine.
                     skip_system_fonts=True,
                     font_files=[str(_font())] if self._has_text() else None,
@@ -251,6 +252,9 @@ def _size(root: ET.Element) -> tuple[float, float]:
     own = [_NUMBER.match(root.get(name, "")) for name in ("width", "height")]
     if own[0] and own[1] and own[0][2] == own[1][2]:
         width, height = float(own[0][1]), float(own[1][1])
+        if root.get("viewBox") and own[0][2]:  # resvg would round millimetres to whole pixels
+            root.set("width", own[0][1])
+            root.set("height", own[1][1])
     else:
         numbers = [
             _NUMBER.match(part) for part in re.split(r"[\s,]+", root.get("viewBox", "").strip())[2:]

@@ -80,6 +80,30 @@ def test_a_drawing_never_reads_a_file(tmp_path):
         assert error.value.reason == "decode-svg-external-reference"
 
 
+@pytest.mark.parametrize(
+    "quoted", ["#g", "'#g'", '"#g"', " '#g' ", " #g"], ids=["", "one", "two", "spaces", "space"]
+)
+def test_a_drawing_may_name_its_own_parts_in_quotes(quoted):
+    stops = '<linearGradient id="g"><stop stop-color="red"/></linearGradient>'
+    style = f"<style>rect {{ fill: url({quoted}) }}</style>"
+    image = decode(svg(f'{style}{stops}<rect width="20" height="10"/>'))
+    assert image.getpixel((9, 9)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("target", ["a.png", "'a.png'", '" a.png"', "'' a.png", "\"'a.png'\""])
+def test_a_style_that_names_a_file_is_refused(target):
+    with pytest.raises(ImageError) as error:
+        decode(svg(f"<style>rect {{ fill: url({target}) }}</style>"))
+    assert error.value.reason == "decode-svg-external-reference"
+
+
+@pytest.mark.parametrize("unit", ["mm", "cm", "in", "pt", "pc", "px", ""])
+def test_a_drawing_in_any_unit_is_drawn(unit):
+    drawing = svg('<rect width="20" height="10" fill="red"/>').decode()
+    sized = drawing.replace("<svg", f'<svg width="30{unit}" height="15{unit}"', 1)
+    assert decode(sized.encode()).tobytes() == Image.new("RGB", (512, 256), "red").tobytes()
+
+
 @pytest.mark.parametrize("size", [(40, 20), (20, 40), (7, 100), (16, 16)])
 def test_any_picture_becomes_a_square(size):
     assert fit_square(Image.new("RGB", size, "red"), 16).shape == (16, 16, 3)
