@@ -102,7 +102,8 @@ def png_repairs(content: bytes) -> tuple[str, ...]:
     is_wrong = any(
         zlib.crc32(kind + payload) != stated for kind, payload, stated in whole if kind == b"IDAT"
     )
-    if is_wrong and not _is_intact(b"".join(data for kind, data, _ in chunks if kind == b"IDAT")):
+    packed = b"".join(data for kind, data, _ in chunks if kind == b"IDAT")
+    if is_wrong and not _is_intact(packed, chunks[0][1]):
         message = "the checksum of the pixels is wrong"
         raise ValueError(message)
     return (WRONG_CHECKSUM,) * is_wrong + (WITHOUT_END,) * (b"IEND" not in content)
@@ -206,30 +207,31 @@ def _unpacked_profile(payload: bytes) -> bytes | None:
     return profile if unpacker.eof else None
 
 
-<<<<<<< HEAD
-def _with_true_checksum(packed: bytes, header: bytes) -> bytes:
-    """A zlib stream with the checksum that its data have.
-
-    Unchanged where they break off, or are more than a picture of that size can have.
-    """
+def _most_data(header: bytes) -> int:
+    """How many bytes a picture of a PNG's header can have: 64 bits a pixel, and each row's filter."""
     width, height = struct.unpack(">II", header[:8])
-    left = (8 * width + 16) * height + 64  # 64 bits a pixel, and each row's filter
-=======
-def _is_intact(packed: bytes) -> bool:
-    """Whether a zlib stream is whole and its own checksum is right."""
+    return int((8 * width + 16) * height + 64)
+
+
+def _is_intact(packed: bytes, header: bytes) -> bool:
+    """Whether a zlib stream is whole, its own checksum is right, and it fits the header."""
     unpacker = zlib.decompressobj()
+    left = _most_data(header)
     try:
-        while packed and not unpacker.eof:
-            unpacker.decompress(packed, 1 << 20)
+        while packed and not unpacker.eof and left >= 0:
+            left -= len(unpacker.decompress(packed, 1 << 20))
             packed = unpacker.unconsumed_tail
     except zlib.error:
         return False
     return unpacker.eof
 
 
-def _with_true_checksum(packed: bytes) -> bytes:
-    """A zlib stream with the checksum that its data have; unchanged where they break off."""
->>>>>>> s2
+def _with_true_checksum(packed: bytes, header: bytes) -> bytes:
+    """A zlib stream with the checksum that its data have.
+
+    Unchanged where they break off, or are more than a picture of that size can have.
+    """
+    left = _most_data(header)
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     checksum, rest = zlib.adler32(b""), packed[2:]
     try:
