@@ -31,11 +31,22 @@ _OF_THE_REQUEST = {PROMPT_TOO_LONG, REFUSED}
 
 _TOO_LONG = re.compile(
     r"context[ _]length|(maximum|max) (model|context|prompt) len|context (size|window)"
-    r"|(prompt|input|request|payload|entity) (is |was )?too (long|large)|reduce the length",
+    r"|(prompt|input|request|payload|entity|string) (is |was )?too (long|large)|reduce the length"
+    r"|input token count|tokens \+ .max_new_tokens",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
-    r"content[ _](filter|policy|management)|moderation|flagged|responsible ?ai|safety system",
+    r"content[ _]?(filter|policy|management|violat|exists risk)|inappropriate content|moderation"
+    r"|flagged|responsible ?ai|safety system|considered high risk|guardrail|data_inspection"
+    r"|usage (policy|policies|guidelines)|prohibited_content",
+    re.IGNORECASE,
+)
+_KEY = re.compile(
+    r"api[ _]key (is )?(not valid|invalid)|(invalid|incorrect)[ _]api[ _]key|api_key_invalid",
+    re.IGNORECASE,
+)
+_CREDIT = re.compile(
+    r"insufficient[ _](balance|quota|credits?|funds)|credit balance|(current|monthly) quota",
     re.IGNORECASE,
 )
 
@@ -53,6 +64,13 @@ def classify(error: str) -> tuple[str, str]:
     if _REFUSAL.search(error):
         return REFUSED, error
     return (PROMPT_TOO_LONG if _TOO_LONG.search(error) else ENGINE_ERROR), error
+
+
+def status_of_account(error: str) -> int | None:
+    """401 or 402 where an error is about the key or the credit, whatever status it came with."""
+    if _KEY.search(error):
+        return 401
+    return 402 if _CREDIT.search(error) else None
 
 
 def is_of_the_request(error: str) -> bool:
