@@ -49,6 +49,11 @@ _CREDIT = re.compile(
     r"insufficient[ _](balance|quota|credits?|funds)|credit balance|(current|monthly) quota",
     re.IGNORECASE,
 )
+_MODEL = re.compile(
+    r"model_not_(found|available)|(invalid|unknown) model\b|no models? (is |are )?loaded"
+    r"|model .{1,80} (not found|does not exist)",
+    re.IGNORECASE,
+)
 
 
 def describe(reason: str, detail: str) -> str:
@@ -66,11 +71,13 @@ def classify(error: str) -> tuple[str, str]:
     return (PROMPT_TOO_LONG if _TOO_LONG.search(error) else ENGINE_ERROR), error
 
 
-def status_of_account(error: str) -> int | None:
-    """401 or 402 where an error is about the key or the credit, whatever status it came with."""
-    if _KEY.search(error):
-        return 401
-    return 402 if _CREDIT.search(error) else None
+def status_for_all(error: str) -> int | None:
+    """The status of what would befall every request, whatever status it came with; else None.
+
+    401 where an error is about the key, 402 about the credit, 404 about the model.
+    """
+    words = {401: _KEY, 402: _CREDIT, 404: _MODEL}
+    return next((status for status, said in words.items() if said.search(error)), None)
 
 
 def is_of_the_request(error: str) -> bool:

@@ -267,11 +267,10 @@ class Asker:
         # All that it says counts, not only what is shown.
         words = all_words(error.body)
         reason = errors.PROMPT_TOO_LONG if status == 413 else errors.classify(words)[0]
-        if account := errors.status_of_account(words):
-            self._stop(account, said)
-        # Some gateways refuse with 403.
-        if status in {401, 402, 403, 404, 405} and reason != errors.REFUSED:
-            self._stop(status, said)
+        of_all = errors.status_for_all(words) or status
+        # Some gateways refuse a text with 403.
+        if of_all in {401, 402, 403, 404, 405} and reason != errors.REFUSED:
+            self._stop(of_all, said)
         if status in {408, 409, 429} or status >= 500:
             reason = errors.SERVER_ERROR
         return errors.describe(reason, said)

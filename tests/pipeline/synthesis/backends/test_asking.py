@@ -142,9 +142,12 @@ def test_wrong_address_with_status_200_stops_the_run() -> None:
         ((400, {"error": {"message": "Your credit balance is too low"}}), "credit"),
         ((429, [{"error": {"message": "You exceeded your current quota"}}]), "credit"),
         ((500, {"error": {"message": "OpenAIException - insufficient_quota"}}), "credit"),
+        ((400, {"error": "Invalid model name passed in model=x."}), "synthesis.model"),
+        ((400, {"error": {"message": "No models loaded.", "param": "model"}}), "synthesis.model"),
+        ((500, {"detail": "The model `x` does not exist."}), "synthesis.model"),
     ],
 )
-def test_key_or_credit_stops_the_run_whatever_the_status(answer, advice) -> None:
+def test_key_or_credit_or_model_stops_the_run_whatever_the_status(answer, advice) -> None:
     with pytest.raises(UserError) as stop:
         reply_to(answer, max_retries=0)
     assert advice in stop.value.hint
