@@ -41,6 +41,7 @@ _MAX_BYTES = 4 * 2**20
 the memory."""
 
 _TOO_MANY = {429, 503}
+_TRIED_AGAIN = {408, 409, 429}  # and all from 500 on
 _OF_A_PAUSE = ("retry-after", "retry-after-ms")
 _PAUSE = re.compile(
     r"""(?:again in|retry in|retry after|"retryDelay":) *"?"""
@@ -207,7 +208,7 @@ def _checked(response: httpx2.Response, body: bytes, request: httpx2.Request) ->
         for name, value in response.headers.multi_items()
         if name not in _OF_THE_TRANSFER and name not in _OF_A_PAUSE
     ]
-    if not 200 <= status < 300:
+    if status in _TRIED_AGAIN or status >= 500:
         pause_s = asked_pause(status, response.headers, body.decode("utf-8", "replace"))
         headers += [] if pause_s is None else [("retry-after", str(pause_s))]
     return httpx2.Response(status, headers=headers, content=body, request=request)

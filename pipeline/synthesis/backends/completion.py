@@ -26,6 +26,7 @@ _FAILED = "error"
 _REASONING = ("reasoning_content", "reasoning")
 
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_MAX_PAGE = 4096  # of a page that is looked at: many open tags take a time that is quadratic
 _MAX_SHOWN = 120  # characters of a body that is no completion
 
 _FAILED_TO_SERVE = 500
@@ -111,7 +112,7 @@ def words_of_error(error: object) -> str:
     if isinstance(error, Mapping):
         error = error.get("error") or _first(error.get("choices")).get("error") or error
     if isinstance(error, str):
-        return _TAGS.sub(" ", error).strip() if error.lstrip().startswith("<") else error
+        return _without_tags(error) if error.lstrip().startswith("<") else error
     named = error if isinstance(error, Mapping) else {}
     message, code = named.get("message"), named.get("code")
     if not isinstance(message, str) or "metadata" in named:  # of a provider behind a router
@@ -166,8 +167,12 @@ def _read_json(body: bytes) -> Any:  # noqa: ANN401 - whatever the server sends
 
 
 def _start_of(body: bytes) -> str:
-    words = " ".join(_TAGS.sub(" ", body[:4096].decode("utf-8", "replace")).split())
+    words = _without_tags(body[:_MAX_PAGE].decode("utf-8", "replace"))
     return f": {words[:_MAX_SHOWN]}" if words else ": it is empty"
+
+
+def _without_tags(page: str) -> str:
+    return " ".join(_TAGS.sub(" ", page[:_MAX_PAGE]).split())
 
 
 def _events(text: str) -> list[dict[str, Any]]:
@@ -186,7 +191,11 @@ def _joined_events(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     choices = [_first(event.get("choices")) for event in events]
     deltas = [choice["delta"] for choice in choices if isinstance(choice.get("delta"), dict)]
     names = ("content", "refusal", *_REASONING)
-    message = {name: "".join(_plain(delta.get(name)) for delta in deltas) for name in names}
+    pieces = {name: [delta.get(name) for delta in deltas] for name in names}
+    message = {
+        name: "".join(piece for piece in each if isinstance(piece, str))
+        for name, each in pieces.items()
+    }
     last = {name: event[name] for event in events for name in ("usage", "error") if event.get(name)}
     ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
     if not deltas or not ends:  # a stream that breaks off has no answer

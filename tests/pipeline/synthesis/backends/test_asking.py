@@ -238,6 +238,11 @@ def test_pause_that_is_too_long_stops_the_run_and_says_how_long_it_is(after) -> 
     assert "What was answered stays" in stop.value.hint
 
 
+def test_pause_of_what_is_not_tried_again_is_none() -> None:
+    with pytest.raises(UserError, match="404"):
+        reply_to((404, {"error": "no"}, {"Retry-After": "7200"}))
+
+
 @pytest.mark.parametrize("after", ["soon", "", "-5", "nan", "Fri, 31 Dec 9999"])
 def test_pause_that_is_no_time_is_none(after) -> None:
     busy = (503, {"error": "slow down"}, {"Retry-After": after})

@@ -125,11 +125,14 @@ def stream(*choices, **last) -> bytes:
 
 
 def test_stream_that_nobody_asked_for_is_read() -> None:
-    pieces = [{"delta": {"content": each}, "finish_reason": None} for each in (TEXT[:5], TEXT[5:])]
+    pieces = [
+        {"delta": {"content": each}, "finish_reason": None}
+        for each in (TEXT[:5], TEXT[5:], "\ud83d", "\ude00")
+    ]
     usage = {"prompt_tokens": 9, "completion_tokens": 3}
     raw = stream(*pieces, {"delta": {}, "finish_reason": "stop"}, usage=usage)
     found = read_completion(raw)
-    assert (found.text, found.finish_reason) == (TEXT, "stop")
+    assert (found.text, found.finish_reason) == (f"{TEXT}\U0001f600", "stop")
     assert found.usage == read_usage(raw) == Usage(num_prompt_tokens=9, num_output_tokens=3)
     with pytest.raises(MalformedError):
         read_completion(stream(*pieces))
@@ -172,7 +175,7 @@ def test_error_with_status_200_has_its_own(whole, status) -> None:
         ([1], "[1]"),
         ([{"error": {"code": 400, "message": "no"}}], "no"),
         ({"choices": [{"error": {"message": "broke off"}}]}, "broke off"),
-        ("<html><head><title>502</title></head><p>Bad gateway</p></html>", "502   Bad gateway"),
+        ("<html><head><title>502</title></head><p>Bad gateway</p></html>", "502 Bad gateway"),
     ],
 )  # fmt: skip
 def test_error_is_shown_with_all_that_it_says(error, words) -> None:
