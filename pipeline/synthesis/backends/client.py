@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import math
+import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +41,13 @@ _MAX_BYTES = 4 * 2**20
 the memory."""
 
 _TOO_MANY = {429, 503}
+_TRIED_AGAIN = {408, 409, 429}  # and all from 500 on
+_OF_A_PAUSE = ("retry-after", "retry-after-ms")
+_PAUSE = re.compile(
+    r"""(?:again in|retry in|retry after|"retryDelay":) *"?"""
+    r"(?:(\d+)h)?(?:(\d+)m(?!s))?(\d+(?:\.\d+)?) ?s(?:ec|\b)"
+)
+"""How OpenAI, Groq and Gemini word a pause in the body: `Please try again in 1m26.4s`."""
 
 _ESTIMATED = (
     "synthesis.endpoint: the server does not say how many tokens it has used; they are estimated "
@@ -138,17 +147,30 @@ class BoundedClient(DefaultAsyncHttpxClient):
 
 def long_pause(response: httpx2.Response) -> float:
     """Seconds that a server asks to be left alone for, where `openai` would give up; else 0."""
-    if response.status_code not in _TOO_MANY:
-        return 0.0
-    said = response.headers.get("retry-after", "")
-    try:
-        wait_s = float(said)
-    except ValueError:
-        try:
-            wait_s = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 0.0
+    wait_s = float(response.headers.get("retry-after", 0))  # `_checked` has put seconds there
     return wait_s if wait_s > _MAX_OF_THE_PACKAGE_S else 0.0
+
+
+def asked_pause(status: int, headers: Mapping[str, str], body: str) -> float | None:
+    """Seconds that a server asks to be left alone for, as its headers say, else its words.
+
+    Args:
+        status: of the response.
+        headers: their names in lower case.
+        body: what the words are looked for in, with a status that asks for a pause.
+    """
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1)):
+        with suppress(KeyError, ValueError):
+            wait_s = float(headers[name]) * unit_s
+            if math.isfinite(wait_s):
+                return max(0.0, wait_s)
+    with suppress(KeyError, ValueError, OverflowError):
+        until = email.utils.parsedate_to_datetime(headers["retry-after"])
+        return max(0.0, until.timestamp() - time.time())
+    if status in _TOO_MANY and (said := _PAUSE.search(body)):
+        hours, minutes, seconds = (float(each or 0) for each in said.groups())
+        return hours * 3600 + minutes * 60 + seconds
+    return None
 
 
 _OF_THE_TRANSFER = {"content-encoding", "content-length", "transfer-encoding", "content-type"}
@@ -181,13 +203,12 @@ def _checked(response: httpx2.Response, body: bytes, request: httpx2.Request) ->
                 tally.notices.append(_ESTIMATED)
     if not 200 <= status < 300 and (usage := read_usage(body)) != Usage():
         tally.bill(usage)
-    return httpx2.Response(
-        status,
-        headers=[
-            (name, value)
-            for name, value in response.headers.multi_items()
-            if name not in _OF_THE_TRANSFER
-        ],
-        content=body,
-        request=request,
-    )
+    headers = [
+        (name, value)
+        for name, value in response.headers.multi_items()
+        if name not in _OF_THE_TRANSFER and name not in _OF_A_PAUSE
+    ]
+    if status in _TRIED_AGAIN or status >= 500:
+        pause_s = asked_pause(status, response.headers, body.decode("utf-8", "replace"))
+        headers += [] if pause_s is None else [("retry-after", str(pause_s))]
+    return httpx2.Response(status, headers=headers, content=body, request=request)

@@ -7,7 +7,9 @@ with some server. Only what is needed has to be there: a choice with a message.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,13 @@ _FILTERED = {
     "content_filter", "content_filtered", "refusal", "safety", "prohibited_content", "blocklist",
     "recitation",
 }  # fmt: skip
+_FAILED = "error"
+"""The finish reason of a router whose provider has broken off."""
 _REASONING = ("reasoning_content", "reasoning")
+
+_TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_MAX_PAGE = 4096  # of a page that is looked at: many open tags take a time that is quadratic
+_MAX_SHOWN = 120  # characters of a body that is no completion
 
 _FAILED_TO_SERVE = 500
 _STATUSES = range(400, 600)
@@ -46,10 +54,10 @@ class Completion:
     """
 
     text: str
-    reasoning: str
-    refusal: str
-    finish_reason: str | None
-    usage: Usage
+    reasoning: str = ""
+    refusal: str = ""
+    finish_reason: str | None = None
+    usage: Usage = Usage()
 
 
 class MalformedError(ValueError):
@@ -71,20 +79,23 @@ def read_completion(body: bytes) -> Completion:
         MalformedError: when it holds none.
         ServedError: when it holds an error instead.
     """
-    whole = _read_json(body)
+    whole = unwrapped(_read_json(body))
     if not isinstance(whole, dict):
-        raise MalformedError("the response is not a JSON object")
+        raise MalformedError(f"the response is not a JSON object{_start_of(body)}")
     choice = _first(whole.get("choices"))
-    error = whole.get("error") or choice.get("error")
-    if error or whole.get("object") == "error":
-        raise _served_error(error or whole)
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        raise MalformedError("the response has no choice with a message")
     finish_reason = _plain(choice.get("finish_reason")) or None
     word = (finish_reason or "").lower()
+    error = whole.get("error") or choice.get("error")
+    if error or whole.get("object") == "error" or word == _FAILED:
+        raise _served_error(error or whole)
+    is_filtered = word.partition(":")[0] in _FILTERED  # Gemini: `content_filter: SAFETY`
+    message = choice.get("message")
+    if is_filtered and message is None:  # Azure has none then
+        message = {}
+    if not isinstance(message, dict):
+        raise MalformedError(f"the response has no choice with a message{_start_of(body)}")
     refusal = _plain(message.get("refusal"))
-    if not refusal and word in _FILTERED:
+    if not refusal and is_filtered:
         refusal = f"finish_reason {finish_reason}"
     return Completion(
         text=_answer_of(message),
@@ -97,13 +108,32 @@ def read_completion(body: bytes) -> Completion:
 
 def words_of_error(error: object) -> str:
     """What a person should see of an error's body: its message and code, else all of it."""
+    error = unwrapped(error)
+    if isinstance(error, Mapping):
+        error = error.get("error") or _first(error.get("choices")).get("error") or error
     if isinstance(error, str):
-        return error
+        return _without_tags(error) if error.lstrip().startswith("<") else error
     named = error if isinstance(error, Mapping) else {}
     message, code = named.get("message"), named.get("code")
     if not isinstance(message, str) or "metadata" in named:  # of a provider behind a router
         return json.dumps(error, ensure_ascii=False)
     return f"{message} ({code})" if isinstance(code, str) else message
+
+
+def unwrapped(whole: Any) -> Any:  # noqa: ANN401 - JSON
+    """The object in a list of one: Gemini's errors come so."""
+    return (_first(whole) or whole) if isinstance(whole, list) and len(whole) == 1 else whole
+
+
+def failed_generation(body: bytes) -> str | None:
+    """What the LLM has written, in an error that says it is not what the schema wants (Groq)."""
+    try:
+        error = _read_json(body)["error"]
+        if error["code"] == "json_validate_failed":
+            return _plain(error.get("failed_generation"))
+    except (MalformedError, KeyError, TypeError):
+        pass
+    return None
 
 
 def read_usage(body: bytes) -> Usage:
@@ -131,17 +161,63 @@ def _read_json(body: bytes) -> Any:  # noqa: ANN401 - whatever the server sends
     try:
         return json.loads(text.strip())
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"the response is not JSON: {error}") from error
+        if events := _events(text):
+            return _joined_events(events)
+        raise MalformedError(f"the response is not JSON ({error}){_start_of(body)}") from error
+
+
+def _start_of(body: bytes) -> str:
+    words = _without_tags(body[:_MAX_PAGE].decode("utf-8", "replace"))
+    return f": {words[:_MAX_SHOWN]}" if words else ": it is empty"
+
+
+def _without_tags(page: str) -> str:
+    return " ".join(_TAGS.sub(" ", page[:_MAX_PAGE]).split())
+
+
+def _events(text: str) -> list[dict[str, Any]]:
+    """The chunks of a stream, which some proxies send although none was asked for."""
+    events = []
+    for line in text.splitlines():
+        if line.startswith("data:"):
+            with suppress(ValueError, RecursionError):
+                event = json.loads(line.removeprefix("data:"))
+                events += [event] if isinstance(event, dict) else []
+    return events
+
+
+def _joined_events(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The completion that chunks are pieces of."""
+    choices = [_first(event.get("choices")) for event in events]
+    deltas = [choice["delta"] for choice in choices if isinstance(choice.get("delta"), dict)]
+    names = ("content", "refusal", *_REASONING)
+    pieces = {name: [delta.get(name) for delta in deltas] for name in names}
+    message = {
+        name: "".join(piece for piece in each if isinstance(piece, str))
+        for name, each in pieces.items()
+    }
+    last = {name: event[name] for event in events for name in ("usage", "error") if event.get(name)}
+    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    if not deltas or not ends:  # a stream that breaks off has no answer
+        return last
+    return last | {"choices": [{"message": message, "finish_reason": ends[-1]}]}
 
 
 def _usage_of(whole: Any) -> Usage:  # noqa: ANN401 - unchecked
     usage = whole.get("usage") if isinstance(whole, dict) else None
     if not isinstance(usage, Mapping):
         return Usage()
-    prompt, output = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    total = _count(usage.get("total_tokens"))
-    if total is not None and prompt is not None and output is None:
-        output = max(0, total - prompt)
+    prompt, output, total = (
+        _count(usage.get(name, usage.get(other)))
+        for name, other in (
+            ("prompt_tokens", "input_tokens"),
+            ("completion_tokens", "output_tokens"),
+            ("total_tokens", ""),
+        )
+    )
+    if total is not None and prompt is not None:
+        # Gemini and xAI bill reasoning that is in the total alone.
+        output = max(output or 0, total - prompt)
     return Usage(num_prompt_tokens=prompt, num_output_tokens=output)
 
 

@@ -19,8 +19,8 @@ from pipeline.synthesis.prompts import Message, compact_json
 _BOUNDS = {"pattern", "minimum", "maximum"}
 """What a schema says of a value beyond its type; the critics see to the same."""
 
-_ECHOES = {"input", "ctx", "url"}
-"""Fields of an error that repeat the request."""
+_ECHOES = {"input", "ctx", "url", "failed_generation"}
+"""Fields of an error that repeat the request, or what the LLM has written."""
 
 _REFUSES = re.compile(
     r"unsupported|(not|n't) (be )?(support|permitted|allowed|recogni|specified)"
@@ -72,7 +72,7 @@ def learn(endpoint: EndpointSettings, refusal: object) -> dict[str, Any]:
         endpoint: how the server was asked.
         refusal: the body of its error: JSON, or text.
     """
-    said = " ".join(_words(refusal)).lower()
+    said = all_words(refusal).lower()
     if errors.is_of_the_request(said):
         return {}
     if _REFUSES.search(said):
@@ -86,6 +86,15 @@ def learn(endpoint: EndpointSettings, refusal: object) -> dict[str, Any]:
     if endpoint.system_role and _SYSTEM_ROLE.search(said):
         return {"system_role": False}
     return _other_format(endpoint, said)
+
+
+def all_words(refusal: object) -> str:
+    """What an error says in all its fields, without what repeats the request.
+
+    A page of a gateway says nothing of the request.
+    """
+    said = " ".join(_words(refusal))
+    return "" if said.lstrip().startswith("<") else said
 
 
 def without_bounds(schema: Any) -> Any:  # noqa: ANN401 - JSON

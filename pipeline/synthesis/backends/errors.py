@@ -31,11 +31,27 @@ _OF_THE_REQUEST = {PROMPT_TOO_LONG, REFUSED}
 
 _TOO_LONG = re.compile(
     r"context[ _]length|(maximum|max) (model|context|prompt) len|context (size|window)"
-    r"|(prompt|input|request|payload|entity) (is |was )?too (long|large)|reduce the length",
+    r"|(prompt|input|request|payload|entity|string) (is |was )?too (long|large)|reduce the length"
+    r"|input token count|tokens \+ .max_new_tokens",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
-    r"content[ _](filter|policy|management)|moderation|flagged|responsible ?ai|safety system",
+    r"content[ _]?(filter|policy|management|violat|exists risk)|inappropriate content|moderation"
+    r"|flagged|responsible ?ai|safety system|considered high risk|guardrail|data_inspection"
+    r"|usage (policy|policies|guidelines)|prohibited_content",
+    re.IGNORECASE,
+)
+_KEY = re.compile(
+    r"api[ _]key (is )?(not valid|invalid)|(invalid|incorrect)[ _]api[ _]key|api_key_invalid",
+    re.IGNORECASE,
+)
+_CREDIT = re.compile(
+    r"insufficient[ _](balance|quota|credits?|funds)|credit balance|(current|monthly) quota",
+    re.IGNORECASE,
+)
+_MODEL = re.compile(
+    r"model_not_(found|available)|(invalid|unknown) model\b|no models? (is |are )?loaded"
+    r"|model .{1,80} (not found|does not exist)",
     re.IGNORECASE,
 )
 
@@ -53,6 +69,15 @@ def classify(error: str) -> tuple[str, str]:
     if _REFUSAL.search(error):
         return REFUSED, error
     return (PROMPT_TOO_LONG if _TOO_LONG.search(error) else ENGINE_ERROR), error
+
+
+def status_for_all(error: str) -> int | None:
+    """The status of what would befall every request, whatever status it came with; else None.
+
+    401 where an error is about the key, 402 about the credit, 404 about the model.
+    """
+    words = {401: _KEY, 402: _CREDIT, 404: _MODEL}
+    return next((status for status, said in words.items() if said.search(error)), None)
 
 
 def is_of_the_request(error: str) -> bool:

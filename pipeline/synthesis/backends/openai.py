@@ -30,11 +30,13 @@ from pipeline.synthesis.backends.client import (
 )
 from pipeline.synthesis.backends.completion import (
     Completion,
+    Usage,
+    failed_generation,
     read_completion,
     without_half_signs,
     words_of_error,
 )
-from pipeline.synthesis.backends.dialect import learn, request_body
+from pipeline.synthesis.backends.dialect import all_words, learn, request_body
 from pipeline.synthesis.backends.reply import Reply, add_replies
 from pipeline.synthesis.backends.settings import EndpointSettings
 from pipeline.synthesis.budget import estimate_prompt_tokens
@@ -47,8 +49,8 @@ if TYPE_CHECKING:
 
 _MAX_DETAIL = 300  # characters of what a server says
 
-_MAX_LEARNT = 10
-"""Refusals to learn from, more than there are settings: a server may refuse both of two."""
+_MAX_TRIES = 12
+"""Wordings of a request, more than there are settings: a server may refuse both of two."""
 
 _NOT_OF_THE_REQUEST = {401, 402, 403, 408, 409, 429}
 """What is wrong with these is not how the server was asked."""
@@ -116,7 +118,6 @@ class Asker:
         endpoint = endpoint_of(settings)
         self._model = settings.model
         self._endpoint = endpoint
-        self._num_learnt = 0
         self._carried = carried
         self._key = key.get_secret_value() if key else ""
         # Without a key there is no header to send one in.
@@ -148,19 +149,34 @@ class Asker:
         return replace(reply, num_billed_tokens=tally.num_billed_tokens, notices=notices)
 
     async def _ask(self, row: Mapping[str, Any]) -> Reply:
-        """Send a request until it is answered, or refused for what no other wording mends."""
+        """Send a request until it is answered, or refused for what no other wording mends.
+
+        What a refusal teaches is kept for others when it has helped: words alone may mislead.
+        """
+        common = asked_as = self._endpoint
+        lessons: dict[str, str] = {}
+        num_sent = 0
         while True:
-            asked_as = self._endpoint
+            num_sent += 1
             found = await self._send(asked_as, row)
             if isinstance(found, Completion):
+                self._adopt(asked_as, lessons)
                 return self._read(found, row["sampling_params"]["max_tokens"])
-            # Unless another request has learnt it in the meantime.
-            if self._endpoint is asked_as and not self._learn(found):
+            if num_sent == _MAX_TRIES:
+                return Reply(error=self._explain(found))
+            if self._endpoint is not common:  # another request has learnt in the meantime
+                common = asked_as = self._endpoint
+                lessons = {}
+            elif isinstance(found, openai.APIStatusError) and (change := _lesson(asked_as, found)):
+                asked_as = asked_as.model_copy(update=change)
+                lessons |= dict.fromkeys(change, self._said(found))
+            else:
                 return Reply(error=self._explain(found))
 
     async def _send(
         self, endpoint: EndpointSettings, row: Mapping[str, Any]
     ) -> Completion | openai.APIError:
+        """The answer, which may be the one that an error tells of, or the error."""
         body = request_body(endpoint, row)
         body["messages"] = with_pictures({**row, "messages": body["messages"]})
         try:
@@ -170,7 +186,13 @@ class Asker:
         except openai.APIError as error:
             # Handled by the caller: the traceback of what stops a run, which Ray logs, would end
             # with the words of the server, and these may hold the key.
-            return error
+            if not isinstance(error, openai.APIStatusError):
+                return error
+            written = failed_generation(error.response.content)
+            if written is None:
+                return error
+            TALLY.get().bill(Usage(), written)
+            return Completion(text=written)
         return read_completion(response.content)
 
     def _read(self, found: Completion, max_tokens: int) -> Reply:
@@ -190,23 +212,18 @@ class Asker:
             else "",
         )
 
-    def _learn(self, error: openai.APIError) -> bool:
-        """Whether the server has refused how it was asked, and is asked otherwise from now on."""
-        if not isinstance(error, openai.APIStatusError) or error.status_code in _NOT_OF_THE_REQUEST:
-            return False
-        change = learn(self._endpoint, error.body or error.message)
-        if not change or self._num_learnt == _MAX_LEARNT:
-            return False
-        self._num_learnt += 1
-        self._endpoint = self._endpoint.model_copy(update=change)
-        ((name, value),) = change.items()
-        wanted = json.dumps(value)
-        TALLY.get().notices.append(
-            f"synthesis.endpoint: the server has refused a request, and is now asked with "
-            f"{name}: {wanted}. Put that into the recipe, and no run begins with a refusal. It "
-            f"said: {self._said(error)}"
-        )
-        return True
+    def _adopt(self, answered_as: EndpointSettings, lessons: Mapping[str, str]) -> None:
+        """Ask as has just been answered from now on, and say what the server had refused."""
+        for name, said in lessons.items():
+            value = getattr(answered_as, name)
+            if getattr(self._endpoint, name) == value:
+                continue
+            self._endpoint = self._endpoint.model_copy(update={name: value})
+            TALLY.get().notices.append(
+                f"synthesis.endpoint: the server has refused a request, and is now asked with "
+                f"{name}: {json.dumps(value)}. Put that into the recipe, and no run begins with a "
+                f"refusal. It said: {said}"
+            )
 
     def _explain(self, error: openai.APIError) -> str:
         match error:
@@ -247,16 +264,16 @@ class Asker:
                 "command after the pause.",
                 exit_code=FAILED,
             )
-        is_refusal = errors.classify(said)[0] == errors.REFUSED  # some gateways refuse with 403
-        if (
-            status in {401, 402, 403, 404, 405} and not is_refusal
-        ) or error.code == "insufficient_quota":
-            self._stop(status, said)
-        if status == 413:
-            return errors.describe(errors.PROMPT_TOO_LONG, said)
+        # All that it says counts, not only what is shown.
+        words = all_words(error.body)
+        reason = errors.PROMPT_TOO_LONG if status == 413 else errors.classify(words)[0]
+        of_all = errors.status_for_all(words) or status
+        # Some gateways refuse a text with 403.
+        if of_all in {401, 402, 403, 404, 405} and reason != errors.REFUSED:
+            self._stop(of_all, said)
         if status in {408, 409, 429} or status >= 500:
-            return errors.describe(errors.SERVER_ERROR, said)
-        return said
+            reason = errors.SERVER_ERROR
+        return errors.describe(reason, said)
 
     def _stop(self, status: int, said: str) -> NoReturn:
         """End the run at what would befall every request."""
@@ -290,3 +307,10 @@ class Asker:
         """What a server says, as a person and a corpus may see it: short, and without the key."""
         said = without_half_signs(" ".join(said.split()))
         return (said.replace(self._key, "…") if self._key else said)[:_MAX_DETAIL]
+
+
+def _lesson(asked_as: EndpointSettings, error: openai.APIStatusError) -> dict[str, Any]:
+    """How else the server is to be asked after an error; empty where that would not help."""
+    if error.status_code in _NOT_OF_THE_REQUEST:
+        return {}
+    return learn(asked_as, error.body or error.message)

@@ -135,6 +135,62 @@ def test_wrong_address_with_status_200_stops_the_run() -> None:
     assert "/v1" in stop.value.hint
 
 
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [
+        ((400, [{"error": {"code": 400, "message": "API key not valid."}}]), "api_key_env"),
+        ((400, {"error": {"message": "Your credit balance is too low"}}), "credit"),
+        ((429, [{"error": {"message": "You exceeded your current quota"}}]), "credit"),
+        ((500, {"error": {"message": "OpenAIException - insufficient_quota"}}), "credit"),
+        ((400, {"error": "Invalid model name passed in model=x."}), "synthesis.model"),
+        ((400, {"error": {"message": "No models loaded.", "param": "model"}}), "synthesis.model"),
+        ((500, {"detail": "The model `x` does not exist."}), "synthesis.model"),
+    ],
+)
+def test_key_or_credit_or_model_stops_the_run_whatever_the_status(answer, advice) -> None:
+    with pytest.raises(UserError) as stop:
+        reply_to(answer, max_retries=0)
+    assert advice in stop.value.hint
+
+
+def test_refused_content_stops_no_run_and_keeps_its_reason_whatever_field_says_it() -> None:
+    said = {"code": "no permission", "error": "Content violates usage guidelines. Check: BIO"}
+    blocked = {"error": {"message": "The request was rejected", "type": "content_filter"}}
+    for answer in ((403, said), (400, blocked)):
+        assert classify(reply_to(answer)[ERROR_COLUMN])[0] == "synthesis-refused"
+
+
+def asked_as(replies, num_requests: int) -> list[str]:
+    """The response formats that a server was asked for, one request after the other."""
+    requests = [request(f"r{number}") for number in range(num_requests)]
+    with serving(scripted(*replies)) as server:
+        ask(settings_for(server.url, concurrency=1, max_retries=0), *requests)
+        return [body.get("response_format", {}).get("type", "none") for body in server.bodies]
+
+
+def test_lesson_that_has_not_helped_is_forgotten() -> None:
+    no = (400, {"error": "The value does not match the expected schema."})
+    assert asked_as([no, no, no, completion()], 2) == [
+        "json_schema", "json_object", "none", "json_schema",
+    ]  # fmt: skip
+    assert asked_as([no, completion()], 2) == ["json_schema", "json_object", "json_object"]
+
+
+def test_server_that_refuses_both_of_two_names_is_not_asked_for_ever() -> None:
+    reply = reply_to((400, {"error": "max_tokens and max_completion_tokens are not supported"}))
+    assert classify(reply[ERROR_COLUMN])[0] == "synthesis-engine-error"
+    assert reply["notices"] == ""
+
+
+def test_what_a_server_could_not_make_json_of_is_an_answer() -> None:
+    error = {"code": "json_validate_failed", "message": "Generated JSON does not match the schema"}
+    failed = (400, {"error": {**error, "failed_generation": f"Sure! {TEXT}"}})
+    assert asked_as([failed, completion()], 2) == ["json_schema"] * 2
+    reply = reply_to(failed)
+    assert (reply["generated_text"], reply[ERROR_COLUMN]) == (f"Sure! {TEXT}", "")
+    assert reply["num_billed_tokens"] == PROMPT + estimate_tokens(f"Sure! {TEXT}")
+
+
 def test_key_is_in_no_detail_that_a_server_sends_back() -> None:
     said = f"Not with \ud83d {KEY}"
     answers = [
@@ -155,12 +211,36 @@ def test_long_pause_is_waited_for_and_told(monkeypatch) -> None:
     assert "pause of 1 min (Retry-After), and the run has waited" in reply["notices"]
 
 
+@pytest.mark.parametrize(
+    ("headers", "body", "pause_s"),
+    [
+        ({"retry-after-ms": "1500", "retry-after": "9"}, "", 1.5),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, "again in 7s", 0),
+        ({}, "Rate limit reached. Please try again in 1m26.4s.", 86.4),
+        ({}, "Please try again in 20ms.", None),
+        ({}, '{"details": [{"retryDelay": "43s"}]}', 43),
+        ({}, "Please retry after 6 seconds", 6),
+        ({}, "slow down", None),
+    ],
+)
+def test_pause_is_read_of_the_headers_or_else_of_the_words(headers, body, pause_s) -> None:
+    assert client.asked_pause(429, headers, body) == pytest.approx(pause_s)
+    assert headers or client.asked_pause(400, headers, body) is None
+
+
 @pytest.mark.parametrize("after", ["7200", "Fri, 31 Dec 2999 23:59:59 GMT"])
 def test_pause_that_is_too_long_stops_the_run_and_says_how_long_it_is(after) -> None:
     with pytest.raises(UserError, match="asks for a pause of ") as stop:
         reply_to((429, {"error": "come back tomorrow"}, {"Retry-After": after}))
+    with pytest.raises(UserError, match="asks for a pause of 7200 s"):
+        reply_to((429, {"error": "slow down"}, {"retry-after-ms": "7200000"}))
     assert stop.value.exit_code == 1
     assert "What was answered stays" in stop.value.hint
+
+
+def test_pause_of_what_is_not_tried_again_is_none() -> None:
+    with pytest.raises(UserError, match="404"):
+        reply_to((404, {"error": "no"}, {"Retry-After": "7200"}))
 
 
 @pytest.mark.parametrize("after", ["soon", "", "-5", "nan", "Fri, 31 Dec 9999"])

@@ -1,6 +1,7 @@
 """Whatever a server leaves out or puts otherwise is read, or has a reason."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,8 @@ def test_answer_is_found_in_every_form_of_a_message(message) -> None:
         ({"prompt_tokens": 100, "completion_tokens": 30}, (100, 30)),
         ({"prompt_tokens": 100, "completion_tokens": None, "total_tokens": None}, (100, None)),
         ({"prompt_tokens": 100, "total_tokens": 130}, (100, 30)),
+        ({"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 900}, (100, 800)),
+        ({"input_tokens": 100, "output_tokens": 30}, (100, 30)),
         ({"prompt_tokens": 100.5, "completion_tokens": 30.0}, (100, 30)),
         ({"prompt_tokens": "100", "completion_tokens": -1}, (None, None)),
         ({"prompt_tokens": True, "completion_tokens": 1e300}, (None, None)),
@@ -84,9 +87,12 @@ def test_least_that_a_completion_has_is_enough() -> None:
         ({"content": None, "refusal": "I cannot help with that."}, {}, "I cannot help with that."),
         ({"content": ""}, {"finish_reason": "content_filter"}, "finish_reason content_filter"),
         ({"content": None}, {"finish_reason": "SAFETY"}, "finish_reason SAFETY"),
+        ({}, {"finish_reason": "content_filter: PROHIBITED_CONTENT"},
+         "finish_reason content_filter: PROHIBITED_CONTENT"),
+        ({}, {"finish_reason": "content_filter", "message": None}, "finish_reason content_filter"),
         ({"content": TEXT, "refusal": ""}, {}, ""),
     ],
-)
+)  # fmt: skip
 def test_refusal_and_filter_are_told(message, choice, refusal) -> None:
     assert read_completion(body(message, choice=choice)).refusal == refusal
 
@@ -103,6 +109,38 @@ def test_what_is_no_completion_is_malformed(raw) -> None:
 
 
 @pytest.mark.parametrize(
+    ("raw", "words"),
+    [(b"", "it is empty"), (b'{"detail": "no key"}', '{"detail": "no key"}'),
+     (b"<html><style>p {}</style><body>Please log in</body></html>", ": Please log in")],
+)  # fmt: skip
+def test_what_is_no_completion_is_shown(raw, words) -> None:
+    with pytest.raises(MalformedError, match=re.escape(words)):
+        read_completion(raw)
+
+
+def stream(*choices, **last) -> bytes:
+    events = [{"choices": [choice]} for choice in choices] + [{"choices": [], **last}]
+    lines = [f"data: {json.dumps(event)}\r\n\r\n" for event in events]
+    return "".join([": waiting\n\n", *lines, "data: [DONE]\n\n"]).encode()
+
+
+def test_stream_that_nobody_asked_for_is_read() -> None:
+    pieces = [
+        {"delta": {"content": each}, "finish_reason": None}
+        for each in (TEXT[:5], TEXT[5:], "\ud83d", "\ude00")
+    ]
+    usage = {"prompt_tokens": 9, "completion_tokens": 3}
+    raw = stream(*pieces, {"delta": {}, "finish_reason": "stop"}, usage=usage)
+    found = read_completion(raw)
+    assert (found.text, found.finish_reason) == (f"{TEXT}\U0001f600", "stop")
+    assert found.usage == read_usage(raw) == Usage(num_prompt_tokens=9, num_output_tokens=3)
+    with pytest.raises(MalformedError):
+        read_completion(stream(*pieces))
+    with pytest.raises(ServedError):
+        read_completion(stream(*pieces, error={"code": 502, "message": "broke off"}))
+
+
+@pytest.mark.parametrize(
     ("whole", "status"),
     [
         ({"error": {"code": 502, "message": "Provider returned error"}}, 502),
@@ -115,6 +153,8 @@ def test_what_is_no_completion_is_malformed(raw) -> None:
         ({"error": {"message": "something broke", "code": "oops"}}, 500),
         ({"object": "error", "message": "no", "code": 400}, 400),
         ({"choices": [{"error": {"code": 502}, "message": {"content": ""}}]}, 502),
+        ({"choices": [{"finish_reason": "error", "message": {"content": ""}}]}, 500),
+        ([{"error": {"code": 429, "message": "Resource has been exhausted"}}], 429),
     ],
 )
 def test_error_with_status_200_has_its_own(whole, status) -> None:
@@ -133,6 +173,9 @@ def test_error_with_status_200_has_its_own(whole, status) -> None:
         ({"message": "no", "metadata": {"raw": "of the provider"}},
          '{"message": "no", "metadata": {"raw": "of the provider"}}'),
         ([1], "[1]"),
+        ([{"error": {"code": 400, "message": "no"}}], "no"),
+        ({"choices": [{"error": {"message": "broke off"}}]}, "broke off"),
+        ("<html><head><title>502</title></head><p>Bad gateway</p></html>", "502 Bad gateway"),
     ],
 )  # fmt: skip
 def test_error_is_shown_with_all_that_it_says(error, words) -> None:
