@@ -208,7 +208,7 @@ def _unpacked_profile(payload: bytes) -> bytes | None:
 
 
 def _most_data(header: bytes) -> int:
-    """How many bytes a picture of a PNG's header can have: 64 bits a pixel, and each row's filter."""
+    """The most bytes that the pixels can have: 64 bits each, and a filter for each row."""
     width, height = struct.unpack(">II", header[:8])
     return int((8 * width + 16) * height + 64)
 

@@ -112,7 +112,7 @@ def _named(name: str, cell: object) -> Iterator[tuple[str, object]]:
         yield name, cell
 
 
-def _keys_of_texts(cell: Mapping[str, object]) -> list[str]:
+def _keys_of_texts(cell: Mapping[str, object]) -> Sequence[str]:
     return known_names.caption_columns(cell) or known_names.texts_inside(cell)
 
 
