@@ -218,7 +218,7 @@ def test_what_is_not_there_is_remembered(root, quiet):
 
 
 def test_a_key_where_an_id_belongs_is_an_error_and_is_not_remembered(root, quiet):
-    with pytest.raises(UserError, match="record 'cat.png': an id has"):
+    with pytest.raises(UserError, match=r"record 'cat\.png': an id has"):
         forget(root, [Entry(kind="record", value="cat.png")], reporter=quiet)
     assert not read_forgotten(root).record_ids
 
