@@ -65,7 +65,7 @@ def finish(do: Callable[[], int]) -> NoReturn:
             traceback.print_exc()
         _Process.code = STOPPED if _Process.is_asked else FAILED
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before
         with suppress(OSError, ValueError):  # a pipe that nobody reads, or that is closed
             stream.flush()
     _leave()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from pipeline.ledger.audit import audit as check
 from pipeline.ledger.gc import Garbage, find_garbage, remove_garbage
 from pipeline.ledger.live import missing
 from pipeline.text_files import read_text
+
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class Forgot:
 def audit(root: Path) -> list[Finding]:
     """Check a corpus, and where all is well so far its codes; the event `audited` says the outcome.
 
+    A corpus that cannot be written, say on a read-only mount, is checked without that event.
+
     Raises:
         UserError: when `root` is no corpus.
     """
@@ -49,9 +54,13 @@ def audit(root: Path) -> list[Finding]:
         findings.append(audit_codes(corpus))
     if holder_of(corpus.root) is None:  # a run has the log in hand, and on a store all of it
         faults = [example for finding in findings for example in finding.examples]
-        log = EventLog(corpus.root / EVENTS_FILE, "audit")
-        log.write("audited", checks=len(findings), faults=faults)
-        log.flush()
+        try:
+            log = EventLog(corpus.root / EVENTS_FILE, "audit")
+            log.write("audited", checks=len(findings), faults=faults)
+            log.flush()
+        except OSError as error:  # what was found counts all the same
+            if error.errno not in _READ_ONLY:
+                raise
     return findings
 
 
@@ -62,12 +71,15 @@ def forget(root: Path, entries: Sequence[Entry], *, reporter: Reporter) -> Forgo
     missing records change are done again, none of which needs the LLM.
 
     Raises:
-        UserError: when `root` is no corpus, another run holds it, or there is nothing to forget.
+        UserError: when `root` is no corpus, another run holds it, there is nothing to forget, or an
+            entry is no id of its kind.
     """
     if not entries:
         hint = "Give --image-id, --record, --source-prefix or --list."
         raise UserError("there is nothing to forget", hint)
     recipe, corpus = open_corpus(root)
+    for entry in entries:
+        entry.require_whole()
     root = corpus.root
     with holding(root):
         was_filled = begin(root, entries, is_filled=not missing(corpus))

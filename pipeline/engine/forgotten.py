@@ -6,6 +6,7 @@ it is no part of a fingerprint, since forgetting one record must not redo the ot
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 from pipeline.engine.tables import read_table, write_table
+from pipeline.errors import UserError
 
 FORGOTTEN_FILE = "forgotten.parquet"
 FORGOTTEN = pa.schema(
@@ -29,6 +31,8 @@ FORGOTTEN = pa.schema(
 Kind = Literal["image-id", "record", "source-prefix"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+_NUM_DIGITS = {"record": 16, "image-id": 64}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Entry:
@@ -36,6 +40,20 @@ class Entry:
 
     kind: Kind
     value: str
+
+    def require_whole(self) -> None:
+        """Check that this can mean a record: a key, or an id that is cut off, never does.
+
+        Raises:
+            UserError: when it is no id of its kind.
+        """
+        digits = _NUM_DIGITS.get(self.kind)
+        if digits and not re.fullmatch(f"[0-9a-f]{{{digits}}}", self.value):
+            raise UserError(
+                f"{self.kind} {self.value!r}: an id has {digits} digits, each 0 to 9 or a to f",
+                "`anymix explain CORPUS KEY` shows the ids of a record; a source-prefix takes the"
+                " name SOURCE/KEY, or how it begins.",
+            )
 
     @classmethod
     def parse(cls, line: str) -> Entry:

@@ -1,5 +1,6 @@
 """What signals do to a command, whatever its code makes of them."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -83,6 +84,11 @@ def test_an_error_of_the_program_is_told_and_ends_with_1():
     done = run("raise ValueError('a bug')")
     assert done.returncode == FAILED
     assert "ValueError: a bug" in done.stderr
+
+
+def test_output_that_was_closed_before_the_start_changes_no_exit_code():
+    done = run("return 0", preexec_fn=lambda: (os.close(1), os.close(2)))
+    assert done.returncode == 0
 
 
 def test_children_and_theirs_are_ended_even_if_their_parent_is_gone():

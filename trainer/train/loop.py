@@ -87,8 +87,7 @@ def find_start(
             for name in differing
         ]
         raise UserError(
-            f"{run} holds another training, stopped at step {state['step']}: "
-            f"{'; '.join(differences)}",
+            f"{run} holds another training, at step {state['step']}: {'; '.join(differences)}",
             "Put that back to resume, give another --out, or discard that training with --fresh.",
         )
     return Start(decided=decided, checkpoint=folder, is_done=is_done, is_outdated=bool(differing))

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from pipeline.engine.forgotten import Entry, Forgotten, gather, read_forgotten, remember
 from pipeline.engine.tables import read_table
+from pipeline.errors import UserError
 
 RECORD = {"source": "web", "key": "a/b.png", "record_id": "r1", "image_id": "i1"}
 
@@ -58,3 +59,18 @@ def test_a_line_of_a_list_names_its_kind_or_is_a_record():
     for wrong in ("photo x", "record", ""):
         with pytest.raises(ValueError, match="is none of: image-id X, record X"):
             Entry.parse(wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("record", "cat.png"), ("record", "r1"), ("record", "A" * 16), ("image-id", "ab" * 16)],
+)
+def test_a_key_or_a_piece_of_an_id_is_refused_instead_of_forgetting_nothing(kind, value):
+    with pytest.raises(UserError, match=f"{kind} '{value}': an id has") as error:
+        Entry(kind=kind, value=value).require_whole()
+    assert "anymix explain" in error.value.hint
+
+
+def test_whole_ids_and_any_prefix_of_a_source_are_taken():
+    for kind, value in [("record", "0a" * 8), ("image-id", "0a" * 32), ("source-prefix", "web/a")]:
+        Entry(kind=kind, value=value).require_whole()

@@ -217,6 +217,12 @@ def test_what_is_not_there_is_remembered(root, quiet):
     assert read_forgotten(root).covers(source="s", key="k", record_id="r", image_id="f" * 64)
 
 
+def test_a_key_where_an_id_belongs_is_an_error_and_is_not_remembered(root, quiet):
+    with pytest.raises(UserError, match=r"record 'cat\.png': an id has"):
+        forget(root, [Entry(kind="record", value="cat.png")], reporter=quiet)
+    assert not read_forgotten(root).record_ids
+
+
 def test_to_forget_nothing_is_an_error(root, quiet):
     with pytest.raises(UserError, match="there is nothing to forget"):
         forget(root, [], reporter=quiet)
