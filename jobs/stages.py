@@ -240,7 +240,7 @@ def part_extras(spec: StageSpec, recipe: Recipe, corpus: Corpus) -> Extras:
             critics = recipe.synthesis.critics
             common = {
                 "critics": critics.model_dump(mode="json") if critics else None,
-                "version": CRITICS,
+                "critics_version": CRITICS,
             }
         case "measure":
             common = {"heads": heads_fingerprint(recipe.score.heads)}
