@@ -1,5 +1,6 @@
 import os
 
+import hypothesis
 import pytest
 
 from tests.faults.table import tell
@@ -8,6 +9,11 @@ from tests.stores.bucket import serving
 # Before torch is imported: its threads wait asleep. Where processes share the cores, threads that
 # spin while they wait for each other take most of them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# No test is timed: a busy machine is no fault. On CI the same examples are tried each time.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @pytest.fixture(scope="session")

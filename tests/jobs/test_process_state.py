@@ -28,31 +28,33 @@ def settings_of_the_process():
 
 
 @pytest.fixture
-def process():
-    """The settings before, with numbers that nothing else would choose."""
+def _threads():
+    """Numbers of threads that nothing else would choose."""
     threads = torch.get_num_threads(), faiss.omp_get_max_threads()
     torch.set_num_threads(3)
     faiss.omp_set_num_threads(3)
-    yield settings_of_the_process()
+    yield
     torch.set_num_threads(threads[0])
     faiss.omp_set_num_threads(threads[1])
 
 
-def test_an_audit_leaves_the_process_as_it_was(made, process):
+@pytest.mark.usefixtures("_threads")
+def test_an_audit_leaves_the_process_as_it_was(made):
+    before = settings_of_the_process()  # here: random numbers are seeded again after the fixtures
     assert cli.call(["audit", str(made)]) == 0
-    assert settings_of_the_process() == process
+    assert settings_of_the_process() == before
 
 
-def test_fits_stages_and_training_leave_the_process_as_it_was(
-    corpus, load, tiny_recipe, process, tmp_path
-):
+@pytest.mark.usefixtures("_threads")
+def test_fits_stages_and_training_leave_the_process_as_it_was(corpus, load, tiny_recipe, tmp_path):
+    before = settings_of_the_process()
     changes = ("image_tokenizer.seed=1", "score.clip.seed=1", "duplicates.perceptual=0.1")
     run(load(*changes), corpus)
-    assert settings_of_the_process() == process
+    assert settings_of_the_process() == before
     assert (
         cli.call(
             ["train", str(tiny_recipe), "--corpus", str(corpus), "--out", str(tmp_path / "run")]
         )
         == 0
     )
-    assert settings_of_the_process() == process
+    assert settings_of_the_process() == before

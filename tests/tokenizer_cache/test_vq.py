@@ -111,7 +111,7 @@ def test_codes_and_images_have_the_shapes_that_the_vocabulary_tells(model: Path)
 
 def test_a_corpus_without_pictures_is_an_error_for_people(tmp_path: Path) -> None:
     inputs = fit_inputs(write_part(tmp_path, "part", [Selected(record_id="r", stream="text")]))
-    with pytest.raises(UserError, match="no images"):
+    with pytest.raises(UserError, match="no pictures"):
         list(fit(TINY_VQ, inputs, tmp_path))
 
 
