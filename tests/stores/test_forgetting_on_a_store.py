@@ -121,7 +121,7 @@ def undisturbed(made, tmp_path_factory):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("kind", ["record", "image-id"])
+@pytest.mark.parametrize("kind", ["record", pytest.param("image-id", marks=pytest.mark.slow)])
 def test_nothing_of_it_stays_and_only_what_held_it_is_written_again(
     root, made, undisturbed, store, tmp_path, kind, capsys
 ):
@@ -177,7 +177,7 @@ sys.exit(call(sys.argv[1:]))
 # table, the lease again, and then the run that fills the corpus.
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    "writes", [4, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 6, 14))]
+    "writes", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 6, 9, 14))]
 )
 def test_a_forget_that_is_killed_between_two_writes_is_completed_by_the_next_run(
     root, made, recipe, undisturbed, tmp_path, writes

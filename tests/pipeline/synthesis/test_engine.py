@@ -179,7 +179,7 @@ def test_no_engine_starts_for_parts_without_pictures(
     assert (done.part, done.error, committed(task.output)) == ("texts", "", [])
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_real_engine_writes_variants_and_rejects_what_it_cannot_read(
     tmp_path: Path, models: dict[str, Path]
@@ -239,7 +239,7 @@ def test_run_writes_no_more_than_its_budget_and_the_next_one_goes_on(
     assert all(row in after for row in before.values())  # what was paid is not asked for again
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_engine_without_enough_memory_stops_the_run_with_the_setting(
     tmp_path: Path, models: dict[str, Path], fault: Callable[..., None]
