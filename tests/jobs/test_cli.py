@@ -81,7 +81,7 @@ def test_help_names_every_command():
         assert f" {command} " in out
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_from_a_recipe_to_samples_by_the_commands_of_the_readme(tiny_recipe, tmp_path):
     corpus, run = tmp_path / "corpus", tmp_path / "run"
     code, _, said = anymix("run", tiny_recipe, "--corpus", corpus)

@@ -91,7 +91,7 @@ def test_a_corpus_on_a_store_has_the_bytes_of_a_local_one_and_every_command_read
     assert files_of(root) == before
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_workers_of_ray_give_the_same_bytes_on_a_store(recipe, made, store):
     root = store.path("ray")
     run(recipe, root, "run.num_workers=2")
@@ -138,7 +138,7 @@ def test_the_second_of_two_runs_stops_and_says_who_holds_the_corpus(recipe, stor
     assert not (root / "recipe.yaml").exists()
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_of_two_runs_started_at_once_one_fills_the_corpus_and_the_other_names_it(
     recipe, made, store, tmp_path
 ):
