@@ -131,8 +131,10 @@ def _judge(run: Run, manifest: Manifest, recipe: Recipe) -> None:
 
 
 def _shards_of(run: Path, latest: Path, *, fresh: bool) -> Manifest:
-    """The shards that a run began with, while it is not finished; else the corpus's."""
+    """The shards that a run resumes on, while it is not finished; else the corpus's."""
+    from trainer.train.checkpoint import newest_checkpoint
     from trainer.train.pinned import pinned_manifest
 
-    pinned = None if fresh else pinned_manifest(run)
-    return pinned or open_manifest(latest)
+    # What was pinned by a run that was killed before its first checkpoint is pinned again.
+    resumes = not fresh and newest_checkpoint(run) is not None
+    return (pinned_manifest(run) if resumes else None) or open_manifest(latest)

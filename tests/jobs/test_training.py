@@ -4,10 +4,14 @@ import json
 import shutil
 
 from jobs.cli import call
+from jobs.run import open_corpus
+from jobs.training import find_shards
 from pipeline.engine.lock import holding
 from pipeline.errors import STOPPED, WRONG
 from tests.trainer.test_train import contents, stop_at_first_line
+from tokenizer_cache.manifest import open_manifest
 from trainer.run import METRICS, read_metrics
+from trainer.train.pinned import pin_shards
 
 
 def train(recipe, corpus, out, *more):
@@ -40,6 +44,15 @@ def test_two_trainings_of_one_run_do_not_meet(tiny_recipe, made, tmp_path, capsy
         assert train(tiny_recipe, made, run) == WRONG
     assert f"{run} is being filled by process" in " ".join(capsys.readouterr().err.split())
     assert not (run / METRICS).exists()
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(
+    tiny_recipe, made, tmp_path
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    pin_shards(open_manifest(find_shards(open_corpus(made)[1])), run)
+    assert train(tiny_recipe, made, run) == 0
 
 
 def test_the_same_command_resumes_on_the_shards_that_the_run_began_on(
