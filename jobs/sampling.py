@@ -32,8 +32,8 @@ def sample_prompts(run_folder: Path, prompts: Sequence[str], out: Path) -> Itera
     Raises:
         UserError: when a prompt names a picture that is not there or cannot be read.
     """
+    from trainer.generate.sample import describe, draw
     from trainer.run import load_run
-    from trainer.sample import describe, draw
 
     paths = [prompt for prompt in prompts if Path(prompt).suffix.lower() in _PICTURES]
     texts = [prompt for prompt in prompts if prompt not in paths]
@@ -58,8 +58,8 @@ def sample_held_out(run_folder: Path, out: Path) -> Iterator[str]:
     Raises:
         UserError: when the corpus that the run was trained on is gone.
     """
+    from trainer.generate.sample import contact_sheet
     from trainer.run import load_run
-    from trainer.sample import contact_sheet
 
     settings = _recipe(run_folder).sample
     sheet = contact_sheet(

@@ -24,8 +24,8 @@ from pipeline.errors import UserError
 from tokenizer_cache.text import TextTokenizer, load_text
 from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
 from tokenizer_cache.vq.tokenizer import VQTokenizer, load_vq
-from trainer.batch import build_model
-from trainer.documents import Encoder
+from trainer.data.batch import build_model
+from trainer.data.documents import Encoder
 from trainer.model.decoder import Decoder
 from trainer.settings import TrainSettings
 from trainer.train.checkpoint import best_checkpoint, read_average, read_state

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.packing import build_row, pack
+from trainer.data.packing import build_row, pack
 
 TEXT, END_TEXT, IMAGE, END_IMAGE, END, PAD = 2, 3, 4, 5, 1, 0
 FIRST_ID, FIRST_CODE = 32, 4128

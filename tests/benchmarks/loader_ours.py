@@ -21,8 +21,8 @@ import psutil
 from pipeline.engine.storage import commit_json, read_json
 from tests.benchmarks.loader_job import ROWS_PER_WINDOW, SEQ_LEN, peak_mb
 from tokenizer_cache.manifest import open_manifest
-from trainer.loader import Loader
-from trainer.packing import Row
+from trainer.data.loader import Loader
+from trainer.data.packing import Row
 from trainer.settings import LoaderSettings, TrainSettings
 
 _SETTINGS = TrainSettings(

@@ -12,8 +12,8 @@ from pipeline.publish.card import write_card
 from pipeline.publish.report import write_report
 from tests.jobs.corpora import faults, files_of, refusal, run
 from tests.tokenizer_cache.published_models import GRID, NUM_CODES, SIZE, saved
+from trainer.generate.sample import draw
 from trainer.run import load_run
-from trainer.sample import draw
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from tests.tokenizer_cache.audio.sounds import some_sounds, wav
 from tokenizer_cache.audio.tokenizer import load_audio
 from tokenizer_cache.manifest import open_manifest
 from tokenizer_cache.shard_reading import AudioSegment, TextSegment, read_shard
-from trainer.loader import Loader
-from trainer.packing import unpack
+from trainer.data.loader import Loader
+from trainer.data.packing import unpack
 
 NUM_SOUNDS = 24
 RECIPE = f"""

@@ -18,11 +18,11 @@ from tokenizer_cache.shard_writing import write_shard
 from tokenizer_cache.text import describe_text, load_text
 from tokenizer_cache.vocabulary import build_vocabulary
 from tokenizer_cache.vq.description import describe_vq
-from trainer.assembly import RowBuilder
-from trainer.documents import Encoder
-from trainer.layout import Choice, Rules, lay_out
-from trainer.order import Draws, fixed
-from trainer.packing import unpack
+from trainer.data.assembly import RowBuilder
+from trainer.data.documents import Encoder
+from trainer.data.layout import Choice, Rules, lay_out
+from trainer.data.order import Draws, fixed
+from trainer.data.packing import unpack
 from trainer.settings import TrainSettings
 
 TEXT, CODES = square(0)

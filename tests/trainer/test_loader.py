@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from tests.trainer.conftest import Squares
 from tokenizer_cache.manifest import Manifest
-from trainer.held_out import held_out_rows
-from trainer.loader import Loader
-from trainer.packing import NO_TARGET, Row, build_row, unpack
+from trainer.data.held_out import held_out_rows
+from trainer.data.loader import Loader
+from trainer.data.packing import NO_TARGET, Row, build_row, unpack
 from trainer.settings import LoaderSettings, LossSettings, MixSettings, TrainSettings
 
 SETTINGS = TrainSettings(seq_len=96, caption_max_tokens=16)

@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 from tests.trainer.conftest import Squares
 from tokenizer_cache.manifest import Manifest
 from tokenizer_cache.shard_files import ShardFiles
-from trainer.loader import Loader
+from trainer.data.loader import Loader
 from trainer.settings import LoaderSettings, TrainSettings
 
 SETTINGS = TrainSettings(seq_len=96, caption_max_tokens=16)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.packing import NO_TARGET
+from trainer.data.packing import NO_TARGET
 from trainer.train.loss import mean_by_modality, next_token_losses, training_loss
 
 IDENTITY = torch.eye(10)

@@ -1,6 +1,6 @@
 import torch
 
-from trainer.masks import document_mask, grid_places
+from trainer.model.masks import document_mask, grid_places
 
 
 def test_a_token_sees_itself_and_what_is_before_it_in_its_document() -> None:

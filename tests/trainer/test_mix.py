@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.mix import STREAMS, quota, shares
+from trainer.data.mix import STREAMS, quota, shares
 
 weights = st.fixed_dictionaries(dict.fromkeys(STREAMS, st.floats(0.1, 10)))
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.order import Draws, Permutation, StreamOrder
+from trainer.data.order import Draws, Permutation, StreamOrder
 
 sizes = st.lists(st.integers(1, 9), min_size=1, max_size=7)
 

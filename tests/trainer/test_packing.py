@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.masks import document_mask
+from trainer.data.packing import NO_TARGET, build_row, pack, spread, unpack
 from trainer.model.decoder import Decoder
-from trainer.packing import NO_TARGET, build_row, pack, spread, unpack
+from trainer.model.masks import document_mask
 from trainer.settings import ModelSettings
 
 lengths = st.lists(st.integers(1, 16), max_size=60)

@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image
 
 from tests.trainer.conftest import GRID, square
+from trainer.generate.sample import contact_sheet, describe, describe_codes, draw, draw_codes
 from trainer.run import Run
-from trainer.sample import contact_sheet, describe, describe_codes, draw, draw_codes
 from trainer.settings import SampleSettings
 
 SETTINGS = SampleSettings(temperature=0.5, cfg_scale=2.0)

@@ -1,6 +1,6 @@
 from PIL import Image, ImageFont
 
-from trainer.sheet import SheetEntry, render_sheet, wrap
+from trainer.generate.sheet import SheetEntry, render_sheet, wrap
 
 
 def test_a_sheet_shows_every_picture_of_every_pair() -> None:

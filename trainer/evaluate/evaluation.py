@@ -22,8 +22,8 @@ from trainer.evaluate.likelihood import (
     pairs_of,
 )
 from trainer.evaluate.shapes import Share, fresh_pairs, judge
+from trainer.generate.sample import draw, draw_codes
 from trainer.run import EVALUATION, Run
-from trainer.sample import draw, draw_codes
 from trainer.settings import EvaluateSettings, SampleSettings
 
 _FRESH = 1_000_003

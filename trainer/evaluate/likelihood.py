@@ -15,10 +15,10 @@ import torch
 
 from tokenizer_cache.manifest import Manifest
 from tokenizer_cache.shard_reading import ImageSegment, TextSegment, read_shard
-from trainer.batch import Batch, collate, modalities
-from trainer.held_out import held_out_rows
-from trainer.mix import STREAMS
-from trainer.packing import build_row
+from trainer.data.batch import Batch, collate, modalities
+from trainer.data.held_out import held_out_rows
+from trainer.data.mix import STREAMS
+from trainer.data.packing import build_row
 from trainer.run import Run
 from trainer.settings import EvaluateSettings
 from trainer.train.loss import mean_by_modality, next_token_losses

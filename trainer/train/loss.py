@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from trainer.packing import NO_TARGET
+from trainer.data.packing import NO_TARGET
 
 MAX_LOGITS = 1 << 26
 """Logits that are in memory at once: 256 MiB of float32. With a vocabulary of 119,000 ids that is

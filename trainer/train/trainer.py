@@ -18,10 +18,10 @@ from torch import Tensor
 from pipeline.device import best_device
 from pipeline.errors import FAILED, UserError
 from tokenizer_cache.manifest import Manifest
-from trainer.batch import Batch, build_model, collate, modalities
-from trainer.held_out import held_out_rows
-from trainer.loader import Loader
-from trainer.packing import Row
+from trainer.data.batch import Batch, build_model, collate, modalities
+from trainer.data.held_out import held_out_rows
+from trainer.data.loader import Loader
+from trainer.data.packing import Row
 from trainer.settings import TrainSettings
 from trainer.train.checkpoint import Checkpoint
 from trainer.train.loss import mean_by_modality, next_token_losses, training_loss

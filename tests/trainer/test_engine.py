@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from tokenizer_cache.vocabulary import TokenizerDescription, Vocabulary, build_vocabulary
-from trainer.batch import build_model, collate
-from trainer.generation import Continuation, pick, uniforms
+from trainer.data.batch import build_model, collate
+from trainer.data.packing import build_row
+from trainer.generate.engine import Continuation, pick, uniforms
 from trainer.model.decoder import Decoder
-from trainer.packing import build_row
 from trainer.settings import ModelSettings
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tokenizer_cache.vocabulary import Vocabulary
-from trainer.masks import document_mask, grid_places
+from trainer.data.packing import Row
 from trainer.model.decoder import Decoder
-from trainer.packing import Row
+from trainer.model.masks import document_mask, grid_places
 from trainer.settings import ModelSettings
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pipeline.engine.fingerprint import fingerprint
 from tokenizer_cache.vocabulary import Vocabulary
-from trainer.batch import places_of
-from trainer.masks import document_mask
+from trainer.data.batch import places_of
 from trainer.model.cache import LayerCache
 from trainer.model.decoder import Decoder
+from trainer.model.masks import document_mask
 
 
 class Continuation:

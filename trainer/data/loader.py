@@ -17,13 +17,13 @@ import numpy as np
 
 from pipeline.engine.storage import is_local
 from tokenizer_cache.manifest import Manifest
-from trainer.assembly import RowBuilder
-from trainer.layout import TEXT, Layout
-from trainer.mix import STREAMS, shares
-from trainer.packing import Row
+from trainer.data.assembly import RowBuilder
+from trainer.data.layout import TEXT, Layout
+from trainer.data.mix import STREAMS, shares
+from trainer.data.packing import Row
+from trainer.data.streams import Cursor, Stream, numbers_of, open_files, rules_of
+from trainer.data.windows import Planner, Window
 from trainer.settings import TrainSettings
-from trainer.streams import Cursor, Stream, numbers_of, open_files, rules_of
-from trainer.windows import Planner, Window
 
 _STEPS_AHEAD = 4
 """How many calls' rows are being filled while the model computes."""

@@ -12,8 +12,8 @@ from pipeline.engine.storage import is_local
 from pipeline.errors import UserError
 from tokenizer_cache.manifest import Manifest
 from tokenizer_cache.shard_files import ShardFiles
-from trainer.layout import Layout, Rules, lay_out
-from trainer.order import Draws, StreamOrder
+from trainer.data.layout import Layout, Rules, lay_out
+from trainer.data.order import Draws, StreamOrder
 from trainer.settings import TrainSettings
 
 _MAX_BLOCK, _MIN_BLOCK = 4096, 64

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from tokenizer_cache.manifest import Manifest
-from trainer.assembly import RowBuilder
-from trainer.layout import joined, lay_out
-from trainer.order import fixed
-from trainer.packing import Row, pack
+from trainer.data.assembly import RowBuilder
+from trainer.data.layout import joined, lay_out
+from trainer.data.order import fixed
+from trainer.data.packing import Row, pack
+from trainer.data.streams import numbers_of, open_files, rules_of
 from trainer.settings import TrainSettings
-from trainer.streams import numbers_of, open_files, rules_of
 
 
 def held_out_rows(

@@ -13,10 +13,10 @@ from PIL import Image
 
 from pipeline.images import decode
 from tokenizer_cache.code_order import to_grid
-from trainer.generation import Continuation, pick, uniforms
+from trainer.generate.engine import Continuation, pick, uniforms
+from trainer.generate.sheet import SheetEntry, render_sheet
 from trainer.run import Run
 from trainer.settings import SampleSettings
-from trainer.sheet import SheetEntry, render_sheet
 
 _BATCH = 32
 """Prompts at a time; bounds the memory of keys and values."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.layout import Layout, joined
-from trainer.mix import quota, shares
-from trainer.packing import pack, spread
+from trainer.data.layout import Layout, joined
+from trainer.data.mix import quota, shares
+from trainer.data.packing import pack, spread
+from trainer.data.streams import Cursor, Stream
 from trainer.settings import TrainSettings
-from trainer.streams import Cursor, Stream
 
 _ROWS = 256
 """Rows of a window when the mix counts tokens; ours: the last row, which few documents are left

@@ -16,8 +16,8 @@ import numpy as np
 from tokenizer_cache.code_order import to_sequence
 from tokenizer_cache.shard_files import BadShardError, ShardFiles
 from tokenizer_cache.vocabulary import Vocabulary
-from trainer.layout import MODALITIES, TEXT, Layout, ragged
-from trainer.packing import Row, add_document, empty_row
+from trainer.data.layout import MODALITIES, TEXT, Layout, ragged
+from trainer.data.packing import Row, add_document, empty_row
 from trainer.settings import TrainSettings
 
 _BYTES_PER_CODE = 2

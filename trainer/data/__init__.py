@@ -1,0 +1,1 @@
+"""From the shards to packed rows: sequences, their order, the mix, the loader."""
