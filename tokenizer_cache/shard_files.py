@@ -7,6 +7,7 @@ fetched tar against the manifest, what is read from a tar against the checksum i
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 import zlib
@@ -119,11 +120,15 @@ class ShardFiles:
 
     def _open_tar(self, shard: int) -> _Tar:
         known = self._shards[shard]
-        path = self._local(known.file, known.sha256)
-        try:
-            tar = _Tar(path)
-        except OSError as error:
-            raise BadShardError(str(self._folder / known.file), str(error)) from error
+        for last_try in (False, True):
+            path = self._local(known.file, known.sha256)
+            try:
+                tar = _Tar(path)
+                break
+            except OSError as error:
+                # Of the cache, another process may have removed it just now.
+                if last_try or is_local(self._folder):
+                    raise BadShardError(str(self._folder / known.file), str(error)) from error
         found = os.fstat(tar.descriptor).st_size
         if found != known.size_bytes:
             why = f"it has {found} bytes; the manifest says {known.size_bytes}"
@@ -135,13 +140,17 @@ class ShardFiles:
         if is_local(self._folder):
             return self._folder / name
         path = self._cache / sha256
-        try:
-            os.utime(path)  # used now
-        except FileNotFoundError:
+        if _is_there(path):
+            return path
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with (self._cache / f".{sha256}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process or thread that fetches it
+            if _is_there(path):
+                return path
             if name in self._damaged or not _fetch(self._folder / name, path, sha256):
                 self._damaged.add(name)
                 why = "its SHA-256 is not the manifest's"
-                raise BadShardError(str(self._folder / name), why) from None
+                raise BadShardError(str(self._folder / name), why)
             _trim(self._cache, self._cache_bytes, keep=path)
         return path
 
@@ -160,6 +169,15 @@ class _Tar:
             os.close(self.descriptor)
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a file is in the cache; it then counts as used now."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _fetch(source: Path, path: Path, sha256: str) -> bool:
     """Bring a file from a store; it appears under its name when it is whole and right.
 
@@ -170,7 +188,6 @@ def _fetch(source: Path, path: Path, sha256: str) -> bool:
         BadShardError: when it did not come.
     """
     store, key = on_store(source)
-    path.parent.mkdir(parents=True, exist_ok=True)
     failure: OSError | None = None
     for _ in range(_NUM_TRIES):
         with tempfile.TemporaryDirectory(dir=path.parent, suffix=TEMPORARY_SUFFIX) as folder:

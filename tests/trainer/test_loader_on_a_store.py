@@ -1,5 +1,9 @@
 """The loader on a store: fsspec's in the memory of this process, and a server that speaks S3."""
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +61,49 @@ def test_the_cache_keeps_below_its_size_and_what_is_gone_is_fetched_again(
             files.fetch(number)
             assert cached(tmp_path) <= max(sizes) * 2
             assert files.index(number).key(0)
+
+
+def test_processes_of_a_machine_fetch_a_shard_once(
+    stored: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    both = threading.Barrier(2)
+    store, _ = on_store(stored.folder)
+    get_file = store.get_file
+
+    def waiting(key: str, path: str) -> None:
+        fetched.append(key)
+        with suppress(threading.BrokenBarrierError):  # nobody else fetches at the same time
+            both.wait(timeout=0.3)
+        get_file(key, path)
+
+    monkeypatch.setattr(store, "get_file", waiting)
+    # Locks are of open files, so that threads stand for processes.
+    ranks = [ShardFiles(stored, cache_bytes=10**9) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda files: files.fetch(0), ranks))
+    assert len(fetched) == 1
+
+
+def test_a_shard_that_another_process_removes_from_the_cache_is_fetched_again(
+    stored: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = next(n for n, shard in enumerate(stored.shards) if shard.stream == "image")
+    files = ShardFiles(stored, cache_bytes=10**9)
+    files.fetch(number)
+    index = files.index(number)
+    utime, removed = os.utime, []
+
+    def removing(path: Path) -> None:
+        utime(path)
+        if not removed:
+            removed.append(path)
+            path.unlink()
+
+    monkeypatch.setattr(os, "utime", removing)
+    place = int(index.first_segment[1]) - 1
+    assert files.read(number, int(index.at[place]), 32, int(index.crc32[place]))
+    assert removed
 
 
 def test_what_does_not_fit_the_cache_is_refused_before_the_training(
