@@ -23,6 +23,8 @@ from tokenizer_cache.text import TextTokenizer
 BYTES_PER_CODE = 2
 NO_PICTURE = -1
 """`at` of a segment that is a text."""
+VARIANT_KINDS = ("style", "negative")
+"""Kinds of texts that are written for a picture and do not describe it, by their number."""
 
 _CAPTION = pa.struct(
     [
@@ -51,6 +53,16 @@ _INDEX = pa.schema(
                  nullable=False),
     ]
 )  # fmt: skip
+_VARIANT = pa.struct(
+    [
+        pa.field("kind", pa.uint8(), nullable=False),
+        pa.field("ids", pa.list_(pa.field("id", pa.uint32(), nullable=False)), nullable=False),
+    ]
+)
+# Only where a sample of the shard has any: an index without is that of earlier versions.
+_VARIANTS = pa.field(
+    "variants", pa.list_(pa.field("variant", _VARIANT, nullable=False)), nullable=False
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +86,10 @@ class ShardIndex:
         upto: (C,) float32, where a caption's share of the draws ends; 1 for the last of a text.
         first_id: (C + 1,) int32.
         ids: (I,) uint32.
+        first_variant: (N + 1,) int32; styles and negatives of a sample, W in all.
+        variant_kind: (W,) uint8, place in `VARIANT_KINDS`.
+        first_variant_id: (W + 1,) int32.
+        variant_ids: uint32.
     """
 
     tokenizer: str
@@ -89,6 +105,10 @@ class ShardIndex:
     upto: np.ndarray
     first_id: np.ndarray
     ids: np.ndarray
+    first_variant: np.ndarray
+    variant_kind: np.ndarray
+    first_variant_id: np.ndarray
+    variant_ids: np.ndarray
 
     def key(self, sample: int) -> str:
         """The key of a sample."""
@@ -130,6 +150,7 @@ class ShardIndex:
             upto=np.from_dlpack(captions.values.field("upto")),
             first_id=np.from_dlpack(ids.offsets),
             ids=np.from_dlpack(ids.values),
+            **_open_variants(batch),
         )
 
 
@@ -144,11 +165,48 @@ def write_index(
         text: makes the ids.
         tokenizer: fingerprint of `text`.
     """
-    rows = [{"key": sample.key, "segments": _segments(sample, at, text)} for sample, at in samples]
-    schema = _INDEX.with_metadata({"tokenizer": tokenizer})
+    rows = [
+        {
+            "key": sample.key,
+            "segments": _segments(sample, at, text),
+            "variants": _variants(sample, text),
+        }
+        for sample, at in samples
+    ]
+    schema = _INDEX
+    if any(row["variants"] for row in rows):
+        schema = schema.append(_VARIANTS)
+    schema = schema.with_metadata({"tokenizer": tokenizer})
     batch = pa.RecordBatch.from_pylist(rows, schema=schema)
     with pa.ipc.new_file(str(path), schema) as file:
         file.write_batch(batch)
+
+
+def _open_variants(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
+    if "variants" not in batch.schema.names:
+        nothing = np.zeros(0, np.uint32)
+        firsts = {"first_variant": np.zeros(batch.num_rows + 1, np.int32)}
+        firsts["first_variant_id"] = np.zeros(1, np.int32)
+        return {**firsts, "variant_kind": nothing, "variant_ids": nothing}
+    variants = batch.column("variants")
+    ids = variants.values.field("ids")
+    return {
+        "first_variant": np.from_dlpack(variants.offsets),
+        "variant_kind": np.from_dlpack(variants.values.field("kind")),
+        "first_variant_id": np.from_dlpack(ids.offsets),
+        "variant_ids": np.from_dlpack(ids.values),
+    }
+
+
+def _variants(sample: Sample, text: TextTokenizer) -> list[dict[str, Any]]:
+    """The styles and negatives of a sample with one picture; a mixed one does not say whose."""
+    if sample.stream != "image":
+        return []
+    return [
+        {"kind": VARIANT_KINDS.index(each["kind"]), "ids": text.encode(each["text"])}
+        for each in sample.variants
+        if each["kind"] in VARIANT_KINDS
+    ]
 
 
 def _segments(sample: Sample, at: int | None, text: TextTokenizer) -> list[dict[str, Any]]:

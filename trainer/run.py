@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.device import best_device
@@ -25,7 +26,7 @@ from tokenizer_cache.text import TextTokenizer, load_text
 from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
 from tokenizer_cache.vq.tokenizer import VQTokenizer, load_vq
 from trainer.data.batch import build_model
-from trainer.data.documents import Encoder
+from trainer.data.sequence import Segment, Writer, codes_segment, text_segment
 from trainer.model.decoder import Decoder
 from trainer.settings import TrainSettings
 from trainer.train.checkpoint import best_checkpoint, read_average, read_state
@@ -45,8 +46,9 @@ class Run:
         settings: what it was trained with.
         step: optimiser steps behind the weights.
         model: the decoder, in evaluation mode on `device`.
-        encoder: makes ids of texts and pictures.
-        vq: the image tokenizer.
+        vocabulary: the id space.
+        text: the text tokenizer.
+        vq: the image tokenizer; None where the corpus has no pictures.
         device: where the model is.
     """
 
@@ -54,19 +56,36 @@ class Run:
     settings: TrainSettings
     step: int
     model: Decoder
-    encoder: Encoder
-    vq: VQTokenizer
+    vocabulary: Vocabulary
+    text: TextTokenizer
+    vq: VQTokenizer | None
     device: torch.device
 
     @property
-    def vocabulary(self) -> Vocabulary:
-        """The id space."""
-        return self.encoder.vocabulary
+    def writer(self) -> Writer:
+        """Writes segments as the model reads them."""
+        return Writer(self.vocabulary)
 
     @property
-    def text(self) -> TextTokenizer:
-        """The text tokenizer."""
-        return self.encoder.text
+    def images(self) -> VQTokenizer:
+        """The image tokenizer.
+
+        Raises:
+            UserError: when there is none.
+        """
+        if self.vq is None:
+            message = f"{self.folder} was trained without pictures"
+            raise UserError(message, "Train on a corpus that has some.")
+        return self.vq
+
+    def caption(self, text: str) -> Segment:
+        """A text as the condition of a picture, as long as it was in the training."""
+        whole = text_segment(self.text.encode(text), self.vocabulary)
+        return whole.part(0, self.settings.caption_max_tokens).as_("condition")
+
+    def picture(self, codes: np.ndarray) -> Segment:
+        """A picture of (h, w) codes."""
+        return codes_segment(codes, self.vocabulary.image)
 
 
 def prepare_run(folder: Path, vocabulary: Vocabulary, models: Mapping[str, Path]) -> None:
@@ -75,7 +94,8 @@ def prepare_run(folder: Path, vocabulary: Vocabulary, models: Mapping[str, Path]
     Args:
         folder: the run.
         vocabulary: the id space of the shards.
-        models: folders of the tokenizers: `text`, `vq`, and `audio` where there are sounds.
+        models: folders of the tokenizers: `text`, `vq` where there are pictures, and `audio` where
+            there are sounds.
     """
     for name, model in models.items():
         with committing_folder(folder / _TOKENIZERS / name) as temporary:
@@ -103,12 +123,9 @@ def load_run(folder: Path) -> Run:
         settings=settings,
         step=state["step"],
         model=model.to(device).eval(),
-        encoder=Encoder(
-            vocabulary=vocabulary,
-            text=load_text(folder / _TOKENIZERS / "text"),
-            caption_max_tokens=settings.caption_max_tokens,
-        ),
-        vq=load_vq(folder / _TOKENIZERS / "vq"),
+        vocabulary=vocabulary,
+        text=load_text(folder / _TOKENIZERS / "text"),
+        vq=load_vq(vq) if (vq := folder / _TOKENIZERS / "vq").exists() else None,
         device=device,
     )
 

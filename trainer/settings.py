@@ -6,7 +6,7 @@ ours; each docstring names the measurement.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -55,6 +55,61 @@ class LossSettings(Settings):
     responses only, as Janus does (arXiv 2410.13848, section 3.2)."""
 
 
+class _Ratio(Settings):
+    @model_validator(mode="after")
+    def _has_a_task(self) -> Self:
+        names = type(self).model_fields
+        if not any(getattr(self, name) for name in names):
+            message = f"at least one of {', '.join(names)} must be above 0"
+            raise ValueError(message)
+        return self
+
+
+class ImageTaskSettings(_Ratio):
+    """How often each task takes a sample of the image stream, as a ratio."""
+
+    text_to_image: float = Field(default=1, ge=0)
+    """The picture after its text."""
+
+    image_to_text: float = Field(default=0, ge=0)
+    """The text after its picture."""
+
+    negative_to_image: float = Field(default=0, ge=0)
+    """The picture after its text and `<negative>` with one that says what the picture does not
+    show. A sample for which the LLM wrote none goes to `text_to_image`, also in the next two."""
+
+    style_to_image: float = Field(default=0, ge=0)
+    """The picture after its text and `<style>` with one that asks for another manner than it has.
+    """
+
+    image_to_image: float = Field(default=0, ge=0)
+    """The whole picture after one of its crops (`tokenize.crops`) and its text, and for half of
+    them a negative or style text."""
+
+    infill: float = Field(default=0, ge=0)
+    """A stretch of the picture's codes after its text and the codes around them."""
+
+
+class AudioTaskSettings(_Ratio):
+    """How often each task takes a sample of the audio stream, as a ratio."""
+
+    text_to_sound: float = Field(default=1, ge=0)
+    """The sound after its text."""
+
+    sound_to_text: float = Field(default=0, ge=0)
+    """The text after its sound."""
+
+
+class TaskSettings(Settings):
+    """What is learnt from the samples of a stream that can serve several tasks."""
+
+    image: ImageTaskSettings = ImageTaskSettings()
+    """Of the image stream."""
+
+    audio: AudioTaskSettings = AudioTaskSettings()
+    """Of the audio stream; of no effect where the corpus has no sounds."""
+
+
 class LoaderSettings(Settings):
     """How samples come from the shards."""
 
@@ -99,6 +154,9 @@ class TrainSettings(Settings):
     mix: MixSettings = MixSettings()
     """Ratio of the streams."""
 
+    tasks: TaskSettings = TaskSettings()
+    """How often each task takes a sample."""
+
     loss: LossSettings = LossSettings()
     """What each kind of token counts."""
 
@@ -126,15 +184,13 @@ class TrainSettings(Settings):
     """Optimiser steps of the whole run. Measured: a step takes 0.52 s on 2 cores."""
 
     caption_max_tokens: int = Field(default=48, ge=1)
-    """A text beside a picture is cut after that many tokens, so that two pairs fit a row of 256."""
+    """The text of a picture or a sound is cut after that many tokens, so that two pairs fit a row
+    of 256. That it ends there is not learnt. Texts of interleaved documents are not cut by this."""
 
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of image and audio documents whose text is emptied, so that the model also learns these
     without a condition (Ho and Salimans, Classifier-Free Diffusion Guidance, arXiv 2207.12598;
     Janus-Pro drops 10 % as well)."""
-
-    image_to_text: float = Field(default=0.0, ge=0, le=1)
-    """Share of image and audio documents whose picture or sound comes before its text."""
 
     matrix_learning_rate: float = Field(default=0.02, gt=0)
     """Peak step of Muon for the blocks' matrices, as a share of an orthogonal matrix (Jordan,
@@ -190,6 +246,20 @@ class TrainSettings(Settings):
             rest = {key: value for key, value in given.items() if key != "rows_per_step"}
             seq_len = given.get("seq_len", cls.model_fields["seq_len"].default)
             return {"tokens_per_step": given["rows_per_step"] * seq_len, **rest}
+        return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_image_to_text(cls, given: Any) -> Any:  # noqa: ANN401 - unchecked input
+        """Until December 2026 there were two tasks, and `image_to_text` was the second's share."""
+        if isinstance(given, dict) and "image_to_text" in given:
+            rest = {key: value for key, value in given.items() if key != "image_to_text"}
+            share = given["image_to_text"]
+            tasks = {
+                "image": {"text_to_image": 1 - share, "image_to_text": share},
+                "audio": {"text_to_sound": 1 - share, "sound_to_text": share},
+            }
+            return {"tasks": tasks, **rest}
         return given
 
     @model_validator(mode="after")

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
 from tokenizer_cache.vocabulary import TokenizerDescription, Vocabulary, build_vocabulary
 from trainer.data.batch import build_model, collate
-from trainer.data.packing import build_row
+from trainer.data.rows import row_of
+from trainer.data.sequence import Written
 from trainer.generate.engine import Continuation, pick, uniforms
 from trainer.model.decoder import Decoder
 from trainer.settings import ModelSettings
@@ -26,8 +28,15 @@ def model(vocabulary: Vocabulary) -> Decoder:
     return model.eval()
 
 
+def written(ids: list[int]) -> Written:
+    """A text, `<img>`, which is id 4 in every vocabulary, and the codes after it."""
+    begin = ids.index(4)
+    places = [0] * begin + list(range(1, len(ids) - begin + 1))
+    return Written(np.array(ids), np.ones(len(ids)), np.array(places))
+
+
 def logits_at_the_end(model: Decoder, vocabulary: Vocabulary, ids: list[int]) -> torch.Tensor:
-    batch = collate([build_row([ids], seq_len=len(ids), pad=0)], vocabulary, torch.device("cpu"))
+    batch = collate([row_of(written(ids), seq_len=len(ids), pad=0)], torch.device("cpu"))
     return model.head(batch.hidden(model))[0, -1]
 
 
@@ -36,7 +45,7 @@ def test_cached_prompts_of_unlike_lengths_have_the_logits_that_each_has_alone(
 ) -> None:
     begin, code = vocabulary.special("<img>"), vocabulary.image.start
     prompts = [[40, 41, 42, begin], [50, begin]]
-    continuation = Continuation(model, vocabulary, prompts, max_new_tokens=3)
+    continuation = Continuation(model, vocabulary, list(map(written, prompts)), max_new_tokens=3)
     for step in range(4):
         for prompt, logits in zip(prompts, continuation.logits, strict=True):
             torch.testing.assert_close(logits, logits_at_the_end(model, vocabulary, prompt))

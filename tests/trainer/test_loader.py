@@ -124,7 +124,8 @@ def test_the_mix_is_kept_in_every_stretch_of_10_000_samples(squares: Squares, un
 def test_a_row_numbers_its_documents_as_if_each_stood_alone(
     squares: Squares, seed: int, seq_len: int, image_to_text: float
 ) -> None:
-    loaded = loader(squares, seed=seed, seq_len=seq_len, image_to_text=image_to_text)
+    tasks = TrainSettings.model_validate({"image_to_text": image_to_text}).tasks
+    loaded = loader(squares, seed=seed, seq_len=seq_len, tasks=tasks)
     pad = squares.manifest.vocabulary.special("<pad>")
     for row in loaded.next_rows(16):
         rebuilt = build_row(unpack(row), seq_len=seq_len, pad=pad)
@@ -179,9 +180,24 @@ def test_all_held_out_samples_are_in_rows_where_there_are_fewer_than_asked_for(
     assert sum(row.tokens.tolist().count(begin) for row in rows) == 2 * 32
 
 
-def test_a_picture_that_fits_no_row_is_named(squares: Squares) -> None:
-    with pytest.raises(UserError, match=r"sample (image|mixed)-train-\S+ .* has \d+ tokens"):
-        loader(squares, seq_len=32).next_rows(100)
+def test_what_fits_no_row_is_left_out_with_a_count_and_a_warning(
+    squares: Squares, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = loader(squares, mix=ONLY_IMAGES, seq_len=30)
+    rows.next_rows(100)
+    assert rows.given()["image"].num_samples > 90
+    assert rows.left_out()["image"] > 10
+    (warned,) = [record.message for record in caplog.records]
+    assert "longer than train.seq_len = 30 tokens" in warned
+    resumed = loader(squares, mix=ONLY_IMAGES, seq_len=30)
+    resumed.load_state_dict(rows.state_dict())
+    assert resumed.left_out() == rows.left_out()
+    assert tokens(resumed.next_rows(9)) == tokens(rows.next_rows(9))
+
+
+def test_a_stream_of_which_nothing_fits_a_row_is_named(squares: Squares) -> None:
+    with pytest.raises(UserError, match="no sample of the stream image fits a row"):
+        loader(squares, mix=ONLY_IMAGES, seq_len=18).next_rows(1)
 
 
 @pytest.fixture

@@ -62,12 +62,14 @@ def test_so_many_shards_at_a_time_are_read_and_none_again(sizes: list[int], toge
         assert len(in_hand) <= together
 
 
-def test_draws_are_even_and_independent() -> None:
+def test_draws_are_even_independent_and_repeatable() -> None:
     draws = Draws(0, "image")
-    positions = np.arange(20_000)
-    one, other = draws("caption", positions), draws("condition", positions)
-    again = draws("caption", positions, 1)
-    for values in (one, other, again):
+    seeds = draws.seeds(np.arange(20_000)).tolist()
+    streams = [draws.of(seed) for seed in seeds]
+    one, other = ([draw() for draw in streams] for _ in range(2))
+    for values in (one, other):
         assert np.histogram(values, 10, (0, 1))[0] == pytest.approx(2000, abs=170)
-    for first, second in ((one, other), (one, again)):
+    for first, second in ((one, other), (one[1:], one[:-1])):
         assert abs(np.corrcoef(first, second)[0, 1]) < 0.03
+    assert [draws.of(seed)() for seed in seeds[:9]] == one[:9]
+    assert Draws(0, "mixed").seeds(np.arange(9)).tolist() != seeds[:9]

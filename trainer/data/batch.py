@@ -15,7 +15,7 @@ from torch import Tensor
 from tokenizer_cache.vocabulary import Vocabulary
 from trainer.data.packing import Row
 from trainer.model.decoder import Decoder
-from trainer.model.masks import document_mask, grid_places
+from trainer.model.masks import document_mask
 from trainer.settings import ModelSettings
 
 
@@ -46,29 +46,19 @@ class Batch:
         )
 
 
-def collate(rows: Sequence[Row], vocabulary: Vocabulary, device: torch.device) -> Batch:
+def collate(rows: Sequence[Row], device: torch.device) -> Batch:
     """Stack rows of one length into a batch."""
-    tokens, targets, weights, documents, positions = (
+    tokens, targets, weights, documents, positions, places = (
         torch.from_numpy(np.stack([getattr(row, name) for row in rows])).to(device)
-        for name in ("tokens", "targets", "weights", "documents", "positions")
+        for name in ("tokens", "targets", "weights", "documents", "positions", "places")
     )  # (B, T) each
     return Batch(
         tokens=tokens,
         targets=targets,
         weights=weights,
         positions=positions,
-        places=places_of(tokens, vocabulary),
+        places=places,
         mask=document_mask(documents),
-    )
-
-
-def places_of(tokens: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """(B, T) places in the code grid of (B, T) ids."""
-    return grid_places(
-        tokens,
-        begin=vocabulary.special("<img>"),
-        first_code=vocabulary.image.start,
-        codebook_size=vocabulary.image.size,
     )
 
 
@@ -76,7 +66,8 @@ def build_model(settings: ModelSettings, vocabulary: Vocabulary, *, seed: int) -
     """A model for a vocabulary with weights drawn from `seed`, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        num_codes = vocabulary.image.num_codes
+        has_grid = vocabulary.has("image") and vocabulary.image.grid is not None
+        num_codes = vocabulary.image.num_codes if has_grid else 0
         return Decoder(settings, vocab_size=vocabulary.size, num_codes=num_codes)
 
 

@@ -1,15 +1,15 @@
-"""Held-out samples: always the same, each with its first caption and its condition."""
+"""Held-out samples: always the same, each with its first task and caption and its condition."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from tokenizer_cache.manifest import Manifest
-from trainer.data.assembly import RowBuilder
-from trainer.data.layout import joined, lay_out
-from trainer.data.order import fixed
+from trainer.data.documents import Document
 from trainer.data.packing import Row, pack
-from trainer.data.streams import numbers_of, open_files, rules_of
+from trainer.data.rows import RowBuilder
+from trainer.data.streams import document_maker, numbers_of, open_files
+from trainer.data.tasks import fixed
 from trainer.settings import TrainSettings
 
 
@@ -18,25 +18,19 @@ def held_out_rows(
 ) -> list[Row]:
     """Rows of a stream's first held-out samples; fewer than `num_rows` where it has fewer."""
     files = open_files(settings, manifest)
+    builder = RowBuilder(settings, files, manifest.vocabulary)
+    make = document_maker(settings, files, manifest.vocabulary, stream, builder.writer)
+    found = (
+        document
+        for shard, num_samples in numbers_of(manifest, stream, "validation").items()
+        for number in range(num_samples)
+        for document in make(shard, number, fixed)
+    )
+    documents: list[Document] = []
     wanted = num_rows * settings.seq_len
-    layouts = []
-    for shard, num_samples in numbers_of(manifest, stream, "validation").items():
-        if wanted <= 0:
-            break
-        layout = lay_out(
-            files,
-            rules_of(settings, manifest, stream),
-            shards=np.full(num_samples, shard),
-            samples=np.arange(num_samples),
-            positions=np.arange(num_samples),
-            choose=fixed,
-        )
-        before = np.cumsum(layout.documents["length"]) - layout.documents["length"]
-        num = int(np.searchsorted(before, wanted))
-        layouts.append(layout.part(0, num))
-        wanted -= int(layouts[-1].documents["length"].sum())
-    if not layouts:
-        return []
-    layout = joined(layouts)
-    rows = pack(layout.documents["length"], seq_len=settings.seq_len)[:num_rows]
-    return RowBuilder(settings, files, manifest.vocabulary).build(layout, rows)
+    while wanted > 0 and (document := next(found, None)):
+        documents.append(document)
+        wanted -= document.length
+    lengths = np.array([document.length for document in documents], np.int64)
+    rows = pack(lengths, seq_len=settings.seq_len)[:num_rows]
+    return builder.build([[documents[number] for number in row.tolist()] for row in rows])

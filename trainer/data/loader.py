@@ -11,17 +11,17 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
+from functools import partial
+from typing import Any, NamedTuple
 
 from pipeline.engine.storage import is_local
 from tokenizer_cache.manifest import Manifest
-from trainer.data.assembly import RowBuilder
-from trainer.data.layout import TEXT, Layout
+from trainer.data.documents import Document
 from trainer.data.mix import STREAMS, shares
 from trainer.data.packing import Row
-from trainer.data.streams import Cursor, Stream, numbers_of, open_files, rules_of
+from trainer.data.rows import RowBuilder, coded_segments
+from trainer.data.sequence import Place
+from trainer.data.streams import Cursor, Stream, document_maker, numbers_of, open_files
 from trainer.data.windows import Planner, Window
 from trainer.settings import TrainSettings
 
@@ -36,6 +36,13 @@ class _Place:
     window: int
     row: int
     cursors: Mapping[str, Cursor]
+
+
+class Given(NamedTuple):
+    """What a stream has given so far."""
+
+    num_tokens: int
+    num_samples: int
 
 
 class Loader:
@@ -57,13 +64,14 @@ class Loader:
                 store and do not fit the cache.
         """
         self._files = open_files(settings, manifest)
+        self._builder = RowBuilder(settings, self._files, manifest.vocabulary)
+        make = partial(document_maker, settings, self._files, manifest.vocabulary)
         self._streams = {
-            name: Stream(settings, self._files, rules_of(settings, manifest, name), numbers)
+            name: Stream(settings, name, numbers, make(name, self._builder.writer))
             for name in STREAMS
             if getattr(settings.mix, name) and (numbers := numbers_of(manifest, name, "train"))
         }
         self._planner = Planner(settings, self._streams)
-        self._builder = RowBuilder(settings, self._files, manifest.vocabulary)
         self._rank, self._num_ranks = rank, num_ranks
         self._fetches = not is_local(manifest.folder)
         self._pool = ThreadPoolExecutor(max_workers=settings.loader.num_threads)
@@ -89,16 +97,25 @@ class Loader:
         """Each stream's share of the `tokens` and of the `samples` so far."""
         given = self.given()
         return {
-            unit: shares({name: getattr(cursor, f"num_{unit}") for name, cursor in given.items()})
+            unit: shares({name: getattr(each, f"num_{unit}") for name, each in given.items()})
             for unit in ("tokens", "samples")
         }
 
     def epochs(self) -> dict[str, int]:
         """How often each stream has been read through."""
+        left_out = {name: cursor.num_left_out for name, cursor in self._place.cursors.items()}
         return {
-            name: cursor.num_samples // self._streams[name].order.num_samples
-            for name, cursor in self.given().items()
+            name: (given.num_samples + left_out[name]) // self._streams[name].order.num_samples
+            for name, given in self.given().items()
         }
+
+    def left_out(self) -> dict[str, int]:
+        """How many samples of each stream were longer than a row and are left out, where any was.
+
+        Counted in the windows that are planned, so that what comes next is in it.
+        """
+        after = self._window(self._place).after
+        return {name: cursor.num_left_out for name, cursor in after.items() if cursor.num_left_out}
 
     def sample_keys(self, rows: Sequence[Row]) -> list[str]:
         """The keys of the samples in some rows, as the shards have them, each once."""
@@ -117,8 +134,8 @@ class Loader:
             self._ahead.clear()
         while len(self._ahead) < _STEPS_AHEAD:
             place = self._ahead[-1][1] if self._ahead else self._place
-            parts, after = self._plan(place, num_rows)
-            self._ahead.append((num_rows, after, self._pool.submit(self._fill, parts)))
+            planned, after = self._plan(place, num_rows)
+            self._ahead.append((num_rows, after, self._pool.submit(self._builder.build, planned)))
         _, after, rows = self._ahead.popleft()
         given = rows.result()
         self._place = after
@@ -138,29 +155,23 @@ class Loader:
         self._ahead.clear()
         self._windows.clear()
 
-    def _plan(
-        self, place: _Place, num_rows: int
-    ) -> tuple[list[tuple[Layout, list[np.ndarray]]], _Place]:
-        """The documents of this rank's part of the next rows, and where the loader is after them.
-
-        The documents come window by window, for each row the numbers of its own.
-        """
-        parts = []
+    def _plan(self, place: _Place, num_rows: int) -> tuple[list[list[Document]], _Place]:
+        """The documents of each of this rank's next rows, and where the loader is after them."""
+        rows = []
         first = 0
         while first < num_rows:
             window = self._window(place)
             num = min(num_rows - first, len(window.rows) - place.row)
-            own = [
-                window.rows[place.row + number]
+            rows += [
+                window.row(place.row + number)
                 for number in range(num)
                 if (first + number) % self._num_ranks == self._rank
             ]
-            parts.append((window.layout, own))
             first += num
             place = _Place(window=place.window, row=place.row + num, cursors=place.cursors)
             if place.row == len(window.rows):
                 place = _Place(window=place.window + 1, row=0, cursors=window.after)
-        return parts, place
+        return rows, place
 
     def _window(self, place: _Place) -> Window:
         """The window at a place; from a store, what the next one reads is fetched already."""
@@ -173,21 +184,18 @@ class Loader:
         if number not in self._windows:
             window = self._windows[number] = self._planner.plan(number, cursors)
             if self._fetches:
-                pieces = window.layout.pieces
-                for shard in np.unique(pieces["shard"][pieces["kind"] != TEXT]).tolist():
+                coded = (segment.ids for segment in coded_segments(window.documents))
+                for shard in sorted({ids.shard for ids in coded if isinstance(ids, Place)}):
                     self._pool.submit(self._files.fetch, shard)
         return self._windows[number]
 
-    def _fill(self, parts: list[tuple[Layout, list[np.ndarray]]]) -> list[Row]:
-        return [row for layout, rows in parts for row in self._builder.build(layout, rows)]
-
-    def given(self) -> dict[str, Cursor]:
+    def given(self) -> dict[str, Given]:
         """How many tokens and samples each stream has given so far."""
         given = self._window(self._place).given(self._place.row)
         return {
-            name: Cursor(
-                num_tokens=cursor.num_tokens + int(given["tokens"][number]),
-                num_samples=cursor.num_samples + int(given["samples"][number]),
+            name: Given(
+                num_tokens=cursor.num_tokens + given[name][0],
+                num_samples=cursor.num_samples + given[name][1],
             )
-            for number, (name, cursor) in enumerate(self._place.cursors.items())
+            for name, cursor in self._place.cursors.items()
         }

@@ -6,7 +6,8 @@ a loader goes on from a number, and any rank or worker finds the same sample the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
 
 import numpy as np
 
@@ -103,29 +104,18 @@ class StreamOrder:
 
 
 class Draws:
-    """Numbers in [0, 1) for each sample of a stream, by purpose; the same whenever asked again."""
+    """Numbers in [0, 1) for each sample of a stream; the same whenever asked again."""
 
     def __init__(self, seed: int, stream: str) -> None:
-        self._key = f"{seed}/{stream}"
+        self._key = np.uint64(hash_of(f"{seed}/{stream}", "draws"))
 
-    def __call__(
-        self, purpose: str, positions: np.ndarray, numbers: np.ndarray | int = 0
-    ) -> np.ndarray:
-        """(n,) float64, for samples at (n,) int64 `positions`.
+    def seeds(self, positions: np.ndarray) -> np.ndarray:
+        """(n,) uint64, what decides the numbers of samples at (n,) int64 `positions`."""
+        return mix(positions.astype(np.uint64) ^ self._key)
 
-        Args:
-            purpose: what the draw is for; draws for two purposes are independent.
-            positions: of the samples in the stream.
-            numbers: tells draws of one sample and purpose apart.
-        """
-        key = np.uint64(hash_of(self._key, purpose))
-        counters = mix(positions.astype(np.uint64) ^ key) + np.asarray(numbers, np.uint64)
-        return (mix(counters) >> np.uint64(11)) * 2.0**-53
-
-
-def fixed(_purpose: str, positions: np.ndarray, _numbers: np.ndarray | int = 0) -> np.ndarray:
-    """The draws for held-out samples: the first caption, and the condition stays."""
-    return np.zeros(len(positions))
+    def of(self, seed: int) -> Callable[[], float]:
+        """Gives number after number of a sample with one of the `seeds`."""
+        return Random(seed).random  # noqa: S311 - nobody is to be kept from guessing them
 
 
 def hash_of(*what: int | str) -> int:

@@ -26,7 +26,9 @@ class Row:
         documents: (T,) int64; 1, 2, … by document in the row, 0 for padding.
         positions: (T,) int64; from 0 in each document.
         weights: (T,) float32, what each target counts in the loss; 0 where there is none.
+        places: (T,) int64, place in the code grid, as `sequence.Written` has them.
         samples: shard, and number in it, of each document's sample.
+        tasks: the task that each document is of.
     """
 
     tokens: np.ndarray
@@ -34,7 +36,9 @@ class Row:
     documents: np.ndarray
     positions: np.ndarray
     weights: np.ndarray
+    places: np.ndarray
     samples: list[tuple[int, int]] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
 
 
 def pack(lengths: np.ndarray, *, seq_len: int) -> list[np.ndarray]:
@@ -99,6 +103,7 @@ def empty_row(*, seq_len: int, pad: int) -> Row:
         documents=np.zeros(seq_len, np.int64),
         positions=np.zeros(seq_len, np.int64),
         weights=np.zeros(seq_len, np.float32),
+        places=np.zeros(seq_len, np.int64),
     )
 
 

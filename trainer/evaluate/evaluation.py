@@ -167,10 +167,11 @@ def _shape_geneval(
     """How often pictures of captions that no corpus of the source holds show what is said."""
     pairs = fresh_pairs(settings.num_shapes, size=shapes.size, seed=shapes.seed + _FRESH)
     pictures, captions = [picture for picture, _ in pairs], [caption for _, caption in pairs]
+    again = run.images.decode_images(run.images.encode_images(pictures))
     turned = captions[len(KINDS) :] + captions[: len(KINDS)]
     return {
         "drawn": judge(draw(run, captions, sampling), captions),
         "true": judge(pictures, captions),
-        "reconstructed": judge(run.vq.decode_images(run.vq.encode_images(pictures)), captions),
+        "reconstructed": judge(again, captions),
         "shuffled": judge(pictures, turned),
     }

@@ -18,7 +18,7 @@ from tokenizer_cache.shard_reading import ImageSegment, TextSegment, read_shard
 from trainer.data.batch import Batch, collate, modalities
 from trainer.data.held_out import held_out_rows
 from trainer.data.mix import STREAMS
-from trainer.data.packing import build_row
+from trainer.data.rows import row_of
 from trainer.run import Run
 from trainer.settings import EvaluateSettings
 from trainer.train.loss import mean_by_modality, next_token_losses
@@ -152,18 +152,17 @@ def picture_nats(run: Run, texts: Sequence[str], codes: Sequence[np.ndarray]) ->
     Returns:
         (n,) float64 nats, summed over the codes.
     """
-    encoder, ids = run.encoder, run.vocabulary.image
-    pad = run.vocabulary.special("<pad>")
+    ids, writer, pad = run.vocabulary.image, run.writer, run.vocabulary.special("<pad>")
     documents = [
-        [*encoder.caption_segment(text), *encoder.image_segment(each), encoder.end]
+        writer.write([run.caption(text), run.picture(each)])
         for text, each in zip(texts, codes, strict=True)
     ]
     sums = []
     for start in range(0, len(documents), _BATCH):
         part = documents[start : start + _BATCH]
-        length = max(map(len, part))
-        rows = [build_row([document], seq_len=length, pad=pad) for document in part]
-        batch = collate(rows, run.vocabulary, run.device)
+        length = max(len(document.tokens) for document in part)
+        rows = [row_of(document, seq_len=length, pad=pad) for document in part]
+        batch = collate(rows, run.device)
         losses = _token_losses(run, batch)
         is_code = (batch.targets >= ids.start) & (batch.targets < ids.stop)  # (B, T)
         sums.append((losses.view_as(is_code) * is_code).sum(dim=1).double().cpu().numpy())
@@ -180,7 +179,7 @@ def held_out_losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, di
         rows = held_out_rows(run.settings, manifest, stream, max_rows)
         parts = []
         for start in range(0, len(rows), _BATCH):
-            batch = collate(rows[start : start + _BATCH], run.vocabulary, run.device)
+            batch = collate(rows[start : start + _BATCH], run.device)
             parts.append((_token_losses(run, batch), batch.targets.flatten()))
         if parts:
             losses[stream] = torch.cat([loss for loss, _ in parts])
@@ -202,4 +201,4 @@ def bits_per_pixel(run: Run, test: ConditionTest | None) -> float | None:
     """Bits that the codes of a picture cost, per pixel of the picture that they stand for."""
     if test is None:
         return None
-    return test.own_nats / math.log(2) / run.vq.num_pixels
+    return test.own_nats / math.log(2) / run.images.num_pixels

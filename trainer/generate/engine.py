@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.engine.fingerprint import fingerprint
 from tokenizer_cache.vocabulary import Vocabulary
-from trainer.data.batch import places_of
+from trainer.data.sequence import Written
 from trainer.model.cache import LayerCache
 from trainer.model.decoder import Decoder
 from trainer.model.masks import document_mask
@@ -27,7 +27,7 @@ class Continuation:
         self,
         model: Decoder,
         vocabulary: Vocabulary,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[Written],
         *,
         max_new_tokens: int,
     ) -> None:
@@ -36,20 +36,23 @@ class Continuation:
         Args:
             model: in evaluation mode.
             vocabulary: the model's id space.
-            prompts: ids, at least one each.
+            prompts: at least one token each.
             max_new_tokens: how often `append` may be called.
         """
         self._model = model
-        self._vocabulary = vocabulary
         device = next(model.parameters()).device
-        length = max(map(len, prompts))
+        length = max(len(prompt.tokens) for prompt in prompts)
         tokens = np.full((len(prompts), length), vocabulary.special("<pad>"), np.int64)
-        documents = np.zeros_like(tokens)
+        documents, places = np.zeros_like(tokens), np.zeros_like(tokens)
         for index, prompt in enumerate(prompts):
-            tokens[index, length - len(prompt) :] = prompt
-            documents[index, length - len(prompt) :] = 1
-        self._tokens = torch.from_numpy(tokens).to(device)  # (B, T)
+            begin = length - len(prompt.tokens)
+            tokens[index, begin:] = prompt.tokens
+            places[index, begin:] = prompt.places
+            documents[index, begin:] = 1
         self._documents = torch.from_numpy(documents).to(device)  # (B, T)
+        self._place = torch.from_numpy(places[:, -1]).to(device)  # (B,)
+        self._codes = vocabulary.image if vocabulary.has("image") else None
+        self._begin = vocabulary.special("<img>")
         self._caches = [
             LayerCache(
                 batch=len(prompts),
@@ -60,7 +63,11 @@ class Continuation:
             )
             for _ in model.blocks
         ]
-        self.logits = self._read(length, document_mask(self._documents))
+        self.logits = self._read(
+            torch.from_numpy(tokens).to(device),
+            torch.from_numpy(places).to(device),
+            document_mask(self._documents),
+        )
         """(B, V) float logits of each prompt's next token."""
 
     @torch.no_grad()
@@ -70,18 +77,28 @@ class Continuation:
         Args:
             tokens: (B,) int64 ids.
         """
-        self._tokens = torch.cat((self._tokens, tokens[:, None]), dim=1)
         self._documents = torch.cat((self._documents, torch.ones_like(tokens)[:, None]), dim=1)
         hidden = (self._documents == 0)[:, None, None]  # (B, 1, 1, S)
         mask = torch.zeros(hidden.shape, device=tokens.device)
-        self.logits = self._read(1, mask.masked_fill_(hidden, float("-inf")))
+        self._place = self._next_places(tokens)
+        self.logits = self._read(
+            tokens[:, None], self._place[:, None], mask.masked_fill_(hidden, float("-inf"))
+        )
 
-    def _read(self, num_new: int, mask: Tensor) -> Tensor:
+    def _next_places(self, tokens: Tensor) -> Tensor:
+        """(B,) places in the code grid of (B,) tokens that come next, as a `Writer` counts them."""
+        begins = (tokens == self._begin).long()  # (B,)
+        if self._codes is None:
+            return begins * 0
+        is_code = (tokens >= self._codes.start) & (tokens < self._codes.stop)
+        return torch.where(is_code, self._place + 1, begins)
+
+    def _read(self, tokens: Tensor, places: Tensor, mask: Tensor) -> Tensor:
         positions = (self._documents.cumsum(dim=1) - 1).clamp(min=0)  # (B, S)
         logits: Tensor = self._model(
-            self._tokens[:, -num_new:],
-            positions=positions[:, -num_new:],
-            places=places_of(self._tokens, self._vocabulary)[:, -num_new:],
+            tokens,
+            positions=positions[:, -tokens.shape[1] :],
+            places=places,
             mask=mask,
             cache=self._caches,
         )  # (B, T, V)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.images import decode
 from tokenizer_cache.code_order import to_grid
+from trainer.data.sequence import ids_of, read_document
 from trainer.generate.engine import Continuation, pick, uniforms
 from trainer.generate.sheet import SheetEntry, render_sheet
 from trainer.run import Run
@@ -29,7 +30,7 @@ def draw(run: Run, prompts: Sequence[str], settings: SampleSettings) -> list[Ima
     """
     if not prompts:
         return []
-    return run.vq.decode_images(draw_codes(run, prompts, settings))
+    return run.images.decode_images(draw_codes(run, prompts, settings))
 
 
 def draw_codes(run: Run, prompts: Sequence[str], settings: SampleSettings) -> np.ndarray:
@@ -53,15 +54,15 @@ def _draw_batch(
     Classifier-free guidance (Ho and Salimans, arXiv 2207.12598, equation 6, with 1 + w as the
     scale): the logits with the text are moved away from those without it.
     """
-    ids, begin = run.vocabulary.image, run.vocabulary.special("<img>")
+    ids, writer = run.vocabulary.image, run.writer
     guided = settings.cfg_scale != 1
-    conditions = [run.encoder.caption_segment(prompt) for prompt in prompts]
-    conditions += [run.encoder.text_segment("")] * (len(prompts) * guided)
+    conditions = [run.caption(prompt) for prompt in prompts]
+    conditions += [run.caption("")] * (len(prompts) * guided)
     total = run.vocabulary.image.num_codes
     continuation = Continuation(
         run.model,
         run.vocabulary,
-        [[*condition, begin] for condition in conditions],
+        [writer.prompt([condition], "image") for condition in conditions],
         max_new_tokens=total,
     )
     draws = torch.stack(
@@ -86,7 +87,7 @@ def describe(run: Run, pictures: Sequence[Image.Image], settings: SampleSettings
     """A text for each picture."""
     if not pictures:
         return []
-    return describe_codes(run, run.vq.encode_images(pictures), settings)
+    return describe_codes(run, run.images.encode_images(pictures), settings)
 
 
 def describe_codes(run: Run, codes: np.ndarray, settings: SampleSettings) -> list[str]:
@@ -103,13 +104,13 @@ def _describe_batch(
 ) -> list[str]:
     """Texts for (B, h, w) codes: text ids only, until `</txt>` or the longest text."""
     ids = run.vocabulary.text
-    begin, end = run.vocabulary.special("<txt>"), run.vocabulary.special("</txt>")
+    writer, end = run.writer, run.vocabulary.special("</txt>")
     allowed = torch.tensor([end, *range(ids.start, ids.stop)], device=run.device)  # (R,)
     limit = settings.caption_max_tokens
     continuation = Continuation(
         run.model,
         run.vocabulary,
-        [[*run.encoder.image_segment(each), begin] for each in codes],
+        [writer.prompt([run.picture(each).as_("condition")], "text") for each in codes],
         max_new_tokens=limit,
     )
     draws = torch.stack(
@@ -126,10 +127,12 @@ def _describe_batch(
         tokens.append(allowed[chosen])
         if step < limit - 1:
             continuation.append(tokens[-1])
+    begin = run.vocabulary.special("<txt>")
     texts = []
     for row in torch.stack(tokens, dim=1).tolist():
         length = row.index(end) if end in row else limit
-        texts.append(run.text.decode([token - ids.start for token in row[:length]]))
+        (text,) = read_document([begin, *row[:length], end], run.vocabulary)
+        texts.append(run.text.decode(ids_of(text).tolist()))
     return texts
 
 
@@ -153,7 +156,7 @@ def contact_sheet(
     entries = zip(
         texts,
         targets,
-        run.vq.decode_images(run.vq.encode_images(targets)),
+        run.images.decode_images(run.images.encode_images(targets)),
         draw(run, texts, settings),
         describe(run, targets, settings),
         strict=True,

@@ -79,7 +79,7 @@ class Decoder(nn.Module):
         Args:
             tokens: (B, T) int64 ids.
             positions: (B, T) int64, from 0 in each document.
-            places: (B, T) int64 from `masks.grid_places`.
+            places: (B, T) int64, 0 outside a picture, as `data.sequence.Written` has them.
             mask: (B, 1, T, S) float, 0 where a token may look and -inf where not.
             cache: keys and values of earlier tokens, one entry a layer; extended in place.
 

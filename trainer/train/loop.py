@@ -33,7 +33,7 @@ from trainer.train.interruption import catching_signals
 from trainer.train.optimizer import decay_step
 from trainer.train.trainer import StepResult, Trainer
 
-VERSION = 3
+VERSION = 4
 """Raised when the code changes what a run gives."""
 
 _SHARDS, _VOCABULARY = "the shards", "the vocabulary"
@@ -138,7 +138,7 @@ def what_decides(settings: TrainSettings, manifest: Manifest) -> dict[str, Any]:
     has_sounds = manifest.vocabulary.has("audio")
     undecisive: dict[str, Any] = {
         # Of no effect without sounds: what was trained before there were any is trained still.
-        **({} if has_sounds else {"mix": {"audio"}, "loss": {"audio"}}),
+        **({} if has_sounds else {"mix": {"audio"}, "loss": {"audio"}, "tasks": {"audio"}}),
         "evaluate_every_steps": True,
         "evaluate_rows": True,
         "checkpoint_every_steps": True,
@@ -239,7 +239,8 @@ def _describe_step(trainer: Trainer, result: StepResult, num_tokens: int) -> dic
 def _describe_look(trainer: Trainer, losses: Mapping[str, float]) -> dict[str, Any]:
     loader = trainer.loader
     line = {"held_out": losses, "shares": loader.achieved_shares(), "epochs": loader.epochs()}
-    return line | ({"bad": loader.num_bad} if loader.num_bad else {})
+    counts = {"bad": loader.num_bad, "left_out": loader.left_out()}
+    return line | {name: count for name, count in counts.items() if count}
 
 
 def _figures(line: Mapping[str, Any], held_out: _HeldOut) -> str:

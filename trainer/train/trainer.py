@@ -80,7 +80,6 @@ class Trainer:
                 "Look at `anymix status` for what was rejected, or give train.mix other streams.",
             )
         self.step = 0
-        self._vocabulary = manifest.vocabulary
         self._modalities = modalities(manifest.vocabulary)
         self._device = device or best_device()
         self._model = build_model(settings.model, manifest.vocabulary, seed=settings.seed)
@@ -185,7 +184,7 @@ class Trainer:
     def _micro_batches(self, rows: Sequence[Row]) -> Iterator[Batch]:
         size = self.settings.micro_batch_size or self.settings.rows_per_step
         for start in range(0, len(rows), size):
-            yield collate(rows[start : start + size], self._vocabulary, self._device)
+            yield collate(rows[start : start + size], self._device)
 
     def _autocast(self) -> torch.autocast:
         """Compute in bfloat16 where the device is made for it; the weights stay float32."""
