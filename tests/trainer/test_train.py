@@ -168,6 +168,8 @@ def test_metrics_tell_norm_rate_padding_and_epochs_and_padding_is_no_token(
     assert given == [round(padded * (1 - line["padding"])) for line in lines]
     assert sum(given) < len(lines) * padded
     look = lines[-1]
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    assert all(f"`{key}`" in page for key in look), "docs/training.md explains each figure"
     assert set(look["epochs"]) == set(look["held_out_by_stream"]) == {"text", "image", "mixed"}
     assert set(look["held_out_by_stream"]["text"]) == {"special", "text", "all"}
     assert set(look["norms"]) == {"q", "k", "logits", "largest_logit"}
