@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from trainer.masks import document_mask
 from trainer.model.attention import attend, block_mask, mask_of
@@ -81,3 +82,15 @@ def test_compiled_blocks_give_the_same_gradients() -> None:
     compiled.compile_blocks()
     for one, other in zip(gradients(plain), gradients(compiled), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_other_documents_need_no_other_compilation() -> None:
+    decoder = model()
+    count = CompileCounter()  # in place of a compiler
+    for block in decoder.blocks:
+        block.compile(backend=count, fullgraph=True)
+    tokens = torch.ones(2, 400, dtype=torch.int64)
+    with torch.no_grad():
+        for documents in (DOCUMENTS, DOCUMENTS.flip(0), torch.ones_like(tokens)):
+            decoder(tokens, positions=tokens, places=tokens, mask=block_mask(documents))
+    assert count.frame_count == 1, "one for all blocks and batches"

@@ -52,10 +52,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | BlockMask) -> Tensor:
     """
     if isinstance(mask, Tensor):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    from torch.nn.attention.flex_attention import flex_attention
+
+    # A block that is being compiled takes it in; elsewhere on CUDA it is compiled by itself, as it
+    # else makes all the scores.
+    is_alone = q.is_cuda and not torch.compiler.is_compiling()
+    flex = _compiled_flex_attention() if is_alone else flex_attention
     # Under autocast the norms and rotations are float32, and FlexAttention takes one type.
-    out: Tensor = _flex_attention(compiled=q.is_cuda)(
-        q.to(v.dtype), k.to(v.dtype), v, block_mask=mask
-    )
+    out: Tensor = flex(q.to(v.dtype), k.to(v.dtype), v, block_mask=mask)
     return out
 
 
@@ -95,7 +99,7 @@ def block_mask(documents: Tensor) -> BlockMask:
 
 
 @cache
-def _flex_attention(*, compiled: bool) -> Any:  # noqa: ANN401 - torch gives it no narrower type
+def _compiled_flex_attention() -> Any:  # noqa: ANN401 - torch gives it no narrower type
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention) if compiled else flex_attention
+    return torch.compile(flex_attention)
