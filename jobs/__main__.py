@@ -13,6 +13,9 @@ def main() -> None:
 
 
 def _command() -> int:
+    from pipeline.device import let_threads_sleep
+
+    let_threads_sleep()
     from jobs.cli import command
 
     return command(sys.argv[1:])

@@ -237,6 +237,9 @@ def train(
         Path, typer.Option(parser=to_path, metavar="PATH", help="The corpus to train on.")
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
+    init: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard RUN and begin again.")] = False,
     changes: Changes = None,
 ) -> None:
@@ -245,7 +248,7 @@ def train(
     from jobs.training import train_model
 
     loaded = load_recipe(recipe, changes or [])
-    train_model(loaded, corpus, out, fresh=fresh, console=_ERRORS)
+    train_model(loaded, corpus, out, fresh=fresh, console=_ERRORS, init=init)
 
 
 @app.command(name="eval")

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jobs import cli, stopping
+from pipeline.device import let_threads_sleep
 
 _RECIPE = Path("jobs/recipes/demo.yaml")
 _FOLDER = Path("demo")
@@ -34,6 +35,7 @@ def main() -> None:
 
 def run_demo() -> int:
     """Run the commands of the README in their order, say where everything is; the exit code."""
+    let_threads_sleep()
     console = Console(stderr=True, highlight=False)
     console.print(_INTRODUCTION, soft_wrap=True)
     started = time.monotonic()

@@ -29,7 +29,13 @@ CORPUS_FILE = "corpus.json"
 
 
 def train_model(
-    recipe: Recipe, corpus_root: Path, run: Path, *, fresh: bool, console: Console
+    recipe: Recipe,
+    corpus_root: Path,
+    run: Path,
+    *,
+    fresh: bool,
+    console: Console,
+    init: Path | None = None,
 ) -> None:
     """Train a model on a corpus's shards and evaluate it.
 
@@ -42,6 +48,7 @@ def train_model(
         run: the run's folder.
         fresh: discard what the run holds, and begin again.
         console: takes what is said.
+        init: the run whose weights are the first ones.
 
     Raises:
         UserError: when the corpus has no shards yet, when the run holds another training, or when
@@ -53,12 +60,14 @@ def train_model(
 
     if ":/" in str(run):  # a URL, whose second slash `Path` has dropped
         raise UserError(f"{run} is on a store", "A run's folder is local: --out DIR.")
+    if init is not None and init.resolve() == run.resolve():
+        raise UserError(f"--init and --out are both {run}", "A new run has a folder of its own.")
     built, corpus = open_corpus(corpus_root)
     check_run(built, corpus.root, run)
     shards = find_shards(corpus)
     with holding(run):
         manifest = _shards_of(run, shards, fresh=fresh)
-        start = find_start(recipe.train, manifest, run, fresh=fresh)
+        start = find_start(recipe.train, manifest, run, fresh=fresh, init=init)
         if start.is_done:
             console.print(f"train          nothing has changed: {run} holds this training")
             if start.is_outdated:

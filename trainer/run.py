@@ -34,7 +34,9 @@ from trainer.train.checkpoint import best_checkpoint, read_average, read_state
 METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
 
-_VOCABULARY, _TOKENIZERS = "vocabulary.json", "tokenizers"
+VOCABULARY = "vocabulary.json"
+
+_TOKENIZERS = "tokenizers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def prepare_run(folder: Path, vocabulary: Vocabulary, models: Mapping[str, Path]
     for name, model in models.items():
         with committing_folder(folder / _TOKENIZERS / name) as temporary:
             shutil.copytree(model, temporary, dirs_exist_ok=True)
-    commit_json(folder / _VOCABULARY, vocabulary.to_json())
+    commit_json(folder / VOCABULARY, vocabulary.to_json())
 
 
 def load_run(folder: Path) -> Run:
@@ -114,7 +116,7 @@ def load_run(folder: Path) -> Run:
         raise UserError(f"{folder} holds no trained model", "Run `anymix train` first.")
     state = read_state(checkpoint)
     settings = TrainSettings.model_validate(state["settings"])
-    vocabulary = read_vocabulary(folder / _VOCABULARY)
+    vocabulary = read_vocabulary(folder / VOCABULARY)
     device = best_device()
     model = build_model(settings.model, vocabulary, seed=settings.seed)
     model.load_state_dict(read_average(checkpoint))

@@ -6,11 +6,14 @@ ours; each docstring names the measurement.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from pipeline.settings import Settings
+
+Part = Literal["tokens", "places", "blocks", "head"]
+"""Parts of the decoder, by the names of its modules."""
 
 
 class MixSettings(Settings):
@@ -148,6 +151,32 @@ class ModelSettings(Settings):
         return self
 
 
+class StageSettings(Settings):
+    """A stretch of a training; what it does not say is as for the whole training."""
+
+    steps: int = Field(ge=1)
+    """Optimiser steps of this stage."""
+
+    mix: MixSettings | None = None
+    """Ratio of the streams in this stage."""
+
+    loss: LossSettings | None = None
+    """What each kind of token counts in this stage."""
+
+    freeze: tuple[Part, ...] = ()
+    """Parts of the decoder that do not learn: `tokens` and `places` (the embeddings), `blocks`,
+    `head`."""
+
+    learning_rate_scale: float = Field(default=1.0, gt=0)
+    """Factor of both learning rates, next to the schedule of the whole training."""
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> StageSettings:
+        if set(self.freeze) >= set(get_args(Part)):
+            raise ValueError("freeze names all parts, so that nothing would learn")
+        return self
+
+
 class TrainSettings(Settings):
     """One training: data, model, optimisation, and when to look at held-out records."""
 
@@ -180,6 +209,13 @@ class TrainSettings(Settings):
     """Rows of `seq_len` tokens that go through the model at once; null takes all of a step. The
     gradients of a step's micro-batches are added up, so this decides memory and not the result."""
 
+    compile: Literal["auto", "off"] = "auto"
+    """Whether the blocks are compiled by torch: `auto` on CUDA only, where it pays."""
+
+    activation_checkpointing: bool = False
+    """Keep only the inputs of the blocks and compute the rest again for the gradient: less memory,
+    a third more work, the same result."""
+
     steps: int = Field(default=450, ge=1)
     """Optimiser steps of the whole run. Measured: a step takes 0.52 s on 2 cores."""
 
@@ -203,11 +239,19 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled decay of the blocks' matrices."""
 
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    """How the learning rate goes after its rise. `wsd` stays at the peak and falls in a straight
+    line at the end (`warmdown`), so that a run can be made longer from before its fall. `cosine`
+    falls at once, as half a cosine over all the steps that are left."""
+
+    min_learning_rate: float = Field(default=0.0, ge=0, lt=1)
+    """Where the learning rate ends, as a share of its peak (Chinchilla, arXiv 2203.15556, 0.1)."""
+
     warmup: float = Field(default=0.03, ge=0, le=1)
     """Share of the steps in which the learning rate rises from 0."""
 
     warmdown: float = Field(default=0.6, ge=0, le=1)
-    """Share of the steps in which it falls to 0 at the end."""
+    """Share of the steps in which `wsd` falls at the end."""
 
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient."""
@@ -232,6 +276,11 @@ class TrainSettings(Settings):
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints are kept, besides the best one by held-out loss and the
     last one before the learning rate falls."""
+
+    stages: tuple[StageSettings, ...] = ()
+    """Stretches with settings of their own, in their order; their steps add up to `steps`. Janus
+    trains in three such stages (arXiv 2410.13848, section 3.3). Each reads its samples in an order
+    of its own."""
 
     @property
     def rows_per_step(self) -> int:
@@ -266,6 +315,15 @@ class TrainSettings(Settings):
     def _ramps_fit(self) -> TrainSettings:
         if self.warmup + self.warmdown > 1:
             raise ValueError("warmup and warmdown together must not pass 1")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fill_the_steps(self) -> TrainSettings:
+        total = sum(stage.steps for stage in self.stages)
+        if self.stages and total != self.steps:
+            raise ValueError(
+                f"the steps of the stages add up to {total}, and steps is {self.steps}"
+            )
         return self
 
 

@@ -33,6 +33,11 @@ def test_a_finished_run_is_not_trained_again_and_a_refused_command_leaves_it_as_
     assert "nothing has changed" in capsys.readouterr().err
     assert train(tiny_recipe, made, run, "--set", "train.steps=7") == WRONG
     assert "train.steps was 6 and is 7" in capsys.readouterr().err
+    assert train(tiny_recipe, made, run, "--init", str(run)) == WRONG
+    assert "--init and --out are both" in capsys.readouterr().err
+    wider = ("--init", str(run), "--set", "train.model.layers=9")
+    assert train(tiny_recipe, made, tmp_path / "fine", *wider) == WRONG
+    assert "train.model.layers is 9" in " ".join(capsys.readouterr().err.split())
     assert contents(run) == before
     assert train(tiny_recipe, made, run, "--set", "train.steps=7", "--fresh") == 0
     assert read_metrics(run)[-1]["step"] == 7

@@ -104,9 +104,16 @@ def trained(squares: Squares, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load_run(folder)
 
 
-def train_run(squares: Squares, run: Path, settings: TrainSettings, *, fresh: bool = False) -> None:
+def train_run(
+    squares: Squares,
+    run: Path,
+    settings: TrainSettings,
+    *,
+    fresh: bool = False,
+    init: Path | None = None,
+) -> None:
     """Train on the squares, or resume."""
-    start = find_start(settings, squares.manifest, run, fresh=fresh)
+    start = find_start(settings, squares.manifest, run, fresh=fresh, init=init)
     train(settings, squares.manifest, start, models=squares.models, run=run)
 
 

@@ -3,7 +3,7 @@ import torch
 
 from trainer.model.decoder import Decoder
 from trainer.settings import ModelSettings, TrainSettings
-from trainer.train.optimizer import Optimizers, learning_rate_scale, orthogonalise
+from trainer.train.optimizer import Optimizers, decay_step, learning_rate_scale, orthogonalise
 
 SETTINGS = TrainSettings(steps=100, warmup=0.1, warmdown=0.5)
 
@@ -14,6 +14,16 @@ def test_learning_rate_rises_stays_and_falls_to_almost_nothing() -> None:
     assert scales[9:50] == [1.0] * 41
     assert scales[-1] == pytest.approx(1 / 50)
     assert all(0 < scale <= 1 for scale in scales)
+
+
+def test_a_cosine_falls_from_the_end_of_the_rise_to_the_least_rate() -> None:
+    settings = SETTINGS.model_copy(update={"schedule": "cosine", "min_learning_rate": 0.1})
+    scales = [learning_rate_scale(step, settings) for step in range(100)]
+    assert scales[9] == pytest.approx(1)
+    assert scales[9:] == sorted(scales[9:], reverse=True)
+    assert scales[55] == pytest.approx((1 + 0.1) / 2)
+    assert scales[-1] == pytest.approx(0.1, abs=1e-3)
+    assert decay_step(settings) == 10
 
 
 @pytest.mark.parametrize("shape", [(2, 32, 32), (3, 32, 96), (3, 96, 32)])

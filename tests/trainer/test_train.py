@@ -158,12 +158,22 @@ def test_metrics_tell_norm_rate_padding_and_epochs_and_padding_is_no_token(
     train_run(squares, tmp_path, SETTINGS)
     lines = read_metrics(tmp_path)
     assert all(line["gradient_norm"] > 0 and 0 < line["learning_rate_scale"] <= 1 for line in lines)
+    for line in lines:
+        assert line["mfu"] > 0
+        assert set(line["targets"]) <= {"special", "text", "image"}
+        assert 0 < sum(line["targets"].values()) < SETTINGS.tokens_per_step
     tokens = [line["tokens"] for line in lines]
     given = [after - before for before, after in zip([0, *tokens], tokens, strict=False)]
     padded = SETTINGS.tokens_per_step
     assert given == [round(padded * (1 - line["padding"])) for line in lines]
     assert sum(given) < len(lines) * padded
-    assert set(lines[-1]["epochs"]) == {"text", "image", "mixed"}
+    look = lines[-1]
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    assert all(f"`{key}`" in page for key in look), "docs/training.md explains each figure"
+    assert set(look["epochs"]) == set(look["held_out_by_stream"]) == {"text", "image", "mixed"}
+    assert set(look["held_out_by_stream"]["text"]) == {"special", "text", "all"}
+    assert set(look["norms"]) == {"q", "k", "logits", "largest_logit"}
+    assert look["norms"]["largest_logit"] > look["norms"]["logits"] > 0
 
 
 def test_a_finished_run_is_not_trained_again(squares: Squares, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from tokenizer_cache.vocabulary import Vocabulary
 from trainer.data.packing import Row
+from trainer.model.attention import mask_of
 from trainer.model.decoder import Decoder
-from trainer.model.masks import document_mask
 from trainer.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class Batch:
         weights: (B, T) float32, what each target counts.
         positions: (B, T) int64, from 0 in each document.
         places: (B, T) int64, place in the code grid.
-        mask: (B, 1, T, T) float32, 0 where a token may look and -inf where not.
+        mask: what keeps the documents apart, from `attention.mask_of`.
     """
 
     tokens: Tensor
@@ -37,7 +41,7 @@ class Batch:
     weights: Tensor
     positions: Tensor
     places: Tensor
-    mask: Tensor
+    mask: Tensor | BlockMask
 
     def hidden(self, model: Decoder) -> Tensor:
         """(B, T, D) float, what the model's head takes."""
@@ -58,7 +62,7 @@ def collate(rows: Sequence[Row], device: torch.device) -> Batch:
         weights=weights,
         positions=positions,
         places=places,
-        mask=document_mask(documents),
+        mask=mask_of(documents),
     )
 
 

@@ -11,13 +11,20 @@ V vocabulary, G codes of a picture.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from trainer.model.attention import attend
 from trainer.model.cache import LayerCache
 from trainer.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 ROPE_BASE = 10_000.0
 """RoFormer, arXiv 2104.09864, section 3.2.2."""
@@ -47,6 +54,8 @@ class Decoder(nn.Module):
         self.head = nn.Linear(settings.width, vocab_size, bias=False)
         self.heads = settings.heads
         self.head_width = settings.width // settings.heads
+        self.recomputes_activations = False
+        """Whether the blocks keep only their inputs and compute the rest again for the gradient."""
         nn.init.normal_(self.tokens.weight)
         nn.init.zeros_(self.places.weight)
         nn.init.zeros_(self.head.weight)
@@ -57,7 +66,7 @@ class Decoder(nn.Module):
         *,
         positions: Tensor,
         places: Tensor,
-        mask: Tensor,
+        mask: Tensor | BlockMask,
         cache: list[LayerCache] | None = None,
     ) -> Tensor:
         """Logits of the next token: (B, T, V) float. See `hidden` for the arguments."""
@@ -71,7 +80,7 @@ class Decoder(nn.Module):
         *,
         positions: Tensor,
         places: Tensor,
-        mask: Tensor,
+        mask: Tensor | BlockMask,
         cache: list[LayerCache] | None = None,
     ) -> Tensor:
         """What the head takes, so that a loss may make the logits bit by bit.
@@ -80,7 +89,7 @@ class Decoder(nn.Module):
             tokens: (B, T) int64 ids.
             positions: (B, T) int64, from 0 in each document.
             places: (B, T) int64, 0 outside a picture, as `data.sequence.Written` has them.
-            mask: (B, 1, T, S) float, 0 where a token may look and -inf where not.
+            mask: which tokens each may look at, for `attention.attend`.
             cache: keys and values of earlier tokens, one entry a layer; extended in place.
 
         Returns:
@@ -89,8 +98,17 @@ class Decoder(nn.Module):
         cos, sin = rotations(positions, self.head_width)
         x = norm(self.tokens(tokens) + self.places(places))  # (B, T, D)
         for index, block in enumerate(self.blocks):
-            x = block(x, cos, sin, mask, cache[index] if cache is not None else None)
+            of_block = cache[index] if cache is not None else None
+            if self.recomputes_activations and torch.is_grad_enabled():
+                x = checkpoint(block, x, cos, sin, mask, of_block, use_reentrant=False)
+            else:
+                x = block(x, cos, sin, mask, of_block)
         return norm(x)
+
+    def compile_blocks(self) -> None:
+        """Compile each block: they have one shape, so that one is compiled and all are fast."""
+        for block in self.blocks:
+            block.compile()
 
 
 class Block(nn.Module):
@@ -102,7 +120,12 @@ class Block(nn.Module):
         self.mlp = MLP(width)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: LayerCache | None
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | BlockMask,
+        cache: LayerCache | None,
     ) -> Tensor:
         """(B, T, D) to (B, T, D)."""
         x = x + self.attention(norm(x), cos, sin, mask, cache)
@@ -125,7 +148,12 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: LayerCache | None
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | BlockMask,
+        cache: LayerCache | None,
     ) -> Tensor:
         """(B, T, D) to (B, T, D)."""
         q, k, v = (
@@ -135,7 +163,7 @@ class Attention(nn.Module):
         q, k = rotate(norm(q), cos, sin), rotate(norm(k), cos, sin)  # (B, H, T, K)
         if cache is not None:
             k, v = cache.extend(k, v)  # (B, H, S, K)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, H, T, K)
+        y = attend(q, k, v, mask)  # (B, H, T, K)
         out: Tensor = self.out(rearrange(y, "b h t k -> b t (h k)"))  # (B, T, D)
         return out
 

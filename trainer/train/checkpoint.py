@@ -25,7 +25,9 @@ CHECKPOINTS = "checkpoint"
 FORMAT = 2
 """Raised when other code is needed to read a checkpoint."""
 
-_MODEL, _AVERAGE, _OPTIMIZER = "model.safetensors", "average.safetensors", "optimizer.safetensors"
+AVERAGE = "average.safetensors"
+
+_MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 _STATE = "state.json"
 
 
@@ -69,7 +71,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, num_kept: int, decay_s
     with committing_folder(folder) as temporary:
         for name, tensors in (
             (_MODEL, checkpoint.model),
-            (_AVERAGE, checkpoint.average),
+            (AVERAGE, checkpoint.average),
             (_OPTIMIZER, checkpoint.optimizer),
         ):
             save_file({key: each.contiguous() for key, each in tensors.items()}, temporary / name)
@@ -129,7 +131,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def read_average(folder: Path) -> dict[str, Tensor]:
     """The averaged weights in a checkpoint."""
-    return load_file(folder / _AVERAGE)
+    return load_file(folder / AVERAGE)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

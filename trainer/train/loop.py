@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.engine.fingerprint import fingerprint
-from pipeline.engine.storage import commit_text
+from pipeline.engine.storage import commit_json, commit_text
 from pipeline.errors import STOPPED, UserError
 from tokenizer_cache.manifest import Manifest
 from trainer.run import METRICS, prepare_run, read_metrics
@@ -24,19 +24,26 @@ from trainer.settings import TrainSettings
 from trainer.train.checkpoint import (
     discard_checkpoints,
     newest_checkpoint,
+    read_average,
     read_checkpoint,
     read_state,
     remove_unfinished,
     save_checkpoint,
 )
+from trainer.train.initial import Initial, find_initial
 from trainer.train.interruption import catching_signals
+from trainer.train.metrics import describe_look, describe_step
 from trainer.train.optimizer import decay_step
-from trainer.train.trainer import StepResult, Trainer
+from trainer.train.trainer import Trainer
 
 VERSION = 4
 """Raised when the code changes what a run gives."""
 
+INITIAL = "initial.json"
+"""Where a run says whose weights it began with."""
+
 _SHARDS, _VOCABULARY = "the shards", "the vocabulary"
+_INITIAL = "the weights that it begins with (--init)"
 
 _PATIENCE = 3
 """Looks at held-out rows without a better loss, after which the progress line says so."""
@@ -51,16 +58,23 @@ class Start:
         checkpoint: where it resumes; None where it begins.
         is_done: whether its last step is behind it.
         is_outdated: whether it is done, and the corpus has got other shards since.
+        initial: the weights that it begins with; None where they are drawn, and where it resumes.
     """
 
     decided: Mapping[str, Any]
+    initial: Initial | None = None
     checkpoint: Path | None = None
     is_done: bool = False
     is_outdated: bool = False
 
 
 def find_start(
-    settings: TrainSettings, manifest: Manifest, run: Path, *, fresh: bool = False
+    settings: TrainSettings,
+    manifest: Manifest,
+    run: Path,
+    *,
+    fresh: bool = False,
+    init: Path | None = None,
 ) -> Start:
     """How training would start: at the beginning, from the newest checkpoint, or not at all.
 
@@ -69,14 +83,19 @@ def find_start(
         manifest: of the shards.
         run: the run's folder.
         fresh: begin again, whatever the folder holds.
+        init: folder of the run whose weights are the first ones; drawn from the seed without it.
 
     Raises:
-        UserError: when the run was trained with other settings or shards; it names what differs.
+        UserError: when the run was trained with other settings or shards, or when the weights to
+            begin with are of another model or vocabulary; it names what differs.
     """
+    initial = find_initial(init, settings, manifest.vocabulary) if init is not None else None
     decided = what_decides(settings, manifest)
+    if initial is not None:
+        decided[_INITIAL] = initial.fingerprint
     folder = None if fresh else newest_checkpoint(run)
     if folder is None:
-        return Start(decided=decided)
+        return Start(decided=decided, initial=initial)
     state = read_state(folder)
     before = state["decided"]
     differing = [n for n in sorted({*before, *decided}) if before.get(n) != decided.get(n)]
@@ -120,6 +139,10 @@ def train(
     if start.checkpoint is None:
         discard_checkpoints(run)
         prepare_run(run, manifest.vocabulary, models)
+        (run / INITIAL).unlink(missing_ok=True)
+        if start.initial is not None:
+            commit_json(run / INITIAL, start.initial.to_json())
+            trainer.begin_with(read_average(start.initial.checkpoint))
     else:
         remove_unfinished(run)
         trainer.restore(read_checkpoint(start.checkpoint))
@@ -139,6 +162,7 @@ def what_decides(settings: TrainSettings, manifest: Manifest) -> dict[str, Any]:
     undecisive: dict[str, Any] = {
         # Of no effect without sounds: what was trained before there were any is trained still.
         **({} if has_sounds else {"mix": {"audio"}, "loss": {"audio"}, "tasks": {"audio"}}),
+        "activation_checkpointing": True,
         "evaluate_every_steps": True,
         "evaluate_rows": True,
         "checkpoint_every_steps": True,
@@ -188,6 +212,7 @@ def _run_steps(trainer: Trainer, run: Path, decided: Mapping[str, Any]) -> None:
         if "held_out" in line:
             held_out.take(line["held_out"], line["step"])
     num_tokens = lines[-1]["tokens"] if lines else 0
+    peak_flops = trainer.measure_peak_flops()
     with (
         catching_signals() as stop,
         (run / METRICS).open("a", buffering=1, encoding="utf-8") as metrics,  # a line at a time
@@ -197,13 +222,14 @@ def _run_steps(trainer: Trainer, run: Path, decided: Mapping[str, Any]) -> None:
         while trainer.step < settings.steps and not stop.is_set():
             result = trainer.advance()
             num_tokens += result.num_tokens
-            line = _describe_step(trainer, result, num_tokens)
+            line = describe_step(trainer, result, num_tokens=num_tokens, peak_flops=peak_flops)
             is_last = trainer.step == settings.steps
             is_best, measured = False, None
             if is_last or trainer.step % settings.evaluate_every_steps == 0:
                 losses = trainer.evaluate()
-                is_best, measured = held_out.take(losses, trainer.step), losses.get("all")
-                line |= _describe_look(trainer, losses)
+                line |= describe_look(trainer, losses)
+                is_best = held_out.take(line["held_out"], trainer.step)
+                measured = line["held_out"].get("all")
             metrics.write(json.dumps(line) + "\n")
             progress.update(task, advance=1, figures=_figures(line, held_out))
             is_due = trainer.step % settings.checkpoint_every_steps == 0
@@ -222,25 +248,6 @@ def _save(trainer: Trainer, run: Path, decided: Mapping[str, Any], held_out: flo
         num_kept=settings.keep_checkpoints,
         decay_step=decay_step(settings),
     )
-
-
-def _describe_step(trainer: Trainer, result: StepResult, num_tokens: int) -> dict[str, Any]:
-    return {
-        "step": trainer.step,
-        "tokens": num_tokens,
-        "tokens_per_s": round(result.num_tokens / result.seconds, 1),
-        "padding": round(result.padding, 4),
-        "train": result.losses,
-        "gradient_norm": result.gradient_norm,
-        "learning_rate_scale": result.learning_rate_scale,
-    }
-
-
-def _describe_look(trainer: Trainer, losses: Mapping[str, float]) -> dict[str, Any]:
-    loader = trainer.loader
-    line = {"held_out": losses, "shares": loader.achieved_shares(), "epochs": loader.epochs()}
-    counts = {"bad": loader.num_bad, "left_out": loader.left_out()}
-    return line | {name: count for name, count in counts.items() if count}
 
 
 def _figures(line: Mapping[str, Any], held_out: _HeldOut) -> str:

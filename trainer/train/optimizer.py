@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -122,7 +123,8 @@ class Optimizers:
         the CPU.
 
         Raises:
-            ValueError: when a parameter of the model has no state, or a state has no parameter.
+            ValueError: when a state has no parameter. A parameter without a state has not learnt
+                yet, as it was frozen.
         """
         owners = {
             self._names[parameter]: (optimizer, parameter)
@@ -131,9 +133,8 @@ class Optimizers:
             for parameter in group["params"]
         }
         given = {key.partition(":")[0] for key in state}
-        if given and given != set(owners):
-            missing, unknown = sorted(set(owners) - given), sorted(given - set(owners))
-            raise ValueError(f"optimiser state: missing for {missing}, unknown for {unknown}")
+        if unknown := sorted(given - set(owners)):
+            raise ValueError(f"optimiser state of unknown parameters: {unknown}")
         for key, value in state.items():
             name, _, entry = key.partition(":")
             optimizer, parameter = owners[name]
@@ -146,14 +147,17 @@ def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
 
 
 def learning_rate_scale(step: int, settings: TrainSettings) -> float:
-    """The learning rate of a step (from 0) as a share of its peak: up, level, down to 0."""
+    """The learning rate of a step (from 0) as a share of its peak: up, level, down."""
     num_warmup = settings.warmup * settings.steps
-    num_warmdown = settings.steps - decay_step(settings)
+    num_falling = settings.steps - decay_step(settings)
     rise = (step + 1) / num_warmup if num_warmup else 1.0
-    fall = (settings.steps - step) / num_warmdown if num_warmdown else 1.0
-    return min(1.0, rise, fall)
+    left = min(1.0, (settings.steps - step) / num_falling) if num_falling else 1.0
+    fall = left if settings.schedule == "wsd" else (1 - math.cos(math.pi * left)) / 2
+    lowest = settings.min_learning_rate
+    return min(1.0, rise) * (lowest + (1 - lowest) * fall)
 
 
 def decay_step(settings: TrainSettings) -> int:
     """The number of steps that come before the learning rate begins to fall."""
-    return round(settings.steps * (1 - settings.warmdown))
+    level = settings.warmup if settings.schedule == "cosine" else 1 - settings.warmdown
+    return round(settings.steps * level)

@@ -25,7 +25,14 @@ from trainer.data.packing import Row
 from trainer.settings import TrainSettings
 from trainer.train.checkpoint import Checkpoint
 from trainer.train.loss import mean_by_modality, next_token_losses, training_loss
+from trainer.train.metrics import (
+    count_targets,
+    flops_per_token,
+    measure_norms,
+    measure_peak_flops,
+)
 from trainer.train.optimizer import Optimizers, learning_rate_scale
+from trainer.train.stages import Stage, freeze, stage_at, stages_of
 
 _MAX_NAMED = 20
 """Samples of a bad batch that a message names."""
@@ -41,6 +48,8 @@ class StepResult:
 
     Attributes:
         losses: nats per token by modality.
+        num_targets: how many targets of each modality there were.
+        stage: number of the stage that the step belongs to.
         num_tokens: tokens of documents; padding does not count.
         padding: share of the step's positions that are padding.
         gradient_norm: of the whole gradient, before it is clipped.
@@ -49,6 +58,8 @@ class StepResult:
     """
 
     losses: Mapping[str, float]
+    num_targets: Mapping[str, int]
+    stage: int
     num_tokens: int
     padding: float
     gradient_norm: float
@@ -73,24 +84,42 @@ class Trainer:
             UserError: when the shards hold nothing that the mix asks for.
         """
         self.settings = settings
-        self.loader = Loader(settings, manifest)
-        if not self.loader.streams:
-            raise UserError(
-                f"{manifest.folder} has no training samples in the streams of the mix",
-                "Look at `anymix status` for what was rejected, or give train.mix other streams.",
-            )
+        self._stages = stages_of(settings)
+        self._loaders = [_open_loader(stage, manifest) for stage in self._stages]
         self.step = 0
         self._modalities = modalities(manifest.vocabulary)
         self._device = device or best_device()
         self._model = build_model(settings.model, manifest.vocabulary, seed=settings.seed)
         self._model.to(self._device)
         self._average = copy.deepcopy(self._model).requires_grad_(requires_grad=False)
+        self._model.recomputes_activations = settings.activation_checkpointing
+        if settings.compile == "auto" and self._device.type == "cuda":
+            self._model.compile_blocks()
         self._optimizers = Optimizers(self._model, settings)
-        self._held_out = [
-            row
-            for stream in self.loader.streams
-            for row in held_out_rows(settings, manifest, stream, settings.evaluate_rows)
-        ]
+        self._enter(self._stages[0])
+        self._held_out = {
+            stream: held_out_rows(settings, manifest, stream, settings.evaluate_rows)
+            for stream in dict.fromkeys(name for each in self._loaders for name in each.streams)
+        }
+
+    @property
+    def loader(self) -> Loader:
+        """What gives the rows of the present stage."""
+        return self._loaders[self._stage.number]
+
+    @property
+    def flops_per_token(self) -> int:
+        """Floating-point operations of a token's way through the matrices and back."""
+        return flops_per_token(self._model)
+
+    def measure_peak_flops(self) -> float:
+        """Floating-point operations a second of matrices as wide as the model, where it trains."""
+        return measure_peak_flops(self._device, self.settings.model.width)
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of another run of the same model as the first ones."""
+        self._model.load_state_dict(weights)
+        self._average.load_state_dict(weights)
 
     def advance(self) -> StepResult:
         """Do one optimiser step.
@@ -103,6 +132,8 @@ class Trainer:
                 of the step before.
         """
         started = time.monotonic()
+        if (stage := stage_at(self._stages, self.step)) is not self._stage:
+            self._enter(stage)
         rows = self.loader.next_rows(self.settings.rows_per_step)
         total_weight = max(sum(float(row.weights.sum()) for row in rows), 1e-9)
         losses, targets = [], []
@@ -125,13 +156,15 @@ class Trainer:
         if not (math.isfinite(norm) and all(map(math.isfinite, means.values()))):
             self._optimizers.zero_grad()
             raise self._non_finite(rows, norm, means)
-        scale = learning_rate_scale(self.step, self.settings)
+        scale = learning_rate_scale(self.step, self.settings) * self._stage.learning_rate_scale
         self._optimizers.step(scale)
         self._update_average()
         self.step += 1
         num_tokens = sum(int((row.documents > 0).sum()) for row in rows)
         return StepResult(
             losses=means,
+            num_targets=count_targets(rows, self._modalities),
+            stage=self._stage.number,
             num_tokens=num_tokens,
             padding=1 - num_tokens / (len(rows) * self.settings.seq_len),
             gradient_norm=norm,
@@ -140,20 +173,38 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """Nats per token of the held-out rows with the averaged weights, by modality.
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """Nats per token of the held-out rows with the averaged weights.
+
+        Returns:
+            By stream, and of `all` together, the means by modality; empty where nothing is held
+            out.
+        """
+        losses: dict[str, Tensor] = {}
+        targets: dict[str, Tensor] = {}
+        for stream, rows in self._held_out.items():
+            found = [self._held_out_losses(batch) for batch in self._micro_batches(rows)]
+            if found:
+                losses[stream] = torch.cat([each for each, _ in found])
+                targets[stream] = torch.cat([each for _, each in found])
+        if not losses:
+            return {}
+        means = {name: mean_by_modality(losses[name], targets[name], self._modalities)
+                 for name in losses}  # fmt: skip
+        together = torch.cat(list(losses.values())), torch.cat(list(targets.values()))
+        return means | {"all": mean_by_modality(*together, self._modalities)}
+
+    def norms(self) -> dict[str, float]:
+        """How large queries, keys and logits are in the first held-out rows; see `measure_norms`.
 
         Empty where nothing is held out.
         """
-        losses, targets = [], []
-        for batch in self._micro_batches(self._held_out):
-            targets.append(batch.targets.flatten())
-            with self._autocast():
-                hidden = batch.hidden(self._average).flatten(0, 1)
-                losses.append(next_token_losses(hidden, self._average.head.weight, targets[-1])[0])
-        if not targets:
+        rows = [row for each in self._held_out.values() for row in each]
+        batch = next(self._micro_batches(rows), None)
+        if batch is None:
             return {}
-        return mean_by_modality(torch.cat(losses), torch.cat(targets), self._modalities)
+        with self._autocast():
+            return measure_norms(self._average, batch)
 
     def checkpoint(self, decided: Mapping[str, Any], *, held_out: float | None) -> Checkpoint:
         """All that another trainer needs to resume here.
@@ -176,10 +227,23 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Resume where the trainer of `checkpoint` was."""
         self.step = checkpoint.step
+        # Between two stages the loader's state is that of the one that has ended.
+        self._enter(stage_at(self._stages, max(checkpoint.step - 1, 0)))
         self.loader.load_state_dict(checkpoint.loader)
         self._model.load_state_dict(checkpoint.model)
         self._average.load_state_dict(checkpoint.average)
         self._optimizers.load_state_dict(checkpoint.optimizer)
+
+    def _enter(self, stage: Stage) -> None:
+        self._stage = stage
+        freeze(self._model, stage.frozen)
+
+    def _held_out_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B * T,) nats, and (B * T,) targets."""
+        targets = batch.targets.flatten()
+        with self._autocast():
+            hidden = batch.hidden(self._average).flatten(0, 1)
+            return next_token_losses(hidden, self._average.head.weight, targets)[0], targets
 
     def _micro_batches(self, rows: Sequence[Row]) -> Iterator[Batch]:
         size = self.settings.micro_batch_size or self.settings.rows_per_step
@@ -218,3 +282,14 @@ class Trainer:
             "step are kept.",
             exit_code=FAILED,
         )
+
+
+def _open_loader(stage: Stage, manifest: Manifest) -> Loader:
+    loader = Loader(stage.settings, manifest)
+    if not loader.streams:
+        where = f" of stage {stage.number + 1}" if stage.number else ""
+        raise UserError(
+            f"{manifest.folder} has no training samples in the streams of the mix{where}",
+            "Look at `anymix status` for what was rejected, or give train.mix other streams.",
+        )
+    return loader

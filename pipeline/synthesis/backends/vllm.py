@@ -28,6 +28,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.device import WAITING_THREADS
 from pipeline.errors import FAILED, UserError
 from pipeline.synthesis.backends import rows_per_batch
 from pipeline.synthesis.requests import ERROR_COLUMN
@@ -284,11 +285,7 @@ def runtime_env(settings: SynthesisSettings) -> dict[str, Any]:
             "VLLM_CPU_KVCACHE_SPACE": str(settings.cpu_kv_cache_gib),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(settings.cpu_threads or os.cpu_count()),
-            # Threads that spin while they wait take the cores from whatever else runs: beside
-            # another engine, 5 tokens a second instead of 40. But one that sleeps at once is late
-            # for every layer: 204 instead of 239 (libgomp's; a count, not a time).
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "GOMP_SPINCOUNT": "3000",
+            **WAITING_THREADS,
             # The model runs in the process that schedules it. In one of its own, as vLLM has it
             # otherwise, the two wait for each other in busy loops (44 % of a core, measured), and
             # the engine takes 16 s instead of 4 to start.
