@@ -54,8 +54,12 @@ def most_billed(row: Mapping[str, Any]) -> int:
 
 def written_tokens(row: Mapping[str, Any]) -> int:
     """Tokens that an LLM has written for a request, estimated where its backend does not say."""
-    counted = row.get("num_generated_tokens")
-    return estimate_tokens(row.get("generated_text") or "") if counted is None else int(counted)
+    return count_written(row.get("generated_text"), row.get("num_generated_tokens"))
+
+
+def count_written(text: str | None, counted: float | None) -> int:
+    """Tokens of an answer: as its backend has counted them, or else estimated."""
+    return estimate_tokens(text or "") if counted is None else int(counted)
 
 
 def spent_tokens(row: Mapping[str, Any]) -> int:

@@ -15,7 +15,7 @@ from pipeline.engine.stage import Work
 from pipeline.engine.worker import task_of
 from pipeline.synthesis import answers
 from pipeline.synthesis.allocation import Chances, draw_style, form_arm, is_drawn
-from pipeline.synthesis.budget import estimate_tokens
+from pipeline.synthesis.budget import count_written
 from pipeline.synthesis.critics.judge import judge_messages, judge_schema
 from pipeline.synthesis.forms import KINDS, Kind, forms_of, json_schema
 from pipeline.synthesis.judge import Answer, Failure, Judgement, candidate_of, captions_of, judge
@@ -143,7 +143,7 @@ class _Writer:
         style = own[0]["style"] if own else draw_style(self.chances(1), styles, seed, record_id)
         left = self.settings.tokens_per_record
         if left is not None:
-            left -= sum(map(_written_tokens, own))
+            left -= sum(count_written(each["text"], each["num_output_tokens"]) for each in own)
         # In an order of the record's own: tokens that do not suffice for all kinds are then
         # missing for another one each time.
         for kind in sorted(KINDS, key=lambda kind: unit_interval("turn", record_id, kind)):
@@ -250,11 +250,6 @@ class _Writer:
             # As text: Arrow would give every schema the union of all schemas' fields.
             "structured_outputs": {"json": compact_json(schema)},
         }
-
-
-def _written_tokens(answer: Answer) -> int:
-    counted = answer["num_output_tokens"]
-    return estimate_tokens(answer["text"] or "") if counted is None else int(counted)
 
 
 def _fault(failure: Failure) -> Fault:

@@ -8,13 +8,13 @@ a GGUF file; vLLM's CPU build cannot read that, so it is converted once into a H
 from __future__ import annotations
 
 import importlib.util
-import os
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.engine.fingerprint import fingerprint, hash_file
+from pipeline.engine.machine_cache import cache_folder
 from pipeline.engine.storage import committing_folder
 from pipeline.errors import UserError
 from pipeline.synthesis.settings import SynthesisSettings
@@ -74,7 +74,7 @@ def resolve_model(model: str) -> str:
         folder = Path(model).expanduser()
         return str(folder.resolve()) if folder.is_dir() else split_revision(model)[0]
     source = _packaged_gguf()
-    folder = cache_folder() / f"{SMOLLM2}-{_gguf_fingerprint(source)}"
+    folder = cache_folder() / "models" / f"{SMOLLM2}-{_gguf_fingerprint(source)}"
     if not folder.is_dir():
         convert_gguf(source, folder)
     return str(folder)
@@ -128,12 +128,6 @@ def _decides(path: Path) -> bool:
     return path.name in _DECIDING_NAMES or (
         path.suffix in _DECIDING and path.name not in _OF_A_TRAINER
     )
-
-
-def cache_folder() -> Path:
-    """Where converted models lie: `$ANYMIX_CACHE/models`, by default under the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ANYMIX_CACHE") or Path(home) / "anymix") / "models"
 
 
 def convert_gguf(source: Path, folder: Path) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pipeline.engine.machine_cache import cache_folder
 from pipeline.engine.storage import commit_json, committing_folder, read_json
-from pipeline.synthesis.weights import cache_folder
 
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _RANDOM = "random"
@@ -28,7 +28,7 @@ class Checkpoints:
 
     def __init__(self, key: str) -> None:
         """`key` is a fingerprint of what decides the training."""
-        self._folder = cache_folder() / f"vq-training-{key}"
+        self._folder = cache_folder() / "models" / f"vq-training-{key}"
 
     def save(
         self,

