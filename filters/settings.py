@@ -101,7 +101,11 @@ CLIP_KINDS: dict[str, type[Settings]] = {
 
 
 def _member(value: Any) -> str | None:  # noqa: ANN401 - unchecked input
-    kind = value.get("kind", "trained") if isinstance(value, dict) else getattr(value, "kind", None)
+    kind = (
+        value.get("kind", "trained")
+        if isinstance(value, dict)
+        else getattr(value, "kind", "trained")
+    )
     return {"trained": "trained_clip", "open_clip": "open_clip"}.get(str(kind))
 
 
@@ -110,7 +114,7 @@ AnyClipSettings = Annotated[
     Discriminator(
         _member,
         custom_error_type="clip_kind",
-        custom_error_message="kind is trained (on the corpus) or open_clip (a published model)",
+        custom_error_message="it is trained (on the corpus) or open_clip (a published model)",
     ),
 ]
 """`kind` says whose CLIP it is; without one it is trained on the corpus."""

@@ -23,9 +23,15 @@ _UNION_MEMBERS = {
 _MAY_BE_SECRET = {"api_key_env", "base_url"}
 """Where a person may have written the key itself: an error does not show what it found there."""
 
-_IN_WORDS = dict.fromkeys(("list_type", "tuple_type"), "Input should be a list: [one, two]") | (
-    dict.fromkeys(("dict_type", "model_type"), "Input should be a section of `key: value` lines")
-)
+_LISTS = ("list_type", "tuple_type")
+_SECTIONS = ("dict_type", "model_type", "model_attributes_type")
+_IN_WORDS = {
+    **dict.fromkeys(_LISTS, "Input should be a list: [one, two]"),
+    **dict.fromkeys(_SECTIONS, "Input should be a section of `key: value` lines"),
+    "string_type": "Input should be a text",
+    "missing": "it has to be given: there is no default",
+    "union_tag_not_found": "it has to be given",
+}
 """What pydantic says in words of Python."""
 
 _MAX_SHOWN = 200
@@ -52,13 +58,21 @@ class Problems:
 
     def describe(self, problem: Any) -> str:  # noqa: ANN401 - pydantic's
         """One line for one problem: file, line, field, what was found and what is allowed."""
-        line, way, node = _find(self.node, problem["loc"])
+        location = problem["loc"]
+        if problem["type"].startswith("union_tag_") or problem["type"].endswith("_kind"):
+            # Pydantic names the section whose kind is wrong.
+            location = (*location, "kind")
+        line, way, node = _find(self.node, location)
         field = ".".join(map(str, way))
         made_by = self._made_by(problem, field)
         place = f"{made_by or f'{self.path}:{line}'}: {field}"
         if problem["type"] == "extra_forbidden":
             allowed = ", ".join(_model_at(self.model, problem["loc"][:-1]).model_fields)
             return f"{place}: there is no such setting. Allowed here: {allowed}."
+        if problem["type"].startswith("union_tag_"):
+            given = problem["ctx"].get("tag")
+            said = _IN_WORDS["union_tag_not_found"] if given is None else f"there is no {given!r}"
+            return f"{place}: {said}. Allowed here: {', '.join(SOURCE_KINDS)}."
         message = _IN_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
         found = problem["input"]
         if problem["type"] == "missing" or isinstance(found, dict) or way[-1] in _MAY_BE_SECRET:

@@ -8,7 +8,7 @@ write them for such.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,9 @@ def parse_yaml(text: str) -> Document:
         WrongYamlError: saying where and why.
     """
     if len(text) > _MAX_CHARACTERS:
-        raise WrongYamlError(1, f"a text of over {_MAX_CHARACTERS:,} characters is no recipe")
+        raise WrongYamlError(
+            1, f"a text of over {_MAX_CHARACTERS:,} characters is too long for a recipe"
+        )
     try:
         documents = list(yaml.compose_all(text, Loader=_Loader))
         if len(documents) > 1:
@@ -103,8 +105,8 @@ def parse_yaml(text: str) -> Document:
         if not documents:
             return Document(content=None, node=None)
         (node,) = documents
-        for mapping in _mappings(node):
-            _check_keys(mapping)
+        for way, mapping in _mappings(node):
+            _check_keys(way, mapping)
         return Document(content=_Loader("").construct_document(node), node=node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -129,11 +131,14 @@ def misread(node: yaml.Node | None) -> str | None:
     return f"{node.value}, which YAML reads as {kind}; a text has quotes: {node.value!r}"
 
 
-def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
-    """Every mapping, once; an error where aliases lead in a circle or to too many values."""
+def _mappings(root: yaml.Node) -> Iterator[tuple[tuple[str, ...], yaml.MappingNode]]:
+    """Every mapping, once, and the keys that lead to it.
+
+    An error where aliases lead in a circle or to too many values.
+    """
     sizes: dict[int, int | None] = {}
 
-    def size_of(node: yaml.Node) -> int:
+    def size_of(node: yaml.Node, way: tuple[str, ...]) -> int:
         """How many values a node has when each alias is replaced by what it means."""
         known = sizes.get(id(node), 0)
         if known is None:
@@ -143,23 +148,27 @@ def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
         sizes[id(node)] = None
         children = node.value if isinstance(node, yaml.CollectionNode) else []
         size = 1
-        for child in children:
-            size += sum(map(size_of, child)) if isinstance(child, tuple) else size_of(child)
+        for number, child in enumerate(children):
+            if isinstance(child, tuple):
+                key, value = child
+                size += size_of(key, way) + size_of(value, (*way, str(key.value)))
+            else:
+                size += size_of(child, (*way, str(number)))
         if isinstance(node, yaml.MappingNode):
-            mappings.append(node)
+            mappings.append((way, node))
         if size > _MAX_VALUES:
             what = f"with its aliases this has over {_MAX_VALUES:,} values"
             raise WrongYamlError(node.start_mark.line + 1, what)
         sizes[id(node)] = size
         return size
 
-    mappings: list[yaml.MappingNode] = []
-    size_of(root)
+    mappings: list[tuple[tuple[str, ...], yaml.MappingNode]] = []
+    size_of(root, ())
     return iter(mappings)
 
 
-def _check_keys(mapping: yaml.MappingNode) -> None:
-    """See that the keys of a mapping are texts, each once."""
+def _check_keys(way: Sequence[str], mapping: yaml.MappingNode) -> None:
+    """See that the keys of a mapping are texts, each once; `way` leads to it."""
     lines: dict[str, int] = {}
     for key, _ in mapping.value:
         line = key.start_mark.line + 1
@@ -168,6 +177,7 @@ def _check_keys(mapping: yaml.MappingNode) -> None:
         if not key.tag.endswith((":str", ":merge")):
             raise WrongYamlError(line, f"a key should be a text (found {misread(key)})")
         if key.value in lines:
-            what = f"{key.value}: the key is there twice, in line {lines[key.value]} and here"
+            field = ".".join([*way, key.value])
+            what = f"{field}: the key is there twice, in line {lines[key.value]} and here"
             raise WrongYamlError(line, what)
         lines[key.value] = line

@@ -3,7 +3,7 @@
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -222,14 +222,32 @@ IMAGE_TOKENIZER_KINDS: dict[str, type[Settings]] = {
 """The members of the union below, by the names that pydantic's errors have for them."""
 
 
-def _member(value: Any) -> str:  # noqa: ANN401 - unchecked input
-    kind = value.get("kind", "trained") if isinstance(value, dict) else value.kind
-    return "trained" if kind == "trained" else "published"
+def kind_of(section: Any) -> Any:  # noqa: ANN401 - unchecked input
+    """What a tokenizer's section, or settings made of one, names as its `kind`.
+
+    Of a value that is no section it is `trained`: that member says that it should be a section.
+    """
+    if isinstance(section, dict):
+        return section.get("kind", "trained")
+    return getattr(section, "kind", "trained")
+
+
+_PUBLISHED = get_args(PublishedVQSettings.model_fields["kind"].annotation)
+
+
+def _member(value: Any) -> str | None:  # noqa: ANN401 - unchecked input
+    kind = kind_of(value)
+    return "trained" if kind == "trained" else "published" if kind in _PUBLISHED else None
 
 
 ImageTokenizerSettings = Annotated[
     Annotated[VQSettings, Tag("trained")] | Annotated[PublishedVQSettings, Tag("published")],
-    Discriminator(_member),
+    Discriminator(
+        _member,
+        custom_error_type="image_tokenizer_kind",
+        custom_error_message="it is trained (on the corpus), or one with published weights: "
+        + ", ".join(_PUBLISHED),
+    ),
 ]
 """`kind` says whose the image tokenizer is; without one it is trained on the corpus."""
 

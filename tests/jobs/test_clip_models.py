@@ -132,8 +132,8 @@ def test_a_limit_on_a_heads_score_leaves_pictures_out_and_a_new_head_decides_ane
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("{kind: openclip}", [":4: score.clip", "kind is trained (on the corpus) or open_clip"]),
-        ("{kind: open_clip}", [":4: score.clip.model", "Field required"]),
+        ("{kind: openclip}", [":4: score.clip", "it is trained (on the corpus) or open_clip"]),
+        ("{kind: open_clip}", [":4: score.clip.model: it has to be given"]),
         ("{kind: open_clip, model: ViT-B-32}", [":4: score.clip", "pretrained says which weights"]),
         ("{kind: open_clip, model: ViT-B-32, pretrained: x, folds: 3}",
          ["score.clip.folds", "Allowed here: kind, model, pretrained, precision"]),

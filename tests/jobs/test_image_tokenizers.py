@@ -66,8 +66,8 @@ def test_a_tokenizer_without_a_decoder_has_a_report_without_psnr(corpus, load, w
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("{kind: janus}", [":4: image_tokenizer.weights", "Field required"]),
-        ("{kind: dalle, weights: a/b}", [":4: image_tokenizer.kind", "'janus'"]),
+        ("{kind: janus}", [":4: image_tokenizer.weights: it has to be given"]),
+        ("{kind: dalle, weights: a/b}", [":4: image_tokenizer.kind", "janus"]),
         ("{kind: janus, weights: nowhere}", ["there is no such file or folder", "'nowhere'"]),
         ("{kind: janus, weights: /no/where}", ["there is no such file or folder", "'/no/where'"]),
         ("{kind: janus, weights: a/b, steps: 3}",

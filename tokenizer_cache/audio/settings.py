@@ -1,11 +1,11 @@
 """What a recipe may say about the audio tokenizer; imports no torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag
 
 from pipeline.settings import Settings
-from tokenizer_cache.settings import MAX_CODES, FolderOrName
+from tokenizer_cache.settings import MAX_CODES, FolderOrName, kind_of
 
 
 class AudioSettings(Settings):
@@ -77,15 +77,24 @@ class PublishedAudio(Settings):
     """Number of codes of each codebook."""
 
 
-def _member(value: Any) -> str:  # noqa: ANN401 - unchecked input
-    kind = value.get("kind", "trained") if isinstance(value, dict) else value.kind
-    return "trained-audio" if kind == "trained" else "published-audio"
+_PUBLISHED = get_args(PublishedAudioSettings.model_fields["kind"].annotation)
+
+
+def _member(value: Any) -> str | None:  # noqa: ANN401 - unchecked input
+    kind = kind_of(value)
+    published = "published-audio" if kind in _PUBLISHED else None
+    return "trained-audio" if kind == "trained" else published
 
 
 AudioTokenizerSettings = Annotated[
     Annotated[AudioSettings, Tag("trained-audio")]
     | Annotated[PublishedAudioSettings, Tag("published-audio")],
-    Discriminator(_member),
+    Discriminator(
+        _member,
+        custom_error_type="audio_tokenizer_kind",
+        custom_error_message="it is trained (on the corpus), or one with published weights: "
+        + ", ".join(_PUBLISHED),
+    ),
 ]
 """`kind` says whose the audio tokenizer is; without one it is trained on the corpus."""
 
