@@ -202,8 +202,10 @@ def forget(
         *(entry for path in entries or [] for entry in read_list(path)),
     ]
     done = take_out(corpus, wanted, reporter=Reporter(_ERRORS))
-    gone = f"{done.num_records} records were there and are gone; they will not come back."
-    _out(gone if done.num_records else "No record is meant by that; those to come are kept out.")
+    if not done.num_records:
+        _out("No record is meant by that; those to come are kept out.")
+        return
+    _out(f"{done.num_records} records were there and are gone; they will not come back.")
     if not done.is_complete:
         _out("The corpus is not filled to its end: `anymix run` completes shards and card.")
     _out("Models that were fitted before may have seen them: `anymix run --refit NAME` fits anew.")
@@ -222,12 +224,17 @@ def gc(
     from jobs.upkeep import collect_garbage
     from pipeline.ledger.gc import Garbage
 
+    was_asked = False
+
     def agree(found: list[Garbage]) -> bool:
+        nonlocal was_asked
+        was_asked = True
         print_garbage(found)
         return yes or (sys.stdin.isatty() and typer.confirm("Remove them?"))
 
     removed = collect_garbage(corpus, agree)
-    _out(f"{len(removed)} removed." if removed else "Nothing was removed (--yes removes).")
+    kept = "Nothing was removed (--yes removes)." if was_asked else "There is nothing to remove."
+    _out(f"{len(removed)} removed." if removed else kept)
 
 
 @app.command()
@@ -377,7 +384,7 @@ def _seconds(text: str) -> float:
     """The seconds in a time such as 90s, 55m or 2h."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if found is None or not float(found[1]):
-        raise UserError(f"--stop-after {text} is no time", "Write 90s, 55m or 2h.")
+        raise UserError(f"--stop-after {text} is not a time", "Write 90s, 55m or 2h.")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 

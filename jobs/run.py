@@ -87,7 +87,9 @@ def fill(
                 filling.finish()
         except Exception as error:
             if isinstance(starved := as_user_error(error), StarvedError):
-                starved.message = "\n".join([starved.message, *losses(corpus)])
+                if lost := losses(corpus):
+                    starved.message = "\n".join([starved.message, *lost])
+                    starved.hint = "Put right why they were lost, and run the same command again."
                 raise starved from error
             raise
         finally:
@@ -105,9 +107,7 @@ def open_corpus(root: Path) -> tuple[Recipe, Corpus]:
     """
     path = root / RECIPE_FILE
     if not path.exists():
-        raise UserError(
-            f"{root} is no corpus: there is no {RECIPE_FILE} in it", "Run `anymix run`."
-        )
+        raise UserError(f"{root} is not a corpus: it has no {RECIPE_FILE}", "Run `anymix run`.")
     recipe = read_resolved_recipe(path)
     corpus = _corpus(recipe, root.resolve(), read_parts(root))
     for step in steps(recipe):

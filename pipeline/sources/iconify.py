@@ -236,7 +236,7 @@ def _parsed(path: Path, _state: tuple[tuple[int, int], ...]) -> IconSet:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, tarfile.TarError) as error:
         raise UserError(
-            f"{path} is no icon set in Iconify's JSON format: {type(error).__name__}: {error}",
+            f"{path} is not an icon set in Iconify's JSON format: {type(error).__name__}: {error}",
             "Fetch one with `npm pack @iconify-json/NAME`.",
         ) from error
 
@@ -274,7 +274,7 @@ def _render(icon_set: IconSet, name: str, size: int) -> bytes:
     try:
         left, top, width, height = (float(icon.get(each, side)) for each, side in sides.items())
     except (TypeError, ValueError) as error:
-        raise DrawingError(f"one of its {', '.join(sides)} is no number") from error
+        raise DrawingError(f"one of its {', '.join(sides)} is not a number") from error
     box = quoteattr(f"{left:g} {top:g} {width:g} {height:g}")
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '

@@ -22,14 +22,14 @@ def anymix(*arguments):
     ("arguments", "part"),
     [
         (["run", "nope.yaml"], "nope.yaml cannot be read"),
-        (["status", "nope"], "is no corpus"),
-        (["audit", "nope"], "is no corpus"),
-        (["explain", "nope", "r"], "is no corpus"),
-        (["select", "nope", "--what-if", "clip_score.min=1"], "is no corpus"),
-        (["forget", "nope", "--record", "r"], "is no corpus"),
-        (["gc", "nope"], "is no corpus"),
-        (["card", "nope"], "is no corpus"),
-        (["report", "nope"], "is no corpus"),
+        (["status", "nope"], "is not a corpus"),
+        (["audit", "nope"], "is not a corpus"),
+        (["explain", "nope", "r"], "is not a corpus"),
+        (["select", "nope", "--what-if", "clip_score.min=1"], "is not a corpus"),
+        (["forget", "nope", "--record", "r"], "is not a corpus"),
+        (["gc", "nope"], "is not a corpus"),
+        (["card", "nope"], "is not a corpus"),
+        (["report", "nope"], "is not a corpus"),
         (["sample", "nope", "a prompt", "--out", "x"], "holds no trained model"),
     ],
 )
@@ -107,7 +107,7 @@ def test_from_a_recipe_to_samples_by_the_commands_of_the_readme(tiny_recipe, tmp
     assert (code, "left out by ingest: ingest-forgotten" in out) == (0, True)
 
     code, out, _ = anymix("gc", corpus)
-    assert (code, "Nothing was removed" in out) == (0, True)
+    assert (code, "Nothing was removed (--yes removes)" in out) == (0, True)
 
     code, out, err = anymix("train", tiny_recipe, "--corpus", corpus, "--out", run)
     assert (code, out) == (0, "")

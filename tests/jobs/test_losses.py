@@ -62,6 +62,7 @@ def test_a_fit_that_rejects_have_left_nothing_names_them(tmp_path, fault):
     with pytest.raises(StarvedError, match="CLIP cannot be trained") as error:
         run(recipe_of(tmp_path, "bad"), tmp_path / "c")
     assert "source 'bad': 3 of 3 rows were rejected, all for ingest-no-caption" in str(error.value)
+    assert "texts alone" not in error.value.hint
     assert error.value.exit_code == 1
     fault(
         "all rows of all sources are rejected",

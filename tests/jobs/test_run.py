@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from jobs import filling
+from jobs.cli import call
 from jobs.run import open_corpus
 from pipeline.engine.lock import holding
 from pipeline.engine.tables import read_table, write_table
@@ -249,6 +250,14 @@ def test_events_tell_what_was_done(made):
     assert {"ingest", "clip", "deduplicate", "shards"} <= {event.get("stage") for event in events}
     assert (events[0]["event"], events[-1]["event"]) == ("run-started", "run-ended")
     assert all(event["time"] for event in events)
+
+
+def test_gc_and_forget_that_find_nothing_say_no_more(corpus, capsys):
+    assert call(["gc", str(corpus), "--yes"]) == 0
+    assert capsys.readouterr().out == "There is nothing to remove.\n"
+    assert call(["forget", str(corpus), "--source-prefix", "elsewhere/"]) == 0
+    said = "No record is meant by that; those to come are kept out.\n"
+    assert capsys.readouterr().out == said
 
 
 def test_a_corpus_of_another_version_says_so(corpus):

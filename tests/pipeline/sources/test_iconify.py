@@ -142,8 +142,8 @@ def test_a_licence_that_has_changed_next_to_a_set_is_read_again(tmp_path):
     ("content", "said"),
     [
         (b"{}", "KeyError: 'prefix'"),
-        (b"[]", "is no icon set"),
-        (b"not JSON", "is no icon set"),
+        (b"[]", "is not an icon set"),
+        (b"not JSON", "is not an icon set"),
         (b'{"prefix": "x", "icons": {"a": {}}}', "KeyError: 'body'"),
     ],
 )
