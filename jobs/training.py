@@ -65,7 +65,7 @@ def train_model(
     built, corpus = open_corpus(corpus_root)
     check_run(built, corpus.root, run)
     shards = find_shards(corpus)
-    with holding(run):
+    with holding(run, is_being="trained"):
         manifest = _shards_of(run, shards, fresh=fresh)
         start = find_start(recipe.train, manifest, run, fresh=fresh, init=init)
         if start.is_done:

@@ -59,19 +59,22 @@ class LeaseTimes:
 
 
 @contextmanager
-def holding(root: Path, times: LeaseTimes | None = None) -> Iterator[None]:
-    """Hold a corpus against a second run while the block runs.
+def holding(
+    root: Path, times: LeaseTimes | None = None, *, is_being: str = "filled"
+) -> Iterator[None]:
+    """Hold a corpus, or the local folder of a training, against a second run while the block runs.
 
     Args:
-        root: the corpus's folder; made where it is missing.
+        root: the folder; made where it is missing.
         times: how a lease is kept alive; the defaults are right but for tests.
+        is_being: what the holder does with it, as another one is told.
 
     Raises:
         UserError: when another run holds the corpus; on a store also when the lease is lost while
             the block runs, which is then interrupted, and when the name is a pattern.
     """
     if is_local(root):
-        with _flock(root):
+        with _flock(root, is_being):
             yield
         return
     if _PATTERN.intersection(str(root)):
@@ -97,11 +100,13 @@ def holding(root: Path, times: LeaseTimes | None = None) -> Iterator[None]:
 def holder_of(root: Path) -> str | None:
     """Who holds a corpus at this moment, as its lock says; None when nobody does."""
     path = root / LOCK_FILE
+    if not is_local(root):
+        # Not opened as a file: s3fs refuses to read one that is renewed between its two requests.
+        now = read_version(path)
+        holder = json.loads(now.content) if now else {"is_free": True}
+        return None if holder["is_free"] or _is_dead(holder) else _describe(holder)
     if not path.exists():
         return None
-    if not is_local(root):
-        holder = json.loads(path.read_bytes())
-        return None if holder["is_free"] or _is_dead(holder) else _describe(holder)
     with path.open(encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -111,14 +116,15 @@ def holder_of(root: Path) -> str | None:
 
 
 @contextmanager
-def _flock(root: Path) -> Iterator[None]:
+def _flock(root: Path, is_being: str) -> Iterator[None]:
     root.mkdir(parents=True, exist_ok=True)
     with (root / LOCK_FILE).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise _is_held(root, lock.read().strip() or "another process") from None
+            holder = lock.read().strip() or "another process"
+            raise _is_held(root, holder, is_being) from None
         except OSError as error:
             message = f"{root}: its file system has no locks ({error.strerror})"
             raise UserError(message, "Mount it with locks, or use another folder.") from error
@@ -235,7 +241,7 @@ class _Lease:
             if now is None or json.loads(now.content)["is_free"] or _is_dead(holder):
                 return
             if now.version != found.version:
-                raise _is_held(corpus, _describe(json.loads(now.content)))
+                raise _is_held(corpus, _describe(json.loads(now.content)), "filled")
 
     def _keep(self) -> None:
         """Renew the lease until it is released or lost."""
@@ -298,5 +304,5 @@ def _describe(holder: Mapping[str, Any]) -> str:
     return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
 
 
-def _is_held(root: Path, holder: str) -> UserError:
-    return UserError(f"{root} is being filled by {holder}", "Wait for it, or stop it first.")
+def _is_held(root: Path, holder: str, is_being: str) -> UserError:
+    return UserError(f"{root} is being {is_being} by {holder}", "Wait for it, or stop it first.")

@@ -47,7 +47,7 @@ def test_two_trainings_of_one_run_do_not_meet(tiny_recipe, made, tmp_path, capsy
     run = tmp_path / "run"
     with holding(run):
         assert train(tiny_recipe, made, run) == WRONG
-    assert f"{run} is being filled by process" in " ".join(capsys.readouterr().err.split())
+    assert f"{run} is being trained by process" in " ".join(capsys.readouterr().err.split())
     assert not (run / METRICS).exists()
 
 
