@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipeline.engine.storage import without_temporary_name
 from pipeline.engine.tables import DamagedFile
 from pipeline.errors import FAILED, WRONG, UserError
 
@@ -118,7 +119,8 @@ def _of_disk(error: BaseException) -> UserError | None:
         return UserError(f"the disk is full: {error}", f"Make room. {_GO_ON}", exit_code=FAILED)
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    where = str(error.filename or "a file")
+    # People know the file that is to be written, and not where it is until it is whole.
+    where = without_temporary_name(str(error.filename or "a file"))
     if error.errno in _FULL:
         message = f"{where} cannot be written: the disk is full ({error.strerror})"
         return UserError(message, f"Make room. {_GO_ON}", exit_code=FAILED)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -24,6 +25,9 @@ from urllib.parse import unquote, urlsplit
 from pipeline.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+_TEMPORARY_NAME = re.compile(
+    rf"(?<![^/])\.([^/]+)\.[0-9a-f]{{8}}{re.escape(TEMPORARY_SUFFIX)}(?![^/])"
+)
 
 _NUM_TRIES = 100
 """How often a folder that another process keeps replacing is replaced."""
@@ -80,6 +84,11 @@ def temporary_beside(path: Path) -> Path:
     Drawn by chance: writers in two containers that share a folder can have the same process id.
     """
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+
+
+def without_temporary_name(text: str) -> str:
+    """A path whose temporary part, if it has one, is called what it is to become."""
+    return _TEMPORARY_NAME.sub(r"\1", text)
 
 
 @contextmanager

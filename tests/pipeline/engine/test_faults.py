@@ -30,6 +30,18 @@ def test_a_full_disk_is_said_and_what_to_do():
     assert found.exit_code == 1
 
 
+def test_a_file_that_cannot_be_written_has_its_own_name(tmp_path, monkeypatch):
+    def read_only(path, *_):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(storage, "flush", read_only)
+    with pytest.raises(OSError, match="Read-only") as stopped:
+        storage.commit_text(tmp_path / "README.md", "words")
+    assert as_user_error(stopped.value).message == (
+        f"{tmp_path}/README.md cannot be written: its file system is read-only"
+    )
+
+
 def test_a_fault_of_the_program_stays_one():
     assert as_user_error(ValueError("a bug")) is None
 
