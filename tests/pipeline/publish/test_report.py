@@ -55,6 +55,14 @@ def html(root: Path, run: Path) -> str:
     return write_report(corpus, run, embed=text_encoder(corpus)).read_text()
 
 
+def test_records_of_the_sources_add_up_to_those_at_the_top(html: str, corpus: Corpus) -> None:
+    words = " ".join(Page(html).words.split())
+    held = sum(row.num_records for row in facts.rights_facts(corpus, limit=9)[0])
+    more = re.search(r"(\d+) more records were left out at ingest", words)
+    assert more is not None
+    assert held + int(more[1]) == facts.record_outcome(corpus).given
+
+
 def test_page_is_well_formed_and_needs_nothing_but_itself(html: str) -> None:
     page = Page(html)
     assert page.open == []
