@@ -1,6 +1,7 @@
 """`ingest.images: reference` over a whole corpus: a folder, a tar and a Parquet file."""
 
 import io
+import shutil
 import tarfile
 
 import pyarrow as pa
@@ -64,6 +65,16 @@ def recipe(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A folder with sources, their recipe and their corpus, which tests leave as they are."""
+    folder = tmp_path_factory.mktemp("filled")
+    write_sources(folder)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    run(load_recipe(folder / "recipe.yaml"), folder / "corpus")
+    return folder
+
+
 def shards_of(root):
     return {
         path.relative_to(root).as_posix(): hash_bytes(path.read_bytes())
@@ -71,24 +82,23 @@ def shards_of(root):
     }
 
 
-def test_shards_are_those_of_copied_images_and_no_table_holds_a_picture(recipe, tmp_path):
-    run(load_recipe(recipe), tmp_path / "referenced")
-    run(load_recipe(recipe, ["ingest.images=copy"]), tmp_path / "copied")
-    _, referenced = open_corpus(tmp_path / "referenced")
+def test_shards_are_those_of_copied_images_and_no_table_holds_a_picture(filled, tmp_path):
+    run(load_recipe(filled / "recipe.yaml", ["ingest.images=copy"]), tmp_path / "copied")
+    _, referenced = open_corpus(filled / "corpus")
     _, copied = open_corpus(tmp_path / "copied")
     count = "SELECT count(image), count(image_ref), count(DISTINCT source) FROM records"
     assert referenced.query(count).fetchall() == [(0, 36, 3)]
     assert copied.query(count).fetchall() == [(36, 0, 3)]
     contents = [picture(number)[0] for number in range(36)]
-    for path in (tmp_path / "referenced" / "tables").rglob("*.parquet"):
+    for path in (filled / "corpus" / "tables").rglob("*.parquet"):
         table = pq.read_table(path)
         for name in table.column_names:
             if pa.types.is_binary(table[name].type):
                 assert not set(contents).intersection(table[name].to_pylist())
-    shards = shards_of(tmp_path / "referenced")
+    shards = shards_of(filled / "corpus")
     assert shards
     assert shards == shards_of(tmp_path / "copied")
-    assert not faults(tmp_path / "referenced")
+    assert not faults(filled / "corpus")
 
 
 def test_a_picture_that_is_not_what_was_ingested_is_an_error_and_no_record_is_rejected(
@@ -123,24 +133,34 @@ def test_a_picture_that_is_not_what_was_ingested_is_an_error_and_no_record_is_re
     ).fetchall() == [(0,)]
 
 
-def test_a_run_takes_changed_files_in(recipe, tmp_path):
-    root, loaded = tmp_path / "corpus", load_recipe(recipe)
-    run(loaded, root)
+@pytest.fixture
+def changed(filled, tmp_path):
+    """Three pictures that are in the sources of `filled` now, in place of others or beside them."""
+    shutil.copytree(filled, tmp_path / "before")
     others = [picture(number)[0] for number in (97, 98, 99)]
-    (tmp_path / "pictures" / "03.png").write_bytes(others[0])
-    with tarfile.open(tmp_path / "tars" / "00000.tar", "a") as tar:
+    (filled / "pictures" / "03.png").write_bytes(others[0])
+    with tarfile.open(filled / "tars" / "00000.tar", "a") as tar:
         for kind, member in (("png", others[1]), ("txt", b"one more")):
             info = tarfile.TarInfo(f"99.{kind}")
             info.size = len(member)
             tar.addfile(info, io.BytesIO(member))
-    path = tmp_path / "rows" / "rows.parquet"
+    path = filled / "rows" / "rows.parquet"
     rows = pq.read_table(path).to_pydict()
     rows["image"][3] = others[2]
     pq.write_table(pa.table(rows), path)
-    run(loaded, root)
+    yield others
+    for name in ("pictures", "tars", "rows"):
+        shutil.rmtree(filled / name)
+        shutil.copytree(tmp_path / "before" / name, filled / name)
+
+
+def test_a_run_takes_changed_files_in(filled, changed, tmp_path):
+    root = tmp_path / "corpus"
+    shutil.copytree(filled / "corpus", root)
+    run(load_recipe(filled / "recipe.yaml"), root)
     _, corpus = open_corpus(root)
     images = {row for (row,) in corpus.query("SELECT image_id FROM records").fetchall()}
-    assert images.issuperset(map(hash_bytes, others))
+    assert images.issuperset(map(hash_bytes, changed))
     assert not faults(root)
     assert corpus.query("SELECT count(*) FROM tokens").fetchall() == [(len(images),)]
 

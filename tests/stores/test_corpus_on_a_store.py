@@ -15,7 +15,7 @@ from jobs.progress import Reporter
 from jobs.recipe import load_recipe
 from jobs.run import fill, open_corpus
 from pipeline.engine.fingerprint import hash_bytes
-from pipeline.engine.lock import holding
+from pipeline.engine.lock import LeaseTimes, holding
 from pipeline.ledger.audit import audit
 from tests.jobs.corpora import SMALL_MODELS
 
@@ -127,8 +127,7 @@ def test_a_run_killed_between_two_puts_goes_on_to_the_same_bytes(recipe, made, s
 
 def test_the_second_of_two_runs_stops_and_says_who_holds_the_corpus(recipe, store, capsys):
     root = store.path("two-runs")
-    with holding(root):
-        # The lease's own pace: a sign of life comes within ten seconds.
+    with holding(root, LeaseTimes(renew_every=0.5)):  # the other one waits for a sign of life
         done = subprocess.run(
             command("run", recipe, "--corpus", root),
             check=False, capture_output=True, text=True, timeout=120,
