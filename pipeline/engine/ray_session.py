@@ -35,12 +35,15 @@ def connect_to_ray() -> bool:
         return False
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
+    # After the first error that comes back, those of other parts would be printed at the end.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    # Ray's C++ side writes warnings about its own actors to stderr, between our lines. That it has
+    # heard this it says in one line, which nothing turns off.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if "RAY_ADDRESS" not in os.environ:
         # Ray's workers inherit it; told task by task, no process that is idle could be taken over.
         os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
-        # Ray's C++ side writes warnings about its own actors to stderr, between our lines.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         options |= {
             "num_cpus": max(_MIN_LOGICAL_CPUS, os.cpu_count() or 1),
             "include_dashboard": False,
@@ -62,8 +65,7 @@ def connect_to_ray() -> bool:
         raise
     for name in ("ray.data", "ray.llm", "ray._private.worker"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for handler in logging.getLogger("ray.data").handlers:
-        handler.setLevel(logging.ERROR)
+    _keep_off_the_console(logging.getLogger("ray.data"))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -72,6 +74,16 @@ def connect_to_ray() -> bool:
     # Wrapped in one of Ray's, an error of ours would lose its words on the way to this process.
     context.raise_original_map_exception = True
     return True
+
+
+def _keep_off_the_console(logger: logging.Logger) -> None:
+    """Leave a logger of Ray's no handler but that of its file in the session's folder.
+
+    What ends a stage it prints twice, with the frames of all its own code, and then raises it.
+    """
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.StreamHandler):
+            logger.removeHandler(handler)
 
 
 def _session_folder() -> str | None:

@@ -155,27 +155,42 @@ class RayRunner:
         import ray
 
         dataset = self.source(rows)
-        # A pool that starts small leaves room for a dataflow, which cannot do with less than all.
-        for link in links:
-            if flow := flows.get(link.spec.name):
-                dataset = flow(dataset, len(rows))
-                continue
-            most = min(self.num_workers, len(link.tasks))
-            with warnings.catch_warnings():
-                # Ray 2.60 says that ray_remote_args_fn will go; restarts have no other limit.
-                warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
-                dataset = dataset.map(
-                    CommittingWorker,
-                    fn_constructor_kwargs={
-                        "spec": link.spec, "models": dict(models), "context": self.context,
-                    },
-                    compute=ray.data.ActorPoolStrategy(
-                        min_size=1, max_size=most, initial_size=1 if flows else most
-                    ),
-                    ray_remote_args_fn=lambda: {"max_restarts": _MAX_RESTARTS},
-                    **_ray_options(link.spec.resources),
-                )  # fmt: skip
+        with warnings.catch_warnings():
+            # Ray 2.60 says that arguments of every actor will go; restarts have no other limit.
+            warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+            for link in links:
+                if flow := flows.get(link.spec.name):
+                    dataset = flow(dataset, len(rows))
+                else:
+                    dataset = self._pool(dataset, link, models, is_small=bool(flows))
         return iter(dataset.iter_rows())
+
+    def _pool(
+        self,
+        dataset: Any,  # noqa: ANN401 - a Ray dataset
+        link: Link,
+        models: Mapping[str, Path],
+        *,
+        is_small: bool,
+    ) -> Any:  # noqa: ANN401
+        """The dataset behind a stage's actors.
+
+        A pool that starts small leaves room for a dataflow, which cannot do with less than all.
+        """
+        import ray
+
+        most = min(self.num_workers, len(link.tasks))
+        return dataset.map(
+            CommittingWorker,
+            fn_constructor_kwargs={
+                "spec": link.spec, "models": dict(models), "context": self.context,
+            },
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1, max_size=most, initial_size=1 if is_small else most
+            ),
+            ray_remote_args_fn=lambda: {"max_restarts": _MAX_RESTARTS},
+            **_ray_options(link.spec.resources),
+        )  # fmt: skip
 
     def _few(
         self, links: Sequence[Link], rows: list[dict[str, str]], models: Mapping[str, Path]

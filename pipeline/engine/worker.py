@@ -16,10 +16,12 @@ import pyarrow as pa
 
 from pipeline.engine.attempts import Attempts, PartFailedError, patiently, persevere
 from pipeline.engine.corpus import Task
+from pipeline.engine.faults import as_user_error
 from pipeline.engine.machine_cache import local_copy
 from pipeline.engine.schemas import REJECTS, reject
 from pipeline.engine.stage import Output, StageSpec, load
 from pipeline.engine.tables import as_table, create_table, write_table
+from pipeline.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,16 +169,35 @@ class CommittingWorker:
     def __init__(self, spec: StageSpec, models: Mapping[str, Path], context: RunContext) -> None:
         self._spec = spec
         self._context = context
-        local = {name: local_copy(models[name]) for name in spec.models}
-        self._worker = load(spec.worker)(spec.settings, local)
+        self._cannot_work: UserError | None = None
+        try:
+            local = {name: local_copy(models[name]) for name in spec.models}
+            self._worker = load(spec.worker)(spec.settings, local)
+        except Exception as error:
+            # Raised by the first call: Ray loses the cause of what an actor dies of while it loads.
+            self._cannot_work = as_user_error(error)
+            if self._cannot_work is None:
+                raise
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        """Do this stage's task of a part, if there is one, and pass the part on."""
+        """Do this stage's task of a part, if there is one, and pass the part on.
+
+        Raises:
+            UserError: what the disk or the store says, in words. Ray Data adds a sentence of its
+                own to the arguments of an error, and an `OSError` takes that for its file.
+        """
         task = task_of(row, self._spec.name)
-        return add_result(row, self.do(task)) if task else row
+        if not task:
+            return row
+        try:
+            return add_result(row, self.do(task))
+        except Exception as error:
+            raise as_user_error(error) or error from error
 
     def do(self, task: Task) -> PartDone:
         """Do one task until it is committed or its tries are used up."""
+        if self._cannot_work is not None:
+            raise self._cannot_work
         return patiently(lambda: self._persevere(task))
 
     def _persevere(self, task: Task) -> PartDone:

@@ -1,5 +1,8 @@
 """What a worker, a record or a node does to a run, and what is lost: nothing."""
 
+import os
+import subprocess
+import sys
 from traceback import format_exception
 
 import pytest
@@ -11,6 +14,7 @@ from pipeline.engine.stage import FitInputs, FitSpec, StageSpec
 from pipeline.engine.worker import PartDone, RunContext
 from pipeline.errors import FAILED, UserError
 from pipeline.settings import Settings
+from tests.faults.ray_lines import without_ray_greeting
 from tests.faults.stage import ALL, committed_ids, corpus_of, rejects_of, stage
 
 pytestmark = pytest.mark.e2e
@@ -168,3 +172,18 @@ def test_a_chain_gives_each_part_to_all_its_stages(tmp_path, ray_here):
     assert sorted(each.stage for each in done) == ["first"] * 2 + ["second"] * 4
     assert len(corpus.files("duplicates")) == 2
     assert len(corpus.files("tokens")) == 4
+
+
+def test_what_stops_a_stage_is_told_in_words_and_ray_prints_nothing(tmp_path, ray_here):
+    import ray
+
+    here = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.faults.stopped_stages", str(tmp_path)],
+        env=os.environ | here, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    full = "1 /corpus/2-3 cannot be written: the disk is full (No space left on device)"
+    again = "Make room. What is committed stays; run the same command again."
+    lacks = ["2 the model is not there", "Put it there."]
+    assert told.stdout.splitlines() == [full, again, *lacks, *lacks]
+    assert without_ray_greeting(told.stderr) == []

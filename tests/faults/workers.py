@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.engine.stage import FitInputs, Output, Progress, Row, Work
+from pipeline.errors import UserError
 from pipeline.settings import Settings
 
 
@@ -87,3 +89,17 @@ def failing_fit(_settings: Settings, _inputs: FitInputs, _folder: Path) -> Itera
     yield Progress(done=1, total=2)
     message = "no pixels"
     raise ValueError(message)
+
+
+class DiskFull(_Worker):
+    """Finds no room on the disk."""
+
+    def _happen(self, record: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"/corpus/{record}")
+
+
+class LacksModel:
+    """Cannot load what it needs."""
+
+    def __init__(self, _settings: BadSettings, _models: Mapping[str, Path]) -> None:
+        raise UserError("the model is not there", "Put it there.")

@@ -1,5 +1,9 @@
 """Whole runs against a server that fails: nothing is lost, nothing doubled, and no key is seen."""
 
+import os
+import re
+import subprocess
+import sys
 from collections import defaultdict
 
 import pytest
@@ -9,7 +13,8 @@ from jobs.recipe import load_recipe
 from jobs.run import open_corpus
 from pipeline.engine.ray_session import connect_to_ray
 from pipeline.engine.tables import read_table
-from pipeline.errors import STOPPED, UserError
+from pipeline.errors import FAILED, STOPPED, UserError
+from tests.faults.ray_lines import without_ray_greeting
 from tests.jobs.corpora import SMALL_MODELS, faults, run
 from tests.pipeline.synthesis.backends.server import KEY, serving
 
@@ -167,6 +172,32 @@ def test_server_that_dies_stops_the_run_and_nothing_is_rejected(tmp_path, server
         f"exit code {stop.value.exit_code}: synthesis: N of the last 50 requests have failed; the "
         "last: CAUSE (REASON) What was answered stays, and what failed is asked again by the same "
         "command.",
+    )
+
+
+def test_key_that_is_refused_stops_the_run_in_two_lines(tmp_path, server, fault):
+    import ray
+
+    load(tmp_path, server.url, ["a picture with fault-401"] * 40)
+    here = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    command = [sys.executable, "-m", "jobs", "run", str(tmp_path / "recipe.yaml")]
+    told = subprocess.run(
+        [*command, "--corpus", str(tmp_path / "corpus"), "--until", "synthesize"],
+        env=os.environ | here, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    steps = ["fit synthesis  …", "fit synthesis  done, 0.0 s", "ingest, ask, synthesize …"]
+    shown = without_ray_greeting(re.sub(r"\d+\.\d s", "0.0 s", told.stderr))
+    assert shown[: len(steps)] == steps
+    assert [line.partition(": ")[0] for line in shown[len(steps) :]] == [
+        "error synthesis.endpoint",
+        f"Check that the environment's {VARIABLE} holds a key that may use served. What was "
+        "answered stays; the same command goes on from there.",
+    ]
+    assert (told.returncode, told.stdout) == (FAILED, "")
+    fault(
+        "the LLM's server refuses the key",
+        f"exit code {told.returncode}: synthesis.endpoint: URL answers: CAUSE Check that the "
+        "environment's VARIABLE holds a key that may use MODEL.",
     )
 
 
