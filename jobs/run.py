@@ -87,9 +87,7 @@ def fill(
                 filling.finish()
         except Exception as error:
             if isinstance(starved := as_user_error(error), StarvedError):
-                if lost := losses(corpus):
-                    starved.message = "\n".join([starved.message, *lost])
-                    starved.hint = "Put right why they were lost, and run the same command again."
+                _name_losses(starved, corpus)
                 raise starved from error
             raise
         finally:
@@ -139,6 +137,13 @@ def check_names(flow: list[Step], until: str | None, refit: Collection[str]) -> 
             raise UserError(
                 f"there is no fitted model {name!r}", f"The models are {', '.join(models)}."
             )
+
+
+def _name_losses(starved: StarvedError, corpus: Corpus) -> None:
+    """Say which losses have left a fit nothing; its own hint is for a corpus that had nothing."""
+    if lost := losses(corpus):
+        starved.message = "\n".join([starved.message, *lost])
+        starved.hint = "Put right why they were lost, and run the same command again."
 
 
 def _corpus(recipe: Recipe, root: Path, parts: Sequence[Part]) -> Corpus:
