@@ -167,6 +167,7 @@ class Filling:
         parts = {part.name for part in self.corpus.parts}
         runner = self._runner(is_light=spec.is_light and self._is_few(parts))
         started = time.monotonic()
+        self.log.write("stage-started", stage=spec.name)
         with self.reporter.fit(spec.name) as show:
             folder = self.corpus.models[spec.name]
             inputs = self.corpus.fit_inputs(spec)
@@ -186,6 +187,7 @@ class Filling:
         task = resolve_corpus_step(self.corpus, spec)  # again: its input has been written now
         assert task is not None, "what it reads has not changed"  # noqa: S101
         started = time.monotonic()
+        self.log.write("stage-started", stage=spec.name)
         num_rows = runner.run_corpus_step(task)
         resolve_corpus_step(self.corpus, spec)
         seconds = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""Signals at random instants of a run through Ray, on a machine that is busy.
+"""Signals at random instants of a run through Ray on a busy machine, and within each of its steps.
 
 One corpus is filled by runs that are stopped, one after the other, and the last of which is left
 alone. Every stop must end with exit code 3 (0 where the run was done already) and leave no process
@@ -8,18 +8,22 @@ behind, and in the end the corpus must have the bytes of one that nobody has dis
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
+from pipeline.engine.events import EVENTS_FILE
+from pipeline.engine.stage import FitSpec, StageSpec, Step
+from pipeline.engine.storage import read_json_lines
 from pipeline.errors import STOPPED
 
 STAGES = (
@@ -27,6 +31,11 @@ STAGES = (
     "The corpus is in",
 )  # fmt: skip
 """What a run has said, by the time at which it is stopped; nothing at its start."""
+STEPS = (
+    "ingest", "synthesis", "ask", "synthesize", "clip", "vq", "measure", "captions", "score",
+    "refuse", "tokenize", "deduplicate", "cuts", "select", "text", "shards",
+)  # fmt: skip
+"""The steps of the tiny recipe."""
 _PATIENCE_S = 240
 
 
@@ -65,23 +74,71 @@ def stop_often(
         StopError: naming the seed, the stage, the instant and what was said.
     """
     chance = random.Random(seed)  # noqa: S311 - reproducible, not secret
-    return [
-        _stop(command, stage, chance.uniform(0, longest_s), chance.choice(("SIGTERM", "SIGINT")))
-        for stage in stages
-    ]
+    codes = []
+    for stage in stages:
+        delay_s, name = chance.uniform(0, longest_s), chance.choice(("SIGTERM", "SIGINT"))
+        where = f"{name} {delay_s:.2f} s after {stage!r}"
+        codes.append(_stop(command, lambda said: stage in said, [name], where, delay_s=delay_s))  # noqa: B023 - called before the next
+    return codes
 
 
-def _stop(command: Sequence[str], stage: str, delay_s: float, name: str) -> int:
+def stop_within(command: Sequence[str], root: Path, step: Step, signals: Sequence[str]) -> None:
+    """Run a command and stop it while a step is at work.
+
+    Args:
+        command: what fills the corpus.
+        root: the corpus, which has no events yet.
+        step: a stage is stopped when its first part is done, another step when it has begun.
+        signals: names of what is sent, one right after the other.
+
+    Raises:
+        StopError: saying what happened instead.
+    """
+    awaited = "part-done" if isinstance(step, StageSpec) else "stage-started"
+
+    def is_due(_: str) -> bool:
+        events = read_json_lines(root / EVENTS_FILE)
+        return any((each["event"], each.get("stage")) == (awaited, step.name) for each in events)
+
+    where = f"{' and '.join(signals)} within {step.name}"
+    code = _stop(command, is_due, signals, where)
+    if code != STOPPED:
+        raise StopError(f"{where}: exit code {code}")
+
+
+def without_steps(filled: Path, root: Path, flow: Sequence[Step]) -> None:
+    """Copy a filled corpus but for its events and for what some steps have made."""
+    shutil.copytree(filled, root)
+    (root / EVENTS_FILE).unlink()
+    for step in flow:
+        if isinstance(step, FitSpec):
+            shutil.rmtree(root / "models" / step.name)
+            continue
+        for folder in (step.writes, f"rejects-{step.name}"):
+            shutil.rmtree(root / "tables" / folder, ignore_errors=True)
+    shutil.rmtree(root / "shards")
+
+
+def _stop(
+    command: Sequence[str],
+    is_due: Callable[[str], bool],
+    signals: Sequence[str],
+    where: str,
+    *,
+    delay_s: float = 0,
+) -> int:
+    """The exit code of a command that is stopped; `is_due` is told what it has said so far."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         run = subprocess.Popen([*command], stderr=log, stdout=log)
         is_over = threading.Event()
         until = time.monotonic() + _PATIENCE_S
-        while stage not in _text(log) and run.poll() is None and time.monotonic() < until:
-            is_over.wait(0.05)
+        while not is_due(_text(log)) and run.poll() is None and time.monotonic() < until:
+            is_over.wait(0.02)
         is_over.wait(delay_s)
         family = _family(run)
-        run.send_signal(getattr(signal, name))
-        where = f"{name} {delay_s:.2f} s after {stage!r}"
+        for name in signals:
+            run.send_signal(getattr(signal, name))
+            is_over.wait(0.05)  # two that come at once are one
         try:
             code = run.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:

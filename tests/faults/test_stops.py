@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
+from jobs.stages import steps
 from pipeline.engine.lock import holding
 from pipeline.errors import STOPPED, WRONG
-from tests.faults.stops import STAGES, busy, stop_often
-from tests.jobs.corpora import faults, files_of
+from tests.faults.stops import STAGES, STEPS, busy, stop_often, stop_within, without_steps
+from tests.jobs.corpora import faults, files_of, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -29,6 +30,26 @@ def test_a_run_that_is_stopped_at_any_instant_ends_with_3_and_goes_on(
         assert not subprocess.run(filling, check=False, capture_output=True).returncode
         assert files_of(root) == files_of(made)
         assert not faults(root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("signals", [("SIGTERM",), ("SIGTERM", "SIGTERM")], ids=["once", "twice"])
+def test_a_run_that_is_stopped_within_a_step_ends_with_3_and_goes_on(
+    made, tiny_recipe, load, tmp_path, name, signals
+):
+    flow = steps(load())
+    assert [step.name for step in flow] == list(STEPS)
+    place = STEPS.index(name)
+    if signals == ("SIGTERM",) and place % 2:
+        signals = ("SIGINT",)
+    root = tmp_path / "corpus"
+    without_steps(made, root, flow[place:])
+    command = [sys.executable, "-m", "jobs", "run", str(tiny_recipe), "--corpus", str(root)]
+    stop_within([*command, "--set", "run.num_workers=2"], root, flow[place], signals)
+    run(load(), root)
+    assert files_of(root) == files_of(made)
+    assert not faults(root)
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
