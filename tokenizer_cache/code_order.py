@@ -72,6 +72,20 @@ def to_grid(sequence: np.ndarray, held: TokenRange) -> np.ndarray:
     return sequence.reshape(*sequence.shape[:-1], *held.grid)  # (..., h, w)
 
 
+def cells(held: TokenRange) -> np.ndarray:
+    """(G, 2) int64: row and column of each code in reading order; a scale's rows have their own."""
+    if held.order == "scales":
+        first = np.cumsum([0, *(rows for rows, _ in held.scales)])
+        parts = [
+            np.indices(scale).reshape(2, -1).T + np.array([start, 0])
+            for scale, start in zip(held.scales, first[:-1].tolist(), strict=True)
+        ]
+        return np.concatenate(parts)
+    if held.grid is None:
+        return np.zeros((0, 2), np.int64)
+    return np.stack([to_sequence(each, held) for each in np.indices(held.grid)], axis=1)
+
+
 def _first_tokens(held: TokenRange) -> np.ndarray:
     """(q,) the token of code 0 of each codebook."""
     count = held.codebooks or 1

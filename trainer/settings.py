@@ -223,6 +223,11 @@ class TrainSettings(Settings):
     """The text of a picture or a sound is cut after that many tokens, so that two pairs fit a row
     of 256. That it ends there is not learnt. Texts of interleaved documents are not cut by this."""
 
+    code_corruption: float = Field(default=0.0, ge=0, lt=1)
+    """Largest share of a row's codes of pictures that random ones replace where the model reads
+    them, in training alone; each row's share is uniform from 0. Against reciting pictures from
+    their first codes, where few pictures are seen often."""
+
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of image and audio documents whose text is emptied, so that the model also learns these
     without a condition (Ho and Salimans, Classifier-Free Diffusion Guidance, arXiv 2207.12598;

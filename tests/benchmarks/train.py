@@ -36,7 +36,7 @@ from trainer.train.loss import training_loss
 from trainer.train.metrics import flops_per_token, measure_peak_flops
 from trainer.train.optimizer import Optimizers
 
-VOCAB_SIZE, NUM_CODES, SEQ_LEN, ROWS = 4_704, 64, 256, 8
+VOCAB_SIZE, GRID, SEQ_LEN, ROWS = 4_704, (8, 8), 256, 8
 """As the demo's: 4,096 ids of texts, 512 codes and the special tokens; 2,048 tokens a step."""
 _SPIN = dict.fromkeys(WAITING_THREADS, "")
 
@@ -63,7 +63,7 @@ class Ours:
     def __init__(self, model: ModelSettings) -> None:
         torch.manual_seed(0)
         self._settings = TrainSettings(model=model)
-        self.model = Decoder(model, vocab_size=VOCAB_SIZE, num_codes=NUM_CODES)
+        self.model = Decoder(model, vocab_size=VOCAB_SIZE, cells=np.indices(GRID).reshape(2, -1).T)
         self._average = copy.deepcopy(self.model)
         self._optimizers = Optimizers(self.model, self._settings)
 
@@ -89,7 +89,7 @@ class Ours:
 
 def documents(rng: np.random.Generator, num: int) -> list[np.ndarray]:
     """Random documents as long as the demo's: a picture's codes with 8 to 52 tokens around them."""
-    lengths = NUM_CODES + rng.integers(8, 52, size=num)
+    lengths = GRID[0] * GRID[1] + rng.integers(8, 52, size=num)
     return [rng.integers(32, VOCAB_SIZE, size=length) for length in lengths]
 
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenizer_cache.code_order import nested_scales, to_grid, to_sequence
+from tokenizer_cache.code_order import cells, nested_scales, to_grid, to_sequence
 from tokenizer_cache.vocabulary import TokenRange
 
 grids = st.tuples(st.integers(1, 24), st.integers(1, 24))
@@ -24,6 +24,19 @@ def test_a_grid_comes_back_from_its_sequence(grid: tuple[int, int], order: str) 
     assert sorted(sequence) == list(range(held.num_codes))
     assert (to_grid(sequence, held) == codes).all()
     assert (to_grid(np.stack([sequence, sequence]), held) == codes).all()
+
+
+@given(grids, st.sampled_from(["raster", "coarse-first"]))
+def test_cells_say_where_each_code_of_a_sequence_is(grid: tuple[int, int], order: str) -> None:
+    codes = np.arange(grid[0] * grid[1]).reshape(grid)
+    held = image_range(grid, order)
+    row, column = cells(held).T
+    assert (codes[row, column] == to_sequence(codes, held)).all()
+
+
+def test_cells_of_several_scales_are_all_different() -> None:
+    found = cells(image_range((8, 8), "scales"))
+    assert len({tuple(cell) for cell in found.tolist()}) == len(found) == 2 * 2 + 4 * 4 + 8 * 8
 
 
 def test_coarse_first_reads_8x8_then_16x16_then_32x32() -> None:

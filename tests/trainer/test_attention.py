@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from trainer.model.decoder import Decoder
 from trainer.model.masks import document_mask
 from trainer.settings import ModelSettings
 
+CELLS = np.indices((2, 2)).reshape(2, -1).T
+
 DOCUMENTS = torch.tensor(
     [[1] * 100 + [2] * 60 + [3] * 200 + [0] * 40, [1] * 256 + [2] * 130 + [3] * 14]
 )
@@ -17,7 +20,11 @@ DOCUMENTS = torch.tensor(
 def model() -> Decoder:
     """Random weights everywhere: as it starts, a block's output is 0."""
     torch.manual_seed(0)
-    decoder = Decoder(ModelSettings(layers=2, width=32, heads=2), vocab_size=20, num_codes=4)
+    decoder = Decoder(
+        ModelSettings(layers=2, width=32, heads=2),
+        vocab_size=20,
+        cells=np.indices((2, 2)).reshape(2, -1).T,
+    )
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return decoder

@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 import torch
 
 from trainer.model.decoder import Decoder
 from trainer.settings import ModelSettings, TrainSettings
 from trainer.train.optimizer import Optimizers, decay_step, learning_rate_scale, orthogonalise
+
+CELLS = np.indices((2, 2)).reshape(2, -1).T
 
 SETTINGS = TrainSettings(steps=100, warmup=0.1, warmdown=0.5)
 
@@ -37,7 +40,11 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int,
 def test_optimisers_that_are_saved_and_loaded_take_the_same_steps() -> None:
     def fresh() -> tuple[Decoder, Optimizers]:
         torch.manual_seed(0)
-        model = Decoder(ModelSettings(layers=1, width=16, heads=2), vocab_size=20, num_codes=4)
+        model = Decoder(
+            ModelSettings(layers=1, width=16, heads=2),
+            vocab_size=20,
+            cells=np.indices((2, 2)).reshape(2, -1).T,
+        )
         return model, Optimizers(model, SETTINGS)
 
     def step(model: Decoder, optimizers: Optimizers, seed: int) -> None:

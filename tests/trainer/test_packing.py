@@ -9,6 +9,8 @@ from trainer.model.decoder import Decoder
 from trainer.model.masks import document_mask
 from trainer.settings import ModelSettings
 
+CELLS = np.indices((4, 4)).reshape(2, -1).T
+
 lengths = st.lists(st.integers(1, 16), max_size=60)
 
 
@@ -85,7 +87,11 @@ def test_a_packed_document_has_the_logits_that_it_has_alone(random_model: Decode
 def random_model() -> Decoder:
     """A model whose every weight is random: a fresh one has zeros that would hide a leak."""
     torch.manual_seed(0)
-    model = Decoder(ModelSettings(layers=2, width=32, heads=4), vocab_size=100, num_codes=16)
+    model = Decoder(
+        ModelSettings(layers=2, width=32, heads=4),
+        vocab_size=100,
+        cells=np.indices((4, 4)).reshape(2, -1).T,
+    )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model.eval().requires_grad_(False)

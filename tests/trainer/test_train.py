@@ -34,6 +34,7 @@ SETTINGS = TrainSettings(
     tokens_per_step=4 * 96,
     steps=12,
     caption_max_tokens=16,
+    code_corruption=0.3,
     evaluate_every_steps=6,
     evaluate_rows=4,
     checkpoint_every_steps=5,

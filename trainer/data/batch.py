@@ -6,13 +6,14 @@ Legend: B rows, T tokens, V vocabulary, G codes of a picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tokenizer_cache.code_order import cells
 from tokenizer_cache.vocabulary import Vocabulary
 from trainer.data.packing import Row
 from trainer.model.attention import mask_of
@@ -66,13 +67,36 @@ def collate(rows: Sequence[Row], device: torch.device) -> Batch:
     )
 
 
+def corrupt_codes(batch: Batch, codes: range, most: float, generator: torch.Generator) -> Batch:
+    """The batch with random codes in the place of some that the model is given; no target changes.
+
+    A model that draws is given its own codes, wrong ones among them. One that has only seen right
+    ones trusts them more than the text, and recites pictures that it knows from their first codes
+    (exposure bias: Bengio et al., Scheduled Sampling, arXiv 1506.03099, section 1). Each row has a
+    share of its own, so that whole rows are met as well as broken ones.
+
+    Args:
+        batch: as it was collated.
+        codes: the ids of pictures' codes.
+        most: the largest share of a row's codes that is replaced; shares are uniform from 0.
+        generator: draws on the CPU, so that every device gives the same batch.
+    """
+    rows = []
+    for row in batch.tokens.cpu():  # (T,), one by one: a step is the same in any micro-batches
+        share = most * torch.rand(1, generator=generator)
+        is_code = (row >= codes.start) & (row < codes.stop)
+        is_hit = is_code & (torch.rand(row.shape, generator=generator) < share)
+        others = torch.randint(codes.start, codes.stop, row.shape, generator=generator)
+        rows.append(torch.where(is_hit, others, row))
+    return replace(batch, tokens=torch.stack(rows).to(batch.tokens.device))
+
+
 def build_model(settings: ModelSettings, vocabulary: Vocabulary, *, seed: int) -> Decoder:
     """A model for a vocabulary with weights drawn from `seed`, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        has_grid = vocabulary.has("image") and vocabulary.image.grid is not None
-        num_codes = vocabulary.image.num_codes if has_grid else 0
-        return Decoder(settings, vocab_size=vocabulary.size, num_codes=num_codes)
+        codes = cells(vocabulary.image) if vocabulary.has("image") else np.zeros((0, 2), np.int64)
+        return Decoder(settings, vocab_size=vocabulary.size, cells=codes)
 
 
 def modalities(vocabulary: Vocabulary) -> dict[str, range]:

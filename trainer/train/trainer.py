@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.device import best_device
 from pipeline.errors import FAILED, UserError
 from tokenizer_cache.manifest import Manifest
-from trainer.data.batch import Batch, build_model, collate, modalities
+from trainer.data.batch import Batch, build_model, collate, corrupt_codes, modalities
 from trainer.data.held_out import held_out_rows
 from trainer.data.loader import Loader
 from trainer.data.packing import Row
@@ -137,7 +138,7 @@ class Trainer:
         rows = self.loader.next_rows(self.settings.rows_per_step)
         total_weight = max(sum(float(row.weights.sum()) for row in rows), 1e-9)
         losses, targets = [], []
-        for batch in self._micro_batches(rows):
+        for batch in self._corrupted(self._micro_batches(rows)):
             with self._autocast():
                 loss, each = training_loss(
                     batch.hidden(self._model).flatten(0, 1),
@@ -250,6 +251,16 @@ class Trainer:
         for start in range(0, len(rows), size):
             yield collate(rows[start : start + size], self._device)
 
+    def _corrupted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The micro-batches of a step with some of their codes replaced, as the settings say."""
+        most, codes = self.settings.code_corruption, self._modalities.get("image")
+        if not most or codes is None:
+            yield from batches
+            return
+        generator = torch.Generator().manual_seed(_seed_of(self.settings.seed, self.step))
+        for batch in batches:
+            yield corrupt_codes(batch, codes, most, generator)
+
     def _autocast(self) -> torch.autocast:
         """Compute in bfloat16 where the device is made for it; the weights stay float32."""
         kind = self._device.type
@@ -293,3 +304,8 @@ def _open_loader(stage: Stage, manifest: Manifest) -> Loader:
             "Look at `anymix status` for what was rejected, or give train.mix other streams.",
         )
     return loader
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """A step's own seed, so that a resumed run draws what it would have drawn."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
