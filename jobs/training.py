@@ -146,6 +146,7 @@ def _judge(run: Run, manifest: Manifest, recipe: Recipe, corpus: Corpus) -> None
         sampling=recipe.sample,
         shapes=shapes,
         gallery=gallery_of(corpus, limit) if run.vq is not None and limit else None,
+        pictures=checked_pictures(corpus, manifest),
     )
 
 

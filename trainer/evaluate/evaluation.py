@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from PIL import Image
 
 from pipeline.engine.storage import commit_json
 from pipeline.sources.shapes import KINDS, ShapesSettings
 from tokenizer_cache.manifest import Manifest
 from trainer.evaluate.captions import CaptionF1, caption_f1
+from trainer.evaluate.consistency import check_consistency
 from trainer.evaluate.likelihood import (
     ConditionTest,
     Pair,
@@ -46,6 +48,8 @@ class Evaluation:
         given_back: share of a held-out picture's codes that greedy drawing from its text, without
             guidance, puts in their places; None without pairs.
         given_back_trained: the same of pictures that the model was trained on.
+        num_consistent: how many held-out pictures were alike on the paths that must agree
+            (`consistency.check_consistency`).
         captions: how much of the captions of held-out pictures their descriptions say; None
             without pairs.
         retrieval: whether CLIP finds the true pictures of held-out captions; None without a CLIP.
@@ -62,6 +66,7 @@ class Evaluation:
     condition_trained: ConditionTest | None
     given_back: float | None
     given_back_trained: float | None
+    num_consistent: int
     captions: CaptionF1 | None
     retrieval: Retrieval | None
     shapes: dict[str, dict[str, Share]] | None
@@ -122,7 +127,13 @@ class Evaluation:
         """All that there is to say."""
         found = [self.sentence(), self.sentence_of_drawing()]
         found += [each.sentence() for each in (self.captions, self.retrieval) if each is not None]
-        return [each for each in [*found, self.sentence_of_shapes()] if each]
+        found.append(self.sentence_of_shapes())
+        if self.num_consistent:
+            found.append(
+                f"On {self.num_consistent} held-out pictures the loss of packed rows, the decoded "
+                "pictures and sampling with a cache are what they must be."
+            )
+        return [each for each in found if each]
 
 
 def evaluate(
@@ -133,6 +144,7 @@ def evaluate(
     sampling: SampleSettings,
     shapes: ShapesSettings | None = None,
     gallery: Gallery | None = None,
+    pictures: Mapping[str, Image.Image] | None = None,
 ) -> Evaluation:
     """Judge a run and write its `evaluation.json`.
 
@@ -143,6 +155,10 @@ def evaluate(
         sampling: how pictures are drawn and described.
         shapes: the corpus's source of coloured shapes, if it has one.
         gallery: held-out pictures and the corpus's CLIP, if it has any.
+        pictures: true pictures by the ids of their records, for the check of consistency.
+
+    Raises:
+        InconsistentError: when paths that must agree do not.
     """
     held_out = pairs_of(manifest, "validation", settings.max_pairs)
     trained = pairs_of(manifest, "train", settings.max_pairs)
@@ -155,6 +171,7 @@ def evaluate(
         condition_trained=condition_test(run, trained, settings),
         given_back=_given_back(run, held_out[: settings.max_drawn]),
         given_back_trained=_given_back(run, trained[: settings.max_drawn]),
+        num_consistent=check_consistency(run, manifest, pictures=pictures),
         captions=caption_f1(run, held_out, settings, sampling),
         retrieval=None if gallery is None else retrieve(run, gallery, settings, sampling),
         shapes=None if shapes is None else _shape_geneval(run, settings, sampling, shapes),
