@@ -8,14 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from jobs.held_out import held_out_records
 from jobs.recipe import Recipe, read_resolved_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from jobs.training import CORPUS_FILE
 from pipeline import images
-from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.storage import commit_json, committing, read_json, to_path
 from pipeline.errors import UserError
-from pipeline.references import image_bytes
 
 SHEET_FILE = "sheet.png"
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
@@ -74,19 +73,7 @@ def sample_held_out(run_folder: Path, out: Path) -> Iterator[str]:
 def _held_out(run_folder: Path, count: int) -> list[tuple[str, bytes]]:
     """Text and picture of some held-out records, chosen by their hash."""
     _, corpus = open_corpus(to_path(read_json(run_folder / CORPUS_FILE)["corpus"]))
-    chosen = corpus.query(
-        "SELECT DISTINCT record_id FROM selection WHERE split = 'validation' AND stream != 'text'"
-    ).fetchall()
-    ids = sorted((record for (record,) in chosen), key=lambda x: unit_interval("sheet", x))[:count]
-    if not ids:
-        return []
-    rows = corpus.query("SELECT record_id, caption, image_id, image, image_ref FROM records")
-    named = rows.filter(f"record_id IN {tuple(ids)}").to_arrow_table().to_pylist()
-    found = {
-        record["record_id"]: (record["caption"], content)
-        for record, content in zip(named, image_bytes(named), strict=True)
-    }
-    return [found[record] for record in ids]
+    return [(each.caption, each.content) for each in held_out_records(corpus, count, "sheet")]
 
 
 def _recipe(run_folder: Path) -> Recipe:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from jobs.held_out import checked_pictures, gallery_of
 from jobs.places import check_run
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.run import RECIPE_FILE, open_corpus
@@ -80,9 +81,10 @@ def train_model(
             if start.checkpoint is None:
                 manifest = pin_shards(manifest, run)
             models = {name: local_copy(corpus.models[name]) for name in vocabulary_models(built)}
-            train(recipe.train, manifest, start, models=models, run=run)
+            pictures = checked_pictures(corpus, manifest)
+            train(recipe.train, manifest, start, models=models, run=run, pictures=pictures)
         if not (run / EVALUATION).exists():
-            _judge(load_run(run), manifest, recipe)
+            _judge(load_run(run), manifest, recipe, corpus)
         release_shards(run)
     for line in sentences(read_json(run / EVALUATION)):
         console.print(line, soft_wrap=True)
@@ -100,11 +102,11 @@ def evaluate_model(run: Path) -> Mapping[str, Any]:
     loaded = load_run(run)
     recipe = read_resolved_recipe(run / RECIPE_FILE)
     manifest = pinned_manifest(run)
+    place = read_json(run / CORPUS_FILE)
     if manifest is None:
-        place = read_json(run / CORPUS_FILE)
         folder = to_path(place["corpus"]) / "shards" / place["shards"]
         manifest = open_manifest(folder, loaded.vocabulary.fingerprint)
-    _judge(loaded, manifest, recipe)
+    _judge(loaded, manifest, recipe, open_corpus(to_path(place["corpus"]))[1])
     found: Mapping[str, Any] = read_json(run / EVALUATION)
     return found
 
@@ -131,12 +133,21 @@ def find_shards(corpus: Corpus) -> Path:
     return corpus.shards
 
 
-def _judge(run: Run, manifest: Manifest, recipe: Recipe) -> None:
+def _judge(run: Run, manifest: Manifest, recipe: Recipe, corpus: Corpus) -> None:
     """Write the run's `evaluation.json`."""
     from trainer.evaluate.evaluation import evaluate
 
     shapes = next((each for each in recipe.sources if isinstance(each, ShapesSettings)), None)
-    evaluate(run, manifest, recipe.evaluate, sampling=recipe.sample, shapes=shapes)
+    limit = recipe.evaluate.max_retrieved
+    evaluate(
+        run,
+        manifest,
+        recipe.evaluate,
+        sampling=recipe.sample,
+        shapes=shapes,
+        gallery=gallery_of(corpus, limit) if run.vq is not None and limit else None,
+        pictures=checked_pictures(corpus, manifest),
+    )
 
 
 def _shards_of(run: Path, latest: Path, *, fresh: bool) -> Manifest:

@@ -120,15 +120,45 @@ def load_run(folder: Path) -> Run:
     device = best_device()
     model = build_model(settings.model, vocabulary, seed=settings.seed)
     model.load_state_dict(read_average(checkpoint))
-    return Run(
+    tokenizers = folder / _TOKENIZERS
+    return run_with(
+        model.to(device).eval(),
         folder=folder,
         settings=settings,
         step=state["step"],
-        model=model.to(device).eval(),
         vocabulary=vocabulary,
-        text=load_text(folder / _TOKENIZERS / "text"),
-        vq=load_vq(vq) if (vq := folder / _TOKENIZERS / "vq").exists() else None,
-        device=device,
+        models={each.name: each for each in tokenizers.iterdir()},
+    )
+
+
+def run_with(
+    model: Decoder,
+    *,
+    folder: Path,
+    settings: TrainSettings,
+    step: int,
+    vocabulary: Vocabulary,
+    models: Mapping[str, Path],
+) -> Run:
+    """A model with the tokenizers of its corpus.
+
+    Args:
+        model: in evaluation mode, where it is to compute.
+        folder: the run.
+        settings: what it is trained with.
+        step: optimiser steps behind it.
+        vocabulary: the id space.
+        models: folders of the tokenizers: `text`, and `vq` where there are pictures.
+    """
+    return Run(
+        folder=folder,
+        settings=settings,
+        step=step,
+        model=model,
+        vocabulary=vocabulary,
+        text=load_text(models["text"]),
+        vq=load_vq(models["vq"]) if "vq" in models else None,
+        device=next(model.parameters()).device,
     )
 
 

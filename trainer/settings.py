@@ -371,8 +371,19 @@ class EvaluateSettings(Settings):
     """Pictures that are drawn of trained and of held-out texts, to see how many of their codes come
     back; 0 draws none."""
 
-    num_shapes: int = Field(default=200, ge=5)
-    """Fresh captions of coloured shapes that are drawn, where the corpus has such a source."""
+    max_retrieved: int = Field(default=200, ge=0)
+    """Held-out captions that are drawn to see whether the corpus's CLIP finds their true pictures;
+    0 draws none."""
+
+    max_described: int = Field(default=100, ge=0)
+    """Held-out pictures whose descriptions are compared with their captions."""
+
+    num_shapes: int = Field(default=100, ge=5)
+    """Fresh captions of coloured shapes that are drawn, where the corpus has such a source; as many
+    again where combinations are held out."""
+
+    pictures_per_shape: int = Field(default=4, ge=1)
+    """Pictures that are drawn of each of these captions (GenEval, arXiv 2310.11513, takes 4)."""
 
     num_resamples: int = Field(default=10_000, ge=100)
     """Bootstrap resamples behind the 95 % interval."""

@@ -8,13 +8,16 @@ named ground (colours), and two shapes in a stated relation.
 from __future__ import annotations
 
 import io
+import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import Literal, NamedTuple
 
 from PIL import Image, ImageDraw
 from pydantic import Field
 
+from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.parts import Part, SourceRecord, UnreadableRecord
 from pipeline.settings import Settings
 
@@ -34,6 +37,10 @@ RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": 
 KINDS = ("single", "two", "counting", "colours", "relation")
 
 
+Combination = tuple[str, str]
+"""A colour and a shape."""
+
+
 class ShapesSettings(Settings):
     """`kind: shapes`: procedural pictures."""
 
@@ -45,6 +52,25 @@ class ShapesSettings(Settings):
     """Side of a picture in pixels."""
     seed: int = 0
     """Another seed gives other pictures."""
+    held_out: float = Field(default=0, ge=0, le=0.5)
+    """Share of the combinations of a colour and a shape that no picture shows, so that a model can
+    be asked for what it has not seen. Each colour and each shape is still seen."""
+
+    @property
+    def held_out_combinations(self) -> frozenset[Combination]:
+        """Those that no picture shows; a hash of the seed chooses them."""
+        chosen: set[Combination] = set()
+        # 12 of the 32 stay at most, as the last one of a colour or a shape: half can be chosen.
+        number = math.ceil(self.held_out * len(COLOURS) * len(SHAPES))
+        for colour, shape in sorted(
+            product(COLOURS, SHAPES),
+            key=lambda each: unit_interval("held out", f"{self.seed}", *each),
+        ):
+            is_last_of_colour = sum(each == colour for each, _ in chosen) == len(SHAPES) - 1
+            is_last_of_shape = sum(each == shape for _, each in chosen) == len(COLOURS) - 1
+            if len(chosen) < number and not (is_last_of_colour or is_last_of_shape):
+                chosen.add((colour, shape))
+        return frozenset(chosen)
 
 
 class ShapesSource:
@@ -58,28 +84,32 @@ class ShapesSource:
         settings = self._settings
         for start in range(0, settings.num_records, rows_per_part):
             count = min(rows_per_part, settings.num_records - start)
-            slice_ = {
+            slice_: dict[str, float] = {
                 "start": start,
                 "count": count,
                 "size": settings.size,
                 "seed": settings.seed,
             }
+            if settings.held_out:  # else the slice is what it was before there was the setting
+                slice_["held_out"] = settings.held_out
             yield Part.of(settings.name, slice_, num_records=count)
 
     def read(self, part: Part) -> Iterator[SourceRecord | UnreadableRecord]:
         """Draw the pictures of one run."""
         start = part.slice["start"]
+        size, seed = self._settings.size, self._settings.seed
+        is_seen = self._settings.held_out_combinations.isdisjoint
         for index in range(start, start + part.slice["count"]):
-            image, caption = draw(index, size=self._settings.size, seed=self._settings.seed)
+            image, caption = draw(index, size=size, seed=seed, fits=is_seen)
             buffer = io.BytesIO()
             image.save(buffer, "PNG")
             yield SourceRecord(
-                key=f"{self._settings.seed}:{self._settings.size}:{index:09d}",
+                key=f"{seed}:{size}:{index:09d}",
                 caption=caption,
                 image=buffer.getvalue(),
                 licence="CC0-1.0",
                 attribution="",
-                origin=f"shapes:{self._settings.seed}:{index}",
+                origin=f"shapes:{seed}:{index}",
             )
 
 
@@ -92,10 +122,31 @@ class Placed(NamedTuple):
     """Column and row on a 3 x 3 grid."""
 
 
-def draw(index: int, *, size: int, seed: int) -> tuple[Image.Image, str]:
-    """Picture number `index` of a seed, and its caption."""
+def draw(
+    index: int,
+    *,
+    size: int,
+    seed: int,
+    fits: Callable[[frozenset[Combination]], bool] = lambda _: True,
+) -> tuple[Image.Image, str]:
+    """Picture number `index` of a seed, and its caption.
+
+    Args:
+        index: its number.
+        size: its side in pixels.
+        seed: another one gives other pictures.
+        fits: whether a picture may show these combinations and no others; one that may not is
+            thought up again.
+    """
     chance = random.Random(f"{seed}:{index}")  # noqa: S311 - reproducible, not secret
-    kind = KINDS[index % len(KINDS)]
+    while True:
+        placed, ground, caption = _think_up(KINDS[index % len(KINDS)], chance)
+        if fits(frozenset((each.colour, each.shape) for each in placed)):
+            return paint(placed, ground=ground, size=size), caption
+
+
+def _think_up(kind: str, chance: random.Random) -> tuple[list[Placed], str, str]:
+    """Shapes of a kind of picture, their ground, and the caption."""
     colour, other = chance.sample(sorted(COLOURS), 2)
     shape, other_shape = chance.choice(SHAPES), chance.choice(SHAPES)
     cells = chance.sample([(column, row) for column in range(3) for row in range(3)], 4)
@@ -122,7 +173,7 @@ def draw(index: int, *, size: int, seed: int) -> tuple[Image.Image, str]:
             Placed(other, other_shape, (1 - across, 1 - down)),
         ]
         caption = f"a {colour} {shape} {relation} a {other} {other_shape}"
-    return paint(placed, ground=ground, size=size), caption
+    return placed, ground, caption
 
 
 def paint(placed: list[Placed], *, ground: str, size: int) -> Image.Image:

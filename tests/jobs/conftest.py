@@ -26,7 +26,9 @@ train:
   tokens_per_step: 512
   evaluate_every_steps: 3
 sample: {num_sheet_pairs: 2}
-evaluate: {max_pairs: 6, max_drawn: 4, num_shapes: 10, num_resamples: 100}
+evaluate:
+  {max_pairs: 6, max_drawn: 4, max_retrieved: 8, num_shapes: 10, pictures_per_shape: 2,
+   num_resamples: 100}
 run: {num_workers: 0}
 """
 

@@ -26,7 +26,11 @@ def test_a_finished_run_is_not_trained_again_and_a_refused_command_leaves_it_as_
     before = contents(run)
     found = json.loads((run / "evaluation.json").read_text())
     assert found["shapes"]["true"]["all"] == {"num_right": 10, "num": 10}
+    assert found["shapes"]["drawn"]["all"]["num"] == 20
     assert "Shape-GenEval: " in found["sentence"]
+    assert found["retrieval"]["num_pictures"] == 8
+    assert found["captions"]["num_pictures"] == 6
+    assert "Retrieval with CLIP: " in found["sentence"]
     assert call(["eval", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
     assert train(tiny_recipe, made, run) == 0

@@ -32,6 +32,8 @@ def test_a_model_that_learnt_the_squares_is_seen_to_use_their_texts(
     assert "the model uses its texts" in evaluation.sentence()
     written = json.loads((trained.folder / EVALUATION).read_text())
     assert written["condition"]["num_pairs"] == 96
+    assert written["num_consistent"] == 4
+    assert "On 4 held-out pictures the loss of packed rows" in written["sentence"]
     assert written["sentence"].startswith(evaluation.sentence())
     assert set(written["held_out"]) == {"text", "image", "mixed", "all"}
     assert set(written["held_out"]["mixed"]) == {"special", "text", "image", "all"}

@@ -4,20 +4,38 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from pipeline.sources.shapes import KINDS, Placed, draw, paint
-from trainer.evaluate.shapes import Share, fresh_pairs, judge, kind_of, read_scene, shows
+from pipeline.sources.shapes import KINDS, Placed, ShapesSettings, draw, paint
+from trainer.evaluate.shapes import fresh_pairs, judge, kind_of, read_scene, shows
+from trainer.evaluate.share import Share
+
+
+def source(**settings: float) -> ShapesSettings:
+    return ShapesSettings.model_validate({"kind": "shapes", "seed": 5, **settings})
 
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_every_true_picture_shows_what_its_caption_says(size: int) -> None:
-    pairs = fresh_pairs(300, size=size, seed=5)
+    pairs = fresh_pairs(300, source(size=size), held_out=False)
     found = judge([picture for picture, _ in pairs], [caption for _, caption in pairs])
     assert {name: share.value for name, share in found.items()} == dict.fromkeys((*KINDS, "all"), 1)
     assert found["all"].num == 300
 
 
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5])
+def test_fresh_captions_have_a_held_out_combination_or_none(share: float) -> None:
+    settings = source(held_out=share)
+    combinations = settings.held_out_combinations
+    for held_out in (False, True):
+        pairs = fresh_pairs(100, settings, held_out=held_out)
+        for picture, caption in pairs:
+            shown = {(each.colour, each.shape) for each in read_scene(picture).shapes}
+            assert bool(shown & combinations) is held_out
+            assert all(f"{colour} {shape}" in caption for colour, shape in shown)
+        assert {kind_of(caption) for _, caption in pairs} == set(KINDS)
+
+
 def test_hardly_a_picture_shows_what_another_caption_says() -> None:
-    pairs = fresh_pairs(300, size=32, seed=5)
+    pairs = fresh_pairs(300, source(), held_out=False)
     shuffled = [caption for _, caption in pairs[5:] + pairs[:5]]
     assert judge([picture for picture, _ in pairs], shuffled)["all"].value < 0.02
 
@@ -74,7 +92,7 @@ def test_the_ground_counts() -> None:
 
 
 def test_a_little_blur_is_read_and_noise_is_nothing() -> None:
-    pairs = fresh_pairs(100, size=32, seed=2)
+    pairs = fresh_pairs(100, source(), held_out=False)
     blurred = [picture.filter(ImageFilter.GaussianBlur(0.7)) for picture, _ in pairs]
     assert judge(blurred, [caption for _, caption in pairs])["all"].value > 0.95
     noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)

@@ -6,13 +6,17 @@ pairs that it was trained on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from PIL import Image
 
 from pipeline.engine.storage import commit_json
 from pipeline.sources.shapes import KINDS, ShapesSettings
 from tokenizer_cache.manifest import Manifest
+from trainer.evaluate.captions import CaptionF1, caption_f1
+from trainer.evaluate.consistency import check_consistency
 from trainer.evaluate.likelihood import (
     ConditionTest,
     Pair,
@@ -21,13 +25,13 @@ from trainer.evaluate.likelihood import (
     held_out_losses,
     pairs_of,
 )
-from trainer.evaluate.shapes import Share, fresh_pairs, judge
+from trainer.evaluate.retrieval import Gallery, Retrieval, retrieve
+from trainer.evaluate.shapes import fresh_pairs, judge
+from trainer.evaluate.share import Share
 from trainer.generate.sample import draw, draw_codes
 from trainer.run import EVALUATION, Run
 from trainer.settings import EvaluateSettings, SampleSettings
 
-_FRESH = 1_000_003
-"""Added to a source's seed, so that its pictures are others."""
 _GREEDY = SampleSettings(temperature=0, cfg_scale=1)
 
 
@@ -44,9 +48,15 @@ class Evaluation:
         given_back: share of a held-out picture's codes that greedy drawing from its text, without
             guidance, puts in their places; None without pairs.
         given_back_trained: the same of pictures that the model was trained on.
+        num_consistent: how many held-out pictures were alike on the paths that must agree
+            (`consistency.check_consistency`).
+        captions: how much of the captions of held-out pictures their descriptions say; None
+            without pairs.
+        retrieval: whether CLIP finds the true pictures of held-out captions; None without a CLIP.
         shapes: Shape-GenEval, where the corpus has coloured shapes: for pictures `drawn` of fresh
             captions, their `true` pictures, these `reconstructed` from their codes, and the true
-            ones with `shuffled` captions, the share of each kind that shows what is said.
+            ones with `shuffled` captions, the share of each kind that shows what is said; and
+            `drawn_held_out` of captions with combinations that the corpus does not have.
     """
 
     step: int
@@ -56,6 +66,9 @@ class Evaluation:
     condition_trained: ConditionTest | None
     given_back: float | None
     given_back_trained: float | None
+    num_consistent: int
+    captions: CaptionF1 | None
+    retrieval: Retrieval | None
     shapes: dict[str, dict[str, Share]] | None
 
     def sentence(self) -> str:
@@ -95,22 +108,32 @@ class Evaluation:
         """Shape-GenEval in words; nothing where the corpus has no coloured shapes."""
         if self.shapes is None:
             return ""
-        drawn = self.shapes["drawn"]["all"]
-        low, high = drawn.interval
-        kinds = ", ".join(
-            f"{kind} {share.value:.0%}"
-            for kind, share in self.shapes["drawn"].items()
-            if kind != "all"
-        )
         true, again, floor = (
             self.shapes[name]["all"].value for name in ("true", "reconstructed", "shuffled")
         )
-        return (
-            f"Shape-GenEval: {drawn.value:.0%} of {drawn.num} pictures drawn of fresh captions "
-            f"show what is said (95 % interval {low:.0%} to {high:.0%}; {kinds}). Of the true "
-            f"pictures {true:.0%} do, of their reconstructions {again:.0%}, with shuffled captions "
-            f"{floor:.0%}."
+        text = (
+            f"Shape-GenEval: {_words(self.shapes['drawn'])} drawn of fresh captions show what is "
+            f"said. Of the true pictures {true:.0%} do, of their reconstructions {again:.0%}, with "
+            f"shuffled captions {floor:.0%}."
         )
+        if "drawn_held_out" in self.shapes:
+            text += (
+                f" Of captions with a held-out combination of colour and shape: "
+                f"{_words(self.shapes['drawn_held_out'])}."
+            )
+        return text
+
+    def sentences(self) -> list[str]:
+        """All that there is to say."""
+        found = [self.sentence(), self.sentence_of_drawing()]
+        found += [each.sentence() for each in (self.captions, self.retrieval) if each is not None]
+        found.append(self.sentence_of_shapes())
+        if self.num_consistent:
+            found.append(
+                f"On {self.num_consistent} held-out pictures the loss of packed rows, the decoded "
+                "pictures and sampling with a cache are what they must be."
+            )
+        return [each for each in found if each]
 
 
 def evaluate(
@@ -120,6 +143,8 @@ def evaluate(
     *,
     sampling: SampleSettings,
     shapes: ShapesSettings | None = None,
+    gallery: Gallery | None = None,
+    pictures: Mapping[str, Image.Image] | None = None,
 ) -> Evaluation:
     """Judge a run and write its `evaluation.json`.
 
@@ -127,8 +152,13 @@ def evaluate(
         run: the model.
         manifest: of shards of its vocabulary.
         settings: how much is looked at.
-        sampling: how pictures of shapes are drawn.
+        sampling: how pictures are drawn and described.
         shapes: the corpus's source of coloured shapes, if it has one.
+        gallery: held-out pictures and the corpus's CLIP, if it has any.
+        pictures: true pictures by the ids of their records, for the check of consistency.
+
+    Raises:
+        InconsistentError: when paths that must agree do not.
     """
     held_out = pairs_of(manifest, "validation", settings.max_pairs)
     trained = pairs_of(manifest, "train", settings.max_pairs)
@@ -141,14 +171,12 @@ def evaluate(
         condition_trained=condition_test(run, trained, settings),
         given_back=_given_back(run, held_out[: settings.max_drawn]),
         given_back_trained=_given_back(run, trained[: settings.max_drawn]),
+        num_consistent=check_consistency(run, manifest, pictures=pictures),
+        captions=caption_f1(run, held_out, settings, sampling),
+        retrieval=None if gallery is None else retrieve(run, gallery, settings, sampling),
         shapes=None if shapes is None else _shape_geneval(run, settings, sampling, shapes),
     )
-    sentences = (
-        evaluation.sentence(),
-        evaluation.sentence_of_drawing(),
-        evaluation.sentence_of_shapes(),
-    )
-    words = {"sentence": " ".join(filter(None, sentences))}
+    words = {"sentence": " ".join(evaluation.sentences())}
     commit_json(run.folder / EVALUATION, asdict(evaluation) | words)
     return evaluation
 
@@ -165,13 +193,32 @@ def _shape_geneval(
     run: Run, settings: EvaluateSettings, sampling: SampleSettings, shapes: ShapesSettings
 ) -> dict[str, dict[str, Share]]:
     """How often pictures of captions that no corpus of the source holds show what is said."""
-    pairs = fresh_pairs(settings.num_shapes, size=shapes.size, seed=shapes.seed + _FRESH)
+
+    def of_drawn(captions: list[str]) -> dict[str, Share]:
+        each = captions * settings.pictures_per_shape
+        return judge(draw(run, each, sampling), each)
+
+    pairs = fresh_pairs(settings.num_shapes, shapes, held_out=False)
     pictures, captions = [picture for picture, _ in pairs], [caption for _, caption in pairs]
     again = run.images.decode_images(run.images.encode_images(pictures))
     turned = captions[len(KINDS) :] + captions[: len(KINDS)]
-    return {
-        "drawn": judge(draw(run, captions, sampling), captions),
+    found = {
+        "drawn": of_drawn(captions),
         "true": judge(pictures, captions),
         "reconstructed": judge(again, captions),
         "shuffled": judge(pictures, turned),
     }
+    if shapes.held_out:
+        unseen = fresh_pairs(settings.num_shapes, shapes, held_out=True)
+        found["drawn_held_out"] = of_drawn([caption for _, caption in unseen])
+    return found
+
+
+def _words(shares: Mapping[str, Share]) -> str:
+    """The share of all kinds with its interval, and those of each kind."""
+    low, high = shares["all"].interval
+    kinds = ", ".join(f"{kind} {each.value:.0%}" for kind, each in shares.items() if kind != "all")
+    return (
+        f"{shares['all'].value:.0%} of {shares['all'].num} pictures (95 % interval {low:.0%} to "
+        f"{high:.0%}; {kinds})"
+    )

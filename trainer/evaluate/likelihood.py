@@ -18,6 +18,7 @@ from tokenizer_cache.shard_reading import ImageSegment, TextSegment, read_shard
 from trainer.data.batch import Batch, collate, modalities
 from trainer.data.held_out import held_out_rows
 from trainer.data.mix import STREAMS
+from trainer.data.packing import Row
 from trainer.data.rows import row_of
 from trainer.run import Run
 from trainer.settings import EvaluateSettings
@@ -29,11 +30,22 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A picture with its text; `codes` are (h, w) uint16."""
+    """A picture with its texts.
+
+    Attributes:
+        key: of the sample, with the picture's number in it.
+        captions: at least one; they all say the same.
+        codes: (h, w) uint16.
+    """
 
     key: str
-    text: str
+    captions: tuple[str, ...]
     codes: np.ndarray
+
+    @property
+    def text(self) -> str:
+        """The first of the captions."""
+        return self.captions[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +72,7 @@ class ConditionTest:
 
 
 def pairs_of(manifest: Manifest, split: str, max_pairs: int) -> list[Pair]:
-    """The first pictures of a split with their first captions, from both picture streams in turn.
+    """The first pictures of a split with their captions, from both picture streams in turn.
 
     Args:
         manifest: of the shards, which are read only as far as it takes.
@@ -85,7 +97,8 @@ def _pairs_of_stream(manifest: Manifest, stream: str, split: str) -> Iterator[Pa
             ]
             for n, (text, image) in enumerate(found):
                 key = f"{sample.key}/{n}"
-                yield Pair(key=key, text=text.captions[0].text, codes=image.codes)
+                captions = tuple(caption.text for caption in text.captions)
+                yield Pair(key=key, captions=captions, codes=image.codes)
 
 
 def condition_test(
@@ -152,7 +165,7 @@ def picture_nats(run: Run, texts: Sequence[str], codes: Sequence[np.ndarray]) ->
     Returns:
         (n,) float64 nats, summed over the codes.
     """
-    ids, writer, pad = run.vocabulary.image, run.writer, run.vocabulary.special("<pad>")
+    writer, pad = run.writer, run.vocabulary.special("<pad>")
     documents = [
         writer.write([run.caption(text), run.picture(each)])
         for text, each in zip(texts, codes, strict=True)
@@ -161,12 +174,22 @@ def picture_nats(run: Run, texts: Sequence[str], codes: Sequence[np.ndarray]) ->
     for start in range(0, len(documents), _BATCH):
         part = documents[start : start + _BATCH]
         length = max(len(document.tokens) for document in part)
-        rows = [row_of(document, seq_len=length, pad=pad) for document in part]
-        batch = collate(rows, run.device)
-        losses = _token_losses(run, batch)
-        is_code = (batch.targets >= ids.start) & (batch.targets < ids.stop)  # (B, T)
-        sums.append((losses.view_as(is_code) * is_code).sum(dim=1).double().cpu().numpy())
+        sums.append(codes_nats(run, [row_of(each, seq_len=length, pad=pad) for each in part]))
     return np.concatenate(sums)
+
+
+@torch.no_grad()
+def codes_nats(run: Run, rows: Sequence[Row]) -> np.ndarray:
+    """The NLL of the image codes in each of some rows of one length.
+
+    Returns:
+        (B,) float64 nats, summed over the codes.
+    """
+    ids, batch = run.vocabulary.image, collate(rows, run.device)
+    losses = _token_losses(run, batch)
+    is_code = (batch.targets >= ids.start) & (batch.targets < ids.stop)  # (B, T)
+    sums: np.ndarray = (losses.view_as(is_code) * is_code).sum(dim=1).double().cpu().numpy()
+    return sums
 
 
 @torch.no_grad()

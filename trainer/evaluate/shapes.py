@@ -20,16 +20,28 @@ from itertools import product
 import numpy as np
 from PIL import Image
 
-from pipeline.sources.shapes import COLOURS, KINDS, NUMBERS, RELATIONS, SHAPES, Placed, draw, paint
+from pipeline.sources.shapes import (
+    COLOURS,
+    KINDS,
+    NUMBERS,
+    RELATIONS,
+    SHAPES,
+    Combination,
+    Placed,
+    ShapesSettings,
+    draw,
+    paint,
+)
+from trainer.evaluate.share import Share
 
 GROUNDS = {"white": (255, 255, 255), **COLOURS}
 
+_FRESH = 1_000_003
+"""Added to a source's seed, so that its pictures are others."""
 _FARTHEST = 0.03
 """Mean squared difference, of channels in [0, 1], beyond which a cell shows nothing that is known.
 Measured at 32 pixels: noise is 0.07 from anything known, and of pictures that are blurred by one
 pixel 99 of 100 cells stay within 0.025."""
-_Z = 1.959964
-"""The 97.5 % quantile of the normal distribution."""
 
 _ONE = rf"an? (?P<colour>{'|'.join(COLOURS)}) (?P<shape>{'|'.join(SHAPES)})"
 _OTHER = _ONE.replace("<colour>", "<other_colour>").replace("<shape>", "<other_shape>")
@@ -58,34 +70,6 @@ class Scene:
     ground: str
     shapes: tuple[Placed, ...]
     is_clear: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """How many pictures show what their captions say.
-
-    Attributes:
-        num_right: those that do.
-        num: all of them.
-    """
-
-    num_right: int
-    num: int
-
-    @property
-    def value(self) -> float:
-        """The share; 0 of none."""
-        return self.num_right / self.num if self.num else 0.0
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Its 95 % interval (Wilson, Probable Inference, 1927)."""
-        if not self.num:
-            return 0.0, 1.0
-        n, p, z2 = self.num, self.value, _Z**2
-        middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-        half = _Z / (1 + z2 / n) * (p * (1 - p) / n + z2 / (4 * n**2)) ** 0.5
-        return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def read_scene(image: Image.Image) -> Scene:
@@ -153,9 +137,23 @@ def judge(pictures: Sequence[Image.Image], captions: Sequence[str]) -> dict[str,
     return {name: Share(num_right=right[name], num=num[name]) for name in (*KINDS, "all")}
 
 
-def fresh_pairs(num: int, *, size: int, seed: int) -> list[tuple[Image.Image, str]]:
-    """Pictures of all kinds in turn with their captions, drawn from a seed."""
-    return [draw(index, size=size, seed=seed) for index in range(num)]
+def fresh_pairs(
+    num: int, settings: ShapesSettings, *, held_out: bool
+) -> list[tuple[Image.Image, str]]:
+    """Pictures of all kinds in turn that a source does not draw, with their captions.
+
+    Args:
+        num: how many.
+        settings: of the source.
+        held_out: whether each shows a combination that the source holds out, or none does.
+    """
+    combinations = settings.held_out_combinations
+
+    def fits(shown: frozenset[Combination]) -> bool:
+        return combinations.isdisjoint(shown) != held_out
+
+    size, seed = settings.size, settings.seed + _FRESH
+    return [draw(index, size=size, seed=seed, fits=fits) for index in range(num)]
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

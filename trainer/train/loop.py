@@ -7,11 +7,12 @@ interrupted and resumed or not.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -19,7 +20,8 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.storage import commit_json, commit_text
 from pipeline.errors import STOPPED, UserError
 from tokenizer_cache.manifest import Manifest
-from trainer.run import METRICS, prepare_run, read_metrics
+from trainer.evaluate.consistency import check_consistency
+from trainer.run import METRICS, prepare_run, read_metrics, run_with
 from trainer.settings import TrainSettings
 from trainer.train.checkpoint import (
     discard_checkpoints,
@@ -119,6 +121,7 @@ def train(
     *,
     models: Mapping[str, Path],
     run: Path,
+    pictures: Mapping[str, Image.Image] | None = None,
 ) -> None:
     """Train a model and fill the run's folder, with a progress bar on stderr.
 
@@ -130,10 +133,12 @@ def train(
         start: where to begin, from `find_start`; what the folder held is replaced where it begins.
         models: folders of the corpus's tokenizers: `text`, `vq`, and `audio` where it has one.
         run: the folder to fill. The caller holds its lock.
+        pictures: held-out pictures by the ids of their records, for the checks of consistency at
+            the first step and at each checkpoint.
 
     Raises:
         UserError: when the shards hold nothing that the mix asks for, when the loss is no longer
-            finite, or when a signal stopped it.
+            finite, when a check of consistency failed, or when a signal stopped it.
     """
     trainer = Trainer(settings, manifest)
     if start.checkpoint is None:
@@ -147,7 +152,21 @@ def train(
         remove_unfinished(run)
         trainer.restore(read_checkpoint(start.checkpoint))
     _drop_metrics_after(run, trainer.step)
-    _run_steps(trainer, run, start.decided)
+    judged = run_with(
+        trainer.average,
+        folder=run,
+        settings=settings,
+        step=trainer.step,
+        vocabulary=manifest.vocabulary,
+        models=models,
+    )
+
+    def check() -> None:
+        now = replace(judged, step=trainer.step)
+        check_consistency(now, manifest, pictures=pictures)
+
+    check()
+    _run_steps(trainer, run, start.decided, check)
     if trainer.step < settings.steps:
         raise UserError(
             f"stopped after step {trainer.step} of {settings.steps}; the checkpoint is written",
@@ -203,7 +222,9 @@ class _HeldOut:
         return False
 
 
-def _run_steps(trainer: Trainer, run: Path, decided: Mapping[str, Any]) -> None:
+def _run_steps(
+    trainer: Trainer, run: Path, decided: Mapping[str, Any], check: Callable[[], None]
+) -> None:
     """Do the steps that are left, or those until a signal comes; ends with a checkpoint."""
     settings = trainer.settings
     lines = read_metrics(run)
@@ -235,6 +256,7 @@ def _run_steps(trainer: Trainer, run: Path, decided: Mapping[str, Any]) -> None:
             is_due = trainer.step % settings.checkpoint_every_steps == 0
             if is_last or is_best or is_due or trainer.step == decay_step(settings):
                 _save(trainer, run, decided, measured)
+                check()
         newest = newest_checkpoint(run)
         if newest is None or read_state(newest)["step"] < trainer.step:
             _save(trainer, run, decided, None)

@@ -23,6 +23,7 @@ from trainer.data.batch import Batch, build_model, collate, corrupt_codes, modal
 from trainer.data.held_out import held_out_rows
 from trainer.data.loader import Loader
 from trainer.data.packing import Row
+from trainer.model.decoder import Decoder
 from trainer.settings import TrainSettings
 from trainer.train.checkpoint import Checkpoint
 from trainer.train.loss import mean_by_modality, next_token_losses, training_loss
@@ -92,7 +93,7 @@ class Trainer:
         self._device = device or best_device()
         self._model = build_model(settings.model, manifest.vocabulary, seed=settings.seed)
         self._model.to(self._device)
-        self._average = copy.deepcopy(self._model).requires_grad_(requires_grad=False)
+        self._average = copy.deepcopy(self._model).requires_grad_(requires_grad=False).eval()
         self._model.recomputes_activations = settings.activation_checkpointing
         if settings.compile == "auto" and self._device.type == "cuda":
             self._model.compile_blocks()
@@ -107,6 +108,11 @@ class Trainer:
     def loader(self) -> Loader:
         """What gives the rows of the present stage."""
         return self._loaders[self._stage.number]
+
+    @property
+    def average(self) -> Decoder:
+        """The moving average of the weights, as the model that a run is used with."""
+        return self._average
 
     @property
     def flops_per_token(self) -> int:

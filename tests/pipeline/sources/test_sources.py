@@ -1,3 +1,5 @@
+import itertools
+import math
 import os
 
 import pytest
@@ -12,6 +14,7 @@ from pipeline.sources import (
     ShapesSettings,
     open_source,
 )
+from pipeline.sources.shapes import COLOURS, SHAPES
 
 
 def read(settings, rows_per_part=100):
@@ -71,6 +74,28 @@ def test_other_seeds_draw_other_shapes():
     one = read(ShapesSettings(kind="shapes", num_records=9, seed=1))
     two = read(ShapesSettings(kind="shapes", num_records=9, seed=2))
     assert [record.image for record in one] != [record.image for record in two]
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5])
+def test_held_out_combinations_are_in_no_picture_of_shapes(share):
+    settings = ShapesSettings(kind="shapes", num_records=300, size=16, held_out=share)
+    combinations = settings.held_out_combinations
+    assert len(combinations) == math.ceil(share * 32)
+    seen = set(itertools.product(COLOURS, SHAPES)) - combinations
+    assert {colour for colour, _ in seen} == set(COLOURS)
+    assert {shape for _, shape in seen} == set(SHAPES)
+    captions = [record.caption for record in read(settings)]
+    for colour, shape in combinations:
+        assert not any(f"{colour} {shape}" in caption for caption in captions)
+    other = ShapesSettings(kind="shapes", held_out=share, seed=1)
+    assert other.held_out_combinations != combinations
+
+
+def test_shapes_without_held_out_combinations_are_what_they_were():
+    settings = ShapesSettings(kind="shapes")
+    assert settings.held_out_combinations == frozenset()
+    (part,) = open_source(settings).parts(1000, {})
+    assert set(part.slice) == {"start", "count", "size", "seed"}
 
 
 @pytest.fixture
