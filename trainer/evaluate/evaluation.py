@@ -23,12 +23,13 @@ from trainer.evaluate.likelihood import (
 )
 from trainer.evaluate.shapes import Share, fresh_pairs, judge
 from trainer.generate.sample import draw, draw_codes
+from trainer.generate.settings import PickSettings, SampleSettings
 from trainer.run import EVALUATION, Run
-from trainer.settings import EvaluateSettings, SampleSettings
+from trainer.settings import EvaluateSettings
 
 _FRESH = 1_000_003
 """Added to a source's seed, so that its pictures are others."""
-_GREEDY = SampleSettings(temperature=0, cfg_scale=1)
+_GREEDY = SampleSettings(image=PickSettings(temperature=0), cfg_scale=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
