@@ -279,14 +279,21 @@ def sample(
         list[str] | None,
         typer.Argument(metavar="PROMPT…", help="Texts to draw, or pictures to describe."),
     ] = None,
+    negative: Annotated[str, typer.Option(metavar="TEXT", help="What is not to be shown.")] = "",
+    picture: Annotated[
+        Path | None, typer.Option(metavar="PICTURE", help="Draw the texts around this picture.")
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(metavar="LEFT,TOP,WIDTH,HEIGHT", help="Draw this part again, in percent."),
+    ] = None,
+    sound: Annotated[bool, typer.Option("--sound", help="Make sounds of the texts.")] = False,
 ) -> None:
-    """Draw pictures from texts and describe pictures; without a prompt, held-out records."""
-    from jobs.sampling import sample_held_out, sample_prompts
+    """Make pictures or sounds of texts, describe pictures; without a prompt, held-out records."""
+    from jobs.sampling import Request, sample_run
 
-    lines = (
-        sample_prompts(run_folder, prompts, out) if prompts else sample_held_out(run_folder, out)
-    )
-    for line in lines:
+    request = Request(negative=negative, picture=picture, box=box, is_sound=sound)
+    for line in sample_run(run_folder, prompts or [], out, request):
         _out(line)
 
 
