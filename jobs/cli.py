@@ -244,9 +244,7 @@ def train(
         Path, typer.Option(parser=to_path, metavar="PATH", help="The corpus to train on.")
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
-    init: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run.")
-    ] = None,
+    init: Annotated[Path | None, typer.Option(metavar="RUN", help="Use its weights.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard RUN and begin again.")] = False,
     changes: Changes = None,
 ) -> None:
@@ -276,17 +274,11 @@ def sample(
     run_folder: RunPath,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
     prompts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT…", help="Texts to draw, or pictures to describe."),
+        list[str] | None, typer.Argument(metavar="PROMPT…", help="Texts to draw, pictures to read.")
     ] = None,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What is not to be shown.")] = "",
-    picture: Annotated[
-        Path | None, typer.Option(metavar="PICTURE", help="Draw the texts around this picture.")
-    ] = None,
-    box: Annotated[
-        str | None,
-        typer.Option(metavar="LEFT,TOP,WIDTH,HEIGHT", help="Draw this part again, in percent."),
-    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw around it.")] = None,
+    box: Annotated[str | None, typer.Option(metavar="L,T,W,H", help="Redraw this, in %.")] = None,
     sound: Annotated[bool, typer.Option("--sound", help="Make sounds of the texts.")] = False,
 ) -> None:
     """Make pictures or sounds of texts, describe pictures; without a prompt, held-out records."""
