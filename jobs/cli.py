@@ -244,9 +244,7 @@ def train(
         Path, typer.Option(parser=to_path, metavar="PATH", help="The corpus to train on.")
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
-    init: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Begin with the weights of another run.")
-    ] = None,
+    init: Annotated[Path | None, typer.Option(metavar="RUN", help="Use its weights.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard RUN and begin again.")] = False,
     changes: Changes = None,
 ) -> None:
@@ -276,17 +274,18 @@ def sample(
     run_folder: RunPath,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
     prompts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PROMPT…", help="Texts to draw, or pictures to describe."),
+        list[str] | None, typer.Argument(metavar="PROMPT…", help="Texts to draw, pictures to read.")
     ] = None,
+    negative: Annotated[str, typer.Option(metavar="TEXT", help="What is not to be shown.")] = "",
+    picture: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw around it.")] = None,
+    box: Annotated[str | None, typer.Option(metavar="L,T,W,H", help="Redraw this, in %.")] = None,
+    sound: Annotated[bool, typer.Option("--sound", help="Make sounds of the texts.")] = False,
 ) -> None:
-    """Draw pictures from texts and describe pictures; without a prompt, held-out records."""
-    from jobs.sampling import sample_held_out, sample_prompts
+    """Make pictures or sounds of texts, describe pictures; without a prompt, held-out records."""
+    from jobs.sampling import Request, sample_run
 
-    lines = (
-        sample_prompts(run_folder, prompts, out) if prompts else sample_held_out(run_folder, out)
-    )
-    for line in lines:
+    request = Request(negative=negative, picture=picture, box=box, is_sound=sound)
+    for line in sample_run(run_folder, prompts or [], out, request):
         _out(line)
 
 

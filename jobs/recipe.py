@@ -33,7 +33,8 @@ from tokenizer_cache.settings import (
     TokenizeSettings,
     VQSettings,
 )
-from trainer.settings import EvaluateSettings, SampleSettings, TrainSettings
+from trainer.generate.settings import SampleSettings
+from trainer.settings import EvaluateSettings, TrainSettings
 
 
 class RunSettings(Settings):

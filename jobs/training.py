@@ -97,18 +97,26 @@ def evaluate_model(run: Path) -> Mapping[str, Any]:
         UserError: when the run holds no model, or its corpus has gone or has another vocabulary.
     """
     from trainer.run import EVALUATION, load_run
-    from trainer.train.pinned import pinned_manifest
 
     loaded = load_run(run)
     recipe = read_resolved_recipe(run / RECIPE_FILE)
-    manifest = pinned_manifest(run)
-    place = read_json(run / CORPUS_FILE)
-    if manifest is None:
-        folder = to_path(place["corpus"]) / "shards" / place["shards"]
-        manifest = open_manifest(folder, loaded.vocabulary.fingerprint)
-    _judge(loaded, manifest, recipe, open_corpus(to_path(place["corpus"]))[1])
+    corpus = open_corpus(to_path(read_json(run / CORPUS_FILE)["corpus"]))[1]
+    _judge(loaded, shards_of_run(loaded), recipe, corpus)
     found: Mapping[str, Any] = read_json(run / EVALUATION)
     return found
+
+
+def shards_of_run(run: Run) -> Manifest:
+    """The shards that a run pins, or those of its corpus.
+
+    Raises:
+        UserError: when its corpus has gone or has another vocabulary.
+    """
+    from trainer.train.pinned import pinned_manifest
+
+    place = read_json(run.folder / CORPUS_FILE)
+    folder = to_path(place["corpus"]) / "shards" / place["shards"]
+    return pinned_manifest(run.folder) or open_manifest(folder, run.vocabulary.fingerprint)
 
 
 def sentences(evaluation: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 - `recipe.yaml`: the recipe as it was resolved; its caller writes it
 - `vocabulary.json`: the id space
-- `tokenizers/text`, `tokenizers/vq`: copies of the corpus's tokenizers
+- `tokenizers/text`, `vq` and `audio`: copies of the corpus's tokenizers
 - `checkpoint/step-NNNNNN`: weights, their average, optimiser state, and where the loader is
 - `metrics.jsonl`: one line a step, some with the loss of held-out rows
 - `evaluation.json`: what `evaluate` found
@@ -22,6 +22,7 @@ import torch
 from pipeline.device import best_device
 from pipeline.engine.storage import commit_json, committing_folder, read_json_lines
 from pipeline.errors import UserError
+from tokenizer_cache.audio.tokenizer import AudioTokenizer, load_audio
 from tokenizer_cache.text import TextTokenizer, load_text
 from tokenizer_cache.vocabulary import Vocabulary, read_vocabulary
 from tokenizer_cache.vq.tokenizer import VQTokenizer, load_vq
@@ -51,6 +52,7 @@ class Run:
         vocabulary: the id space.
         text: the text tokenizer.
         vq: the image tokenizer; None where the corpus has no pictures.
+        audio: the audio tokenizer; None where the corpus has no sounds.
         device: where the model is.
     """
 
@@ -61,6 +63,7 @@ class Run:
     vocabulary: Vocabulary
     text: TextTokenizer
     vq: VQTokenizer | None
+    audio: AudioTokenizer | None
     device: torch.device
 
     @property
@@ -79,6 +82,18 @@ class Run:
             message = f"{self.folder} was trained without pictures"
             raise UserError(message, "Train on a corpus that has some.")
         return self.vq
+
+    @property
+    def sounds(self) -> AudioTokenizer:
+        """The audio tokenizer.
+
+        Raises:
+            UserError: when there is none.
+        """
+        if self.audio is None:
+            message = f"{self.folder} was trained without sounds"
+            raise UserError(message, "Train on a corpus that has some.")
+        return self.audio
 
     def caption(self, text: str) -> Segment:
         """A text as the condition of a picture, as long as it was in the training."""
@@ -158,6 +173,7 @@ def run_with(
         vocabulary=vocabulary,
         text=load_text(models["text"]),
         vq=load_vq(models["vq"]) if "vq" in models else None,
+        audio=load_audio(models["audio"]) if "audio" in models else None,
         device=next(model.parameters()).device,
     )
 

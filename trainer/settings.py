@@ -1,4 +1,4 @@
-"""What a recipe says about training: the mix, the model, the optimisation, sampling, evaluation.
+"""What a recipe says about training: the mix, the model, the optimisation, evaluation.
 
 The defaults train the demo's model in about 4 minutes on 2 CPU cores. Figures without a source are
 ours; each docstring names the measurement.
@@ -330,32 +330,6 @@ class TrainSettings(Settings):
                 f"the steps of the stages add up to {total}, and steps is {self.steps}"
             )
         return self
-
-
-class SampleSettings(Settings):
-    """How pictures and captions are drawn from the model."""
-
-    cfg_scale: float = Field(default=3.0, ge=0)
-    """Classifier-free guidance: 1 follows the text as trained, more follows it harder
-    (Janus-Pro samples with 5)."""
-
-    temperature: float = Field(default=1.0, ge=0)
-    """0 takes the likeliest code."""
-
-    top_k: int = Field(default=100, ge=1)
-    """Draw from the k likeliest codes only."""
-
-    caption_temperature: float = Field(default=0.0, ge=0)
-    """The same for the text of a caption."""
-
-    caption_max_tokens: int = Field(default=32, ge=1)
-    """A caption is cut after that many tokens."""
-
-    seed: int = 0
-    """The same seed draws the same pictures."""
-
-    num_sheet_pairs: int = Field(default=16, ge=1)
-    """Held-out pairs on the sample sheet."""
 
 
 class EvaluateSettings(Settings):

@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 from rich.console import Console
 
+from jobs.cli import call
 from jobs.forgetting import begin
 from jobs.recipe import load_recipe
 from jobs.run import open_corpus
@@ -37,8 +39,9 @@ audio_tokenizer:
   {{codebook_size: 32, width: 32, depth: 1, steps: 8, batch_size: 4, crop_codes: 20}}
 train:
   model: {{layers: 1, width: 32, heads: 2}}
+  tasks: {{image: {{text_to_image: 1, image_to_image: 1, infill: 1}}}}
   steps: 2
-  tokens_per_step: 512
+  tokens_per_step: 1024
 evaluate: {{max_pairs: 6, num_resamples: 100}}
 run: {{num_workers: 0}}
 """
@@ -154,15 +157,41 @@ def test_rows_hold_the_sounds_between_their_brackets(folder, manifest):
         assert codes.astype(np.uint16).tobytes() in held
 
 
-def test_a_model_is_trained_on_pictures_and_sounds(folder, manifest):
+@pytest.fixture(scope="module")
+def model(folder, manifest):
+    """The folder of a run on the corpus."""
     recipe = load_recipe(folder / "recipe.yaml")
     console = Console(quiet=True)
     train_model(recipe, folder / "corpus", folder / "run", fresh=False, console=console)
+    return folder / "run"
+
+
+def test_a_model_is_trained_on_pictures_and_sounds(folder, model):
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
-    assert {"text", "image", "audio"} <= json.loads(lines[-1])["train"].keys()
+    trained = set().union(*(json.loads(line)["train"] for line in lines))
+    assert {"text", "image", "audio"} <= trained
     held_out = json.loads((folder / "run" / "evaluation.json").read_text())["held_out"]
     assert held_out["audio"]["audio"] > 0
     assert (folder / "run" / "tokenizers" / "audio" / "model.safetensors").exists()
+
+
+def test_pictures_and_sounds_are_made_by_command(model, tmp_path, capsys):
+    def sample(name, *arguments):
+        assert call(["sample", str(model), *arguments, "--out", str(tmp_path / name)]) == 0
+        return sorted(path.name for path in (tmp_path / name).iterdir())
+
+    assert sample("sounds", "a bell", "rain", "--sound") == ["000-a-bell.wav", "001-rain.wav"]
+    samples, rate = soundfile.read(tmp_path / "sounds" / "001-rain.wav")
+    assert rate == load_audio(model / "tokenizers" / "audio").sampling_rate
+    assert len(samples) > 0
+    assert sample("plain", "red apple", "--negative", "blurred") == ["000-red-apple.png"]
+    picture = tmp_path / "plain" / "000-red-apple.png"
+    around = ("--picture", str(picture))
+    assert sample("around", "a circle", *around) == ["000-a-circle.png"]
+    assert sample("box", *around, "--box", "25,25,50,50") == ["000-empty.png"]
+    with Image.open(tmp_path / "box" / "000-empty.png") as filled:
+        assert filled.size == (32, 32)
+    capsys.readouterr()
 
 
 def test_a_sound_is_explained_and_stands_on_the_card(folder, opened):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.trainer.conftest import Squares, train_run
 from trainer.evaluate.evaluation import Evaluation, evaluate
 from trainer.evaluate.likelihood import condition_test, derangement, pairs_of
+from trainer.generate.settings import SampleSettings
 from trainer.run import EVALUATION, Run, load_run
-from trainer.settings import EvaluateSettings, SampleSettings, TrainSettings
+from trainer.settings import EvaluateSettings, TrainSettings
 
 SETTINGS = EvaluateSettings(num_resamples=1000)
 

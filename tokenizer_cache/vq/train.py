@@ -201,7 +201,8 @@ class _Training:
             reconstructions, codes, commitment = model(images)
             self._used[codes.flatten().cpu()] = True
         # Squared error is what PSNR measures; the absolute one keeps thin lines sharp.
-        loss = F.mse_loss(reconstructions, images) + F.l1_loss(reconstructions, images)
+        loss = F.mse_loss(reconstructions, images)
+        loss = loss + settings.absolute_error_weight * F.l1_loss(reconstructions, images)
         if settings.perceptual:
             distance = self._perceptual(reconstructions, images)
             loss = loss + settings.perceptual.weight * distance

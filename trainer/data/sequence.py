@@ -201,14 +201,17 @@ class Writer:
             tokens[at] = self._end
         return Written(tokens, weights, places, tuple(no_targets))
 
-    def prompt(self, conditions: Sequence[Segment], following: str) -> Written:
+    def prompt(self, conditions: Sequence[Segment], following: str, *, start: int = 0) -> Written:
         """Some segments and the bracket that opens what the model is to write.
 
         Args:
             conditions: what is given.
             following: modality of what comes next.
+            start: the first of its ids, where those before it are among the conditions.
         """
-        nothing = Segment(following, np.zeros(0, np.int64), 0, 0, 0)
+        held = self.vocabulary.range_of(following)
+        ids = np.zeros(0, np.int64)
+        nothing = Segment(following, ids, start, start, start, sides=held.grid)
         whole = self.write([*conditions, nothing], ends=False)
         return Written(whole.tokens[:-1], whole.weights[:-1], whole.places[:-1])
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from trainer.evaluate.likelihood import Pair, derangement
 from trainer.generate.sample import describe_codes
+from trainer.generate.settings import SampleSettings
 from trainer.run import Run
-from trainer.settings import EvaluateSettings, SampleSettings
+from trainer.settings import EvaluateSettings
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 

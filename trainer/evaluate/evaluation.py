@@ -29,10 +29,11 @@ from trainer.evaluate.retrieval import Gallery, Retrieval, retrieve
 from trainer.evaluate.shapes import fresh_pairs, judge
 from trainer.evaluate.share import Share
 from trainer.generate.sample import draw, draw_codes
+from trainer.generate.settings import PickSettings, SampleSettings
 from trainer.run import EVALUATION, Run
-from trainer.settings import EvaluateSettings, SampleSettings
+from trainer.settings import EvaluateSettings
 
-_GREEDY = SampleSettings(temperature=0, cfg_scale=1)
+_GREEDY = SampleSettings(image=PickSettings(temperature=0), cfg_scale=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,86 +1,147 @@
-"""Pictures from texts, and texts from pictures.
+"""Pictures and sounds from texts, texts from pictures, and documents of all of them.
 
-Legend: B prompts, G codes of a picture, h w code grid, R image codes.
+Legend: B prompts, G codes of a picture, h w code grid, n q frames and codebooks of a sound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
 
+from pipeline.errors import UserError
 from pipeline.images import decode
-from tokenizer_cache.code_order import to_grid
-from trainer.data.sequence import ids_of, read_document
-from trainer.generate.engine import Continuation, pick, uniforms
+from tokenizer_cache.code_order import to_grid, to_sequence
+from trainer.data.sequence import Segment, Written, codes_of, ids_of, read_document
+from trainer.generate.engine import Start, tokens_as_they_come
+from trainer.generate.grammar import BETWEEN, ENDED, Grammar, State
+from trainer.generate.settings import SampleSettings
 from trainer.generate.sheet import SheetEntry, render_sheet
 from trainer.run import Run
-from trainer.settings import SampleSettings
 
 _BATCH = 32
 """Prompts at a time; bounds the memory of keys and values."""
 
 
-def draw(run: Run, prompts: Sequence[str], settings: SampleSettings) -> list[Image.Image]:
-    """A picture for each prompt.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What pictures are drawn from besides their texts.
 
-    Picture i depends on the seed, its prompt and i; not on the other prompts.
+    Attributes:
+        negative: what they shall not show.
+        picture: (h, w) codes. Alone it is a part that the whole is drawn around, as the task
+            `image_to_image` has it.
+        hidden: (h, w) bool: the codes of `picture` that are drawn again, as in the task `infill`.
+            The model fills one stretch of the reading order, from the first to the last of them;
+            codes in between that are not hidden are given to it on the way.
     """
+
+    negative: str = ""
+    picture: np.ndarray | None = None
+    hidden: np.ndarray | None = None
+
+    @property
+    def task(self) -> str:
+        """What the model must have learnt for it."""
+        if self.picture is None:
+            return "text_to_image"
+        return "image_to_image" if self.hidden is None else "infill"
+
+
+def draw(
+    run: Run, prompts: Sequence[str], settings: SampleSettings, given: Given | None = None
+) -> list[Image.Image]:
+    """A picture for each prompt; see `draw_codes`."""
     if not prompts:
         return []
-    return run.images.decode_images(draw_codes(run, prompts, settings))
+    return run.images.decode_images(draw_codes(run, prompts, settings, given))
 
 
-def draw_codes(run: Run, prompts: Sequence[str], settings: SampleSettings) -> np.ndarray:
+def draw_codes(
+    run: Run, prompts: Sequence[str], settings: SampleSettings, given: Given | None = None
+) -> np.ndarray:
     """The codes of a picture for each of at least one prompt: a whole grid, image codes only.
+
+    Picture i depends on the seed, its prompt, what is given and i; not on the other prompts.
 
     Returns:
         (B, h, w) uint16.
+
+    Raises:
+        UserError: as in `stream_codes`.
     """
-    rows = [
-        _draw_batch(run, prompts[start : start + _BATCH], settings, first=start)
-        for start in range(0, len(prompts), _BATCH)
+    drawn = np.concatenate(
+        [
+            np.stack([*stream_codes(run, prompts[at : at + _BATCH], settings, given, first=at)])
+            for at in range(0, len(prompts), _BATCH)
+        ],
+        axis=1,
+    ).T  # (B, G), or as many as are hidden
+    if given is not None and given.picture is not None and given.hidden is not None:
+        start, stop = _stretch(run, given.hidden)
+        whole = np.tile(ids_of(run.picture(given.picture)), (len(prompts), 1))  # (B, G)
+        whole[:, start:stop] = drawn
+        drawn = whole
+    return to_grid(drawn, run.vocabulary.image).astype(np.uint16)
+
+
+def stream_codes(
+    run: Run,
+    prompts: Sequence[str],
+    settings: SampleSettings,
+    given: Given | None = None,
+    *,
+    first: int = 0,
+) -> Iterator[np.ndarray]:
+    """The codes of a picture for each prompt as they come, in the vocabulary's reading order.
+
+    Args:
+        run: the model.
+        prompts: B texts, drawn as one batch.
+        settings: how codes are drawn.
+        given: what else they are drawn from.
+        first: number of the first picture; it decides the random numbers with the seed.
+
+    Yields:
+        (B,) int64 codes, G times; with hidden codes, from the first to the last of these.
+
+    Raises:
+        UserError: when the negative would have no effect, or the run has not learnt the task.
+    """
+    given = given or Given()
+    if given.picture is not None and not getattr(run.settings.tasks.image, given.task):
+        message = f"{run.folder} was trained without the task {given.task}"
+        raise UserError(message, f"Train with train.tasks.image.{given.task} above 0.")
+    held, known = run.vocabulary.image, {}
+    start, stop = 0, held.num_codes
+    if given.picture is not None and given.hidden is not None:
+        start, stop = _stretch(run, given.hidden)
+        ids = ids_of(run.picture(given.picture)) + held.start  # (G,)
+        kept = np.flatnonzero(~to_sequence(given.hidden, held)[start:stop])
+        known = {int(at): int(ids[start + at]) for at in kept}
+    is_said = _says_negative(run, given)
+    free = _text_without(settings, given.negative, is_said=is_said)
+
+    def prompt(text: str, *, with_negative: bool) -> Written:
+        segments = _before_picture(run, given, text, with_negative=with_negative)
+        return run.writer.prompt(segments, "image", start=start)
+
+    starts = [
+        Start(
+            prompt=prompt(text, with_negative=is_said),
+            state=State("image", stop - start),
+            without=None if free is None else prompt(free, with_negative=False),
+            known=known,
+        )
+        for text in prompts
     ]
-    return to_grid(np.concatenate(rows), run.vocabulary.image).astype(np.uint16)  # (B, h, w)
-
-
-def _draw_batch(
-    run: Run, prompts: Sequence[str], settings: SampleSettings, *, first: int
-) -> np.ndarray:
-    """(B, G) int64 codes for some prompts; `first` is the number of the first one.
-
-    Classifier-free guidance (Ho and Salimans, arXiv 2207.12598, equation 6, with 1 + w as the
-    scale): the logits with the text are moved away from those without it.
-    """
-    ids, writer = run.vocabulary.image, run.writer
-    guided = settings.cfg_scale != 1
-    conditions = [run.caption(prompt) for prompt in prompts]
-    conditions += [run.caption("")] * (len(prompts) * guided)
-    total = run.vocabulary.image.num_codes
-    continuation = Continuation(
-        run.model,
-        run.vocabulary,
-        [writer.prompt([condition], "image") for condition in conditions],
-        max_new_tokens=total,
-    )
-    draws = torch.stack(
-        [uniforms(settings.seed, first + n, num_steps=total) for n in range(len(prompts))]
-    ).to(run.device)  # (B, G)
-    codes = []
-    for step in range(total):
-        logits = continuation.logits[:, ids.start : ids.stop].log_softmax(dim=-1)  # (B or 2B, R)
-        if guided:
-            conditional, free = logits.chunk(2)
-            logits = free + settings.cfg_scale * (conditional - free)  # (B, R)
-        code = pick(
-            logits, draws[:, step], temperature=settings.temperature, top_k=settings.top_k
-        )  # (B,)
-        codes.append(code)
-        if step < total - 1:
-            continuation.append((ids.start + code).repeat(1 + guided))
-    return torch.stack(codes, dim=1).cpu().numpy()  # (B, G)
+    limit, grammar = stop - start, Grammar(run.vocabulary)
+    for tokens in tokens_as_they_come(
+        run.model, grammar, starts, settings, max_new_tokens=limit, first=first
+    ):
+        yield tokens - held.start
 
 
 def describe(run: Run, pictures: Sequence[Image.Image], settings: SampleSettings) -> list[str]:
@@ -92,48 +153,92 @@ def describe(run: Run, pictures: Sequence[Image.Image], settings: SampleSettings
 
 def describe_codes(run: Run, codes: np.ndarray, settings: SampleSettings) -> list[str]:
     """A text for each picture, given as (B, h, w) uint16 codes."""
-    return [
-        text
-        for start in range(0, len(codes), _BATCH)
-        for text in _describe_batch(run, codes[start : start + _BATCH], settings, first=start)
-    ]
-
-
-def _describe_batch(
-    run: Run, codes: np.ndarray, settings: SampleSettings, *, first: int
-) -> list[str]:
-    """Texts for (B, h, w) codes: text ids only, until `</txt>` or the longest text."""
-    ids = run.vocabulary.text
-    writer, end = run.writer, run.vocabulary.special("</txt>")
-    allowed = torch.tensor([end, *range(ids.start, ids.stop)], device=run.device)  # (R,)
+    documents = [[run.picture(each).as_("condition")] for each in codes]
     limit = settings.caption_max_tokens
-    continuation = Continuation(
-        run.model,
-        run.vocabulary,
-        [writer.prompt([run.picture(each).as_("condition")], "text") for each in codes],
-        max_new_tokens=limit,
+    written = write_on(run, documents, settings, following="text", max_new_tokens=limit)
+    return [run.text.decode(ids_of(text).tolist()) for (text,) in written]
+
+
+def make_sounds(
+    run: Run, prompts: Sequence[str], settings: SampleSettings, *, negative: str = ""
+) -> list[np.ndarray]:
+    """The codes of a sound for each prompt, as long as the training's rows had room for at most.
+
+    Returns:
+        (n, q) int64 each, one frame or more.
+
+    Raises:
+        UserError: when the negative would have no effect, or the run was trained without sounds.
+    """
+    if not run.vocabulary.has("audio"):
+        message = f"{run.folder} was trained without sounds"
+        raise UserError(message, "Train on a corpus that has some.")
+    room = run.settings.seq_len - run.settings.caption_max_tokens
+    free = _text_without(settings, negative, is_said=False)
+    written = write_on(
+        run,
+        [[run.caption(prompt)] for prompt in prompts],
+        settings,
+        following="audio",
+        without=None if free is None else [run.caption(free)],
+        max_new_tokens=max(room, run.vocabulary.range_of("audio").codebooks or 1),
     )
-    draws = torch.stack(
-        [uniforms(settings.seed, first + n, num_steps=limit) for n in range(len(codes))]
-    ).to(run.device)
-    tokens = []
-    for step in range(limit):
-        chosen = pick(
-            continuation.logits[:, allowed],
-            draws[:, step],
-            temperature=settings.caption_temperature,
-            top_k=settings.top_k,
-        )
-        tokens.append(allowed[chosen])
-        if step < limit - 1:
-            continuation.append(tokens[-1])
-    begin = run.vocabulary.special("<txt>")
-    texts = []
-    for row in torch.stack(tokens, dim=1).tolist():
-        length = row.index(end) if end in row else limit
-        (text,) = read_document([begin, *row[:length], end], run.vocabulary)
-        texts.append(run.text.decode(ids_of(text).tolist()))
-    return texts
+    return [codes_of(sound, run.vocabulary) for (sound,) in written]
+
+
+def write_on(
+    run: Run,
+    documents: Sequence[Sequence[Segment]],
+    settings: SampleSettings,
+    *,
+    max_new_tokens: int,
+    following: str | None = None,
+    opens: Sequence[str] = (),
+    without: Sequence[Segment] | None = None,
+) -> list[list[Segment]]:
+    """Continue documents of texts, pictures and sounds with more of them.
+
+    Args:
+        run: the model.
+        documents: at least one segment each.
+        settings: how each modality is drawn; that of texts also decides what comes next.
+        max_new_tokens: of each document. A text that is cut off there ends, of a sound the whole
+            frames are kept, and a picture is dropped.
+        following: modality of the first new segment; by default the model decides.
+        opens: modalities of the segments after it; without one there are none.
+        without: a document without its condition, for classifier-free guidance.
+
+    Returns:
+        The new segments of each document.
+    """
+    writer, grammar = run.writer, Grammar(run.vocabulary, opens=opens)
+
+    def start(document: Sequence[Segment]) -> Written:
+        if following is None:
+            return writer.write(document, ends=False)
+        return writer.prompt(document, following)
+
+    state = BETWEEN if following is None else grammar.start(following)
+    free = None if without is None else start(without)
+    written = []
+    for at in range(0, len(documents), _BATCH):
+        some = documents[at : at + _BATCH]
+        starts = [Start(prompt=start(each), state=state, without=free) for each in some]
+        rows = [
+            each.prompt.tokens[writer.length(document) :].tolist()
+            for each, document in zip(starts, some, strict=True)
+        ]
+        states = [state] * len(some)
+        for tokens in tokens_as_they_come(
+            run.model, grammar, starts, settings, max_new_tokens=max_new_tokens, first=at
+        ):
+            for number, token in enumerate(tokens.tolist()):
+                if states[number] != ENDED:
+                    rows[number].append(token)
+                states[number] = grammar.after(states[number], token)
+        closed = [grammar.close(*each) for each in zip(rows, states, strict=True)]
+        written += [read_document(tokens, run.vocabulary) for tokens in closed]
+    return written
 
 
 def contact_sheet(
@@ -167,3 +272,56 @@ def contact_sheet(
             for text, target, again, drawn, read in entries
         ]
     )
+
+
+def _before_picture(run: Run, given: Given, text: str, *, with_negative: bool) -> list[Segment]:
+    """What is before a picture that is drawn, laid out as the task of `data.tasks` has it."""
+    segments = [run.caption(text)]
+    if given.picture is not None:
+        whole = run.picture(given.picture).as_("condition")
+        if given.hidden is None:
+            segments.insert(0, whole)
+        else:
+            start, stop = _stretch(run, given.hidden)
+            hidden = whole.part(start, stop).as_("hidden")
+            segments += [whole.part(0, start), hidden, whole.part(stop, whole.size)]
+    if with_negative:
+        segments.append(run.caption(given.negative)._replace(mark="<negative>"))
+    return segments
+
+
+def _says_negative(run: Run, given: Given) -> bool:
+    """Whether the negative is a condition of its own, as the model has learnt it."""
+    learnt = run.settings.tasks.image
+    shares = {"text_to_image": learnt.negative_to_image, "image_to_image": learnt.image_to_image}
+    return bool(given.negative and shares.get(given.task))
+
+
+def _text_without(settings: SampleSettings, negative: str, *, is_said: bool) -> str | None:
+    """The text that guidance leads away from: the negative, or the empty one of dropped captions.
+
+    It is given as a caption, thus of a picture that does show it; `<negative>` would ask for one
+    that does not, and guidance would lead towards what is not wanted.
+
+    Raises:
+        UserError: when the negative would have no effect.
+    """
+    if settings.cfg_scale != 1:
+        return negative
+    if negative and not is_said:
+        message = "without guidance a negative has no effect on a model that has learnt none"
+        raise UserError(message, "Set sample.cfg_scale to more than 1.")
+    return None
+
+
+def _stretch(run: Run, hidden: np.ndarray) -> tuple[int, int]:
+    """The first of (h, w) hidden codes in reading order, and the place after the last.
+
+    Raises:
+        ValueError: when none is hidden.
+    """
+    places = np.flatnonzero(to_sequence(hidden, run.vocabulary.image))
+    if not len(places):
+        message = "no code is hidden"
+        raise ValueError(message)
+    return int(places[0]), int(places[-1]) + 1
