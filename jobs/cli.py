@@ -7,18 +7,26 @@ there.
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from jobs import stopping
+from jobs.arguments import (
+    ERRORS,
+    AsJson,
+    Changes,
+    CorpusPath,
+    RecipePath,
+    say,
+    say_json,
+)
+from jobs.model_commands import evaluate, sample, train
 from pipeline.engine.storage import to_path
 from pipeline.errors import FAILED, STOPPED, LeaseLostError, UserError
 
@@ -29,18 +37,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_ERRORS = Console(stderr=True, highlight=False)
-
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
-CorpusPath = Annotated[
-    Path, typer.Argument(metavar="CORPUS", parser=to_path, help="The corpus: a folder or a URL.")
-]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained model.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one line of the recipe."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 @app.command()
@@ -90,11 +86,11 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter an option
         return
     if stop_after is not None:
         signal.setitimer(signal.ITIMER_REAL, _seconds(stop_after))
-    reporter = Reporter(_ERRORS)
+    reporter = Reporter(ERRORS)
     filled = fill(loaded, root, until=until, refit=refit or [], repair=repair, reporter=reporter)
-    print_outcome(filled, _ERRORS)
+    print_outcome(filled, ERRORS)
     place = "" if filled.shards is None else f", its shards in {root}/shards/{filled.shards.name}"
-    _ERRORS.print(f"The corpus is in {root}{place}", soft_wrap=True)
+    ERRORS.print(f"The corpus is in {root}{place}", soft_wrap=True)
 
 
 @app.command()
@@ -107,7 +103,7 @@ def status(corpus: CorpusPath, as_json: AsJson = False) -> None:
 
     state = state_of(open_corpus(corpus)[1], holder_of(corpus))
     if as_json:
-        _print_json(state)
+        say_json(state)
     else:
         print_status(state)
 
@@ -122,10 +118,10 @@ def audit(corpus: CorpusPath, as_json: AsJson = False) -> None:
     sound = not any(finding.faults for finding in findings)
     if as_json:
         rows = [{name: getattr(f, name) for name in f.__slots__} for f in findings]
-        _print_json({"sound": sound, "findings": rows})
+        say_json({"sound": sound, "findings": rows})
     else:
         print_findings(findings)
-        _out("The corpus is sound." if sound else "The corpus is NOT sound.")
+        say("The corpus is sound." if sound else "The corpus is NOT sound.")
     if not sound:
         raise typer.Exit(FAILED)
 
@@ -146,7 +142,7 @@ def explain(
 
     story = tell(open_corpus(corpus)[1], record)
     if as_json:
-        _print_json(story)
+        say_json(story)
     else:
         print_story(story)
 
@@ -166,7 +162,7 @@ def select(
 
     found = compare(corpus, what_if)
     if as_json:
-        _print_json(found)
+        say_json(found)
     else:
         print_what_if(found)
 
@@ -201,17 +197,17 @@ def forget(
         *(Entry(kind="source-prefix", value=value) for value in source_prefix or []),
         *(entry for path in entries or [] for entry in read_list(path)),
     ]
-    done = take_out(corpus, wanted, reporter=Reporter(_ERRORS))
+    done = take_out(corpus, wanted, reporter=Reporter(ERRORS))
     if not done.num_records:
-        _out("No record is meant by that; those to come are kept out.")
+        say("No record is meant by that; those to come are kept out.")
         return
-    _out(f"{done.num_records} records were there and are gone; they will not come back.")
+    say(f"{done.num_records} records were there and are gone; they will not come back.")
     if not done.is_complete:
-        _out("The corpus is not filled to its end: `anymix run` completes shards and card.")
-    _out("Models that were fitted before may have seen them: `anymix run --refit NAME` fits anew.")
-    _out("report.html and the pictures beside models are removed where they may have shown them:")
-    _out("`anymix report` writes the one again, a refit the others.")
-    _out("Not reached: copies, trainings, other machines' caches, versions that a store keeps.")
+        say("The corpus is not filled to its end: `anymix run` completes shards and card.")
+    say("Models that were fitted before may have seen them: `anymix run --refit NAME` fits anew.")
+    say("report.html and the pictures beside models are removed where they may have shown them:")
+    say("`anymix report` writes the one again, a refit the others.")
+    say("Not reached: copies, trainings, other machines' caches, versions that a store keeps.")
 
 
 @app.command()
@@ -234,59 +230,12 @@ def gc(
 
     removed = collect_garbage(corpus, agree)
     kept = "Nothing was removed (--yes removes)." if was_asked else "There is nothing to remove."
-    _out(f"{len(removed)} removed." if removed else kept)
+    say(f"{len(removed)} removed." if removed else kept)
 
 
-@app.command()
-def train(
-    recipe: RecipePath,
-    corpus: Annotated[
-        Path, typer.Option(parser=to_path, metavar="PATH", help="The corpus to train on.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
-    init: Annotated[Path | None, typer.Option(metavar="RUN", help="Use its weights.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Discard RUN and begin again.")] = False,
-    changes: Changes = None,
-) -> None:
-    """Train a decoder on a corpus's shards, or resume, and evaluate it on held-out records."""
-    from jobs.recipe import load_recipe
-    from jobs.training import train_model
-
-    loaded = load_recipe(recipe, changes or [])
-    train_model(loaded, corpus, out, fresh=fresh, console=_ERRORS, init=init)
-
-
-@app.command(name="eval")
-def evaluate(run_folder: RunPath, as_json: AsJson = False) -> None:
-    """Judge a trained model, finished or not: losses, use of its texts, what it draws."""
-    from jobs.training import evaluate_model, sentences
-
-    found = evaluate_model(run_folder)
-    if as_json:
-        _print_json(found)
-    else:
-        for line in sentences(found):
-            _out(line)
-
-
-@app.command()
-def sample(
-    run_folder: RunPath,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
-    prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="PROMPT…", help="Texts to draw, pictures to read.")
-    ] = None,
-    negative: Annotated[str, typer.Option(metavar="TEXT", help="What is not to be shown.")] = "",
-    picture: Annotated[Path | None, typer.Option(metavar="PICTURE", help="Draw around it.")] = None,
-    box: Annotated[str | None, typer.Option(metavar="L,T,W,H", help="Redraw this, in %.")] = None,
-    sound: Annotated[bool, typer.Option("--sound", help="Make sounds of the texts.")] = False,
-) -> None:
-    """Make pictures or sounds of texts, describe pictures; without a prompt, held-out records."""
-    from jobs.sampling import Request, sample_run
-
-    request = Request(negative=negative, picture=picture, box=box, is_sound=sound)
-    for line in sample_run(run_folder, prompts or [], out, request):
-        _out(line)
+app.command()(train)
+app.command(name="eval")(evaluate)
+app.command()(sample)
 
 
 @app.command()
@@ -297,7 +246,7 @@ def card(corpus: CorpusPath) -> None:
     from pipeline.publish.card import write_card
 
     opened = open_corpus(corpus)[1]
-    _out(str(write_card(opened, embed=text_encoder(opened))))
+    say(str(write_card(opened, embed=text_encoder(opened))))
 
 
 @app.command()
@@ -313,7 +262,7 @@ def report(
     from pipeline.publish.report import write_report
 
     opened = open_corpus(corpus)[1]
-    _out(str(write_report(opened, run_folder, embed=text_encoder(opened))))
+    say(str(write_report(opened, run_folder, embed=text_encoder(opened))))
 
 
 @app.command()
@@ -323,12 +272,12 @@ def doctor(as_json: AsJson = False) -> None:
 
     findings = examine()
     if as_json:
-        _print_json({"findings": [finding._asdict() for finding in findings]})
+        say_json({"findings": [finding._asdict() for finding in findings]})
     else:
         for finding in findings:
-            _out(f"{'ok' if finding.ok else 'MISSING':<8}{finding.what}: {finding.found}")
+            say(f"{'ok' if finding.ok else 'MISSING':<8}{finding.what}: {finding.found}")
             if not finding.ok:
-                _out(f"        {finding.remedy}")
+                say(f"        {finding.remedy}")
     if not all(finding.ok for finding in findings if finding.needed):
         raise typer.Exit(FAILED)
 
@@ -373,10 +322,10 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def _print_error(error: UserError) -> None:
-    _ERRORS.print("[bold red]error[/bold red]", end=" ")
-    _ERRORS.print(error.message, markup=False, soft_wrap=True)
+    ERRORS.print("[bold red]error[/bold red]", end=" ")
+    ERRORS.print(error.message, markup=False, soft_wrap=True)
     if error.hint:
-        _ERRORS.print(error.hint, markup=False, soft_wrap=True)
+        ERRORS.print(error.hint, markup=False, soft_wrap=True)
 
 
 def _seconds(text: str) -> float:
@@ -385,14 +334,6 @@ def _seconds(text: str) -> float:
     if found is None or not float(found[1]):
         raise UserError(f"--stop-after {text} is not a time", "Write 90s, 55m or 2h.")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-def _out(text: str) -> None:
-    typer.echo(text)
-
-
-def _print_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON can say
-    _out(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

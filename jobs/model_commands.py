@@ -1,0 +1,70 @@
+"""The commands about a model: `anymix train`, `eval` and `sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.arguments import ERRORS, AsJson, Changes, RecipePath, RunPath, say, say_json
+from pipeline.engine.storage import to_path
+
+
+def train(
+    recipe: RecipePath,
+    corpus: Annotated[
+        Path, typer.Option(parser=to_path, metavar="PATH", help="The corpus to train on.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the trained model.")],
+    init: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Begin with its weights.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard RUN and begin again.")] = False,
+    changes: Changes = None,
+) -> None:
+    """Train a decoder on a corpus's shards, or resume, and evaluate it on held-out records."""
+    from jobs.recipe import load_recipe
+    from jobs.training import train_model
+
+    loaded = load_recipe(recipe, changes or [])
+    train_model(loaded, corpus, out, fresh=fresh, console=ERRORS, init=init)
+
+
+def evaluate(run_folder: RunPath, as_json: AsJson = False) -> None:
+    """Judge a trained model, finished or not: losses, use of its texts, what it draws."""
+    from jobs.training import evaluate_model, sentences
+
+    found = evaluate_model(run_folder)
+    if as_json:
+        say_json(found)
+    else:
+        for line in sentences(found):
+            say(line)
+
+
+def sample(
+    run_folder: RunPath,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results.")],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT…", help="Texts to draw, pictures to read.")
+    ] = None,
+    negative: Annotated[str, typer.Option(metavar="TEXT", help="What is not to be shown.")] = "",
+    picture: Annotated[
+        Path | None, typer.Option(metavar="PICTURE", help="A picture to draw around.")
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            metavar="L,T,W,H",
+            help="Draw this part of PICTURE again: left, top, width and height in percent.",
+        ),
+    ] = None,
+    sound: Annotated[bool, typer.Option("--sound", help="Make sounds of the texts.")] = False,
+) -> None:
+    """Make pictures or sounds of texts, describe pictures; without a prompt, held-out records."""
+    from jobs.sampling import Request, sample_run
+
+    request = Request(negative=negative, picture=picture, box=box, is_sound=sound)
+    for line in sample_run(run_folder, prompts or [], out, request):
+        say(line)
