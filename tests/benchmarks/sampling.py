@@ -32,8 +32,6 @@ PICKS = (
     PickSettings(),
     PickSettings(min_p=0.1),
 )
-_FRESH_SEED = 2_000_003
-"""No corpus and no evaluation has these pictures."""
 
 
 def main() -> None:
@@ -55,8 +53,7 @@ def main() -> None:
         same = float((draw_codes(run, [pair.text for pair in trained], settings) == codes).mean())
         results.append(Result(name=f"{name}: codes given back", value=same, unit="share"))
         if shapes is not None:
-            captions = [each for _, each in fresh_pairs(given.num, size=shapes.size,
-                                                        seed=_FRESH_SEED)]  # fmt: skip
+            captions = [each for _, each in fresh_pairs(given.num, shapes, held_out=False)]
             right = judge(draw(run, captions, settings), captions)["all"].value
             results.append(Result(name=f"{name}: Shape-GenEval", value=right, unit="share"))
     show(results, as_json=given.json)
