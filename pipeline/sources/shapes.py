@@ -52,7 +52,7 @@ class ShapesSettings(Settings):
     """Side of a picture in pixels."""
     seed: int = 0
     """Another seed gives other pictures."""
-    held_out: float = Field(default=0, ge=0, le=0.5)
+    held_out: float = Field(default=0, ge=0, le=0.5, exclude_if=lambda share: not share)
     """Share of the combinations of a colour and a shape that no picture shows, so that a model can
     be asked for what it has not seen. Each colour and each shape is still seen."""
 
