@@ -73,7 +73,9 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
     # Untrained: the codes of the squares are made here, and nobody looks at the pixels.
     vq = VQSettings(image_size=16, stride=4, codebook_size=8, width=8, depth=1)
     torch.manual_seed(0)
-    save_vq(models["vq"], vq, VQModel(vq))
+    model = VQModel(vq)
+    model.encode(torch.rand(16, 3, 16, 16) * 2 - 1)  # the codebook starts with its first images
+    save_vq(models["vq"], vq, model)
     vocabulary = build_vocabulary(describe_text(models["text"]), describe_vq(models["vq"]))
     shards, samples = root / "shards", root / "samples/print/part.parquet"
     staged = staged_folder(shards, "part", "print")
