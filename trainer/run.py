@@ -79,8 +79,7 @@ class Run:
             UserError: when there is none.
         """
         if self.vq is None:
-            message = f"{self.folder} was trained without pictures"
-            raise UserError(message, "Train on a corpus that has some.")
+            raise self.trained_without("pictures")
         return self.vq
 
     @property
@@ -91,9 +90,13 @@ class Run:
             UserError: when there is none.
         """
         if self.audio is None:
-            message = f"{self.folder} was trained without sounds"
-            raise UserError(message, "Train on a corpus that has some.")
+            raise self.trained_without("sounds")
         return self.audio
+
+    def trained_without(self, what: str) -> UserError:
+        """The error of asking it for what its corpus had none of."""
+        message = f"{self.folder} was trained without {what}"
+        return UserError(message, "Train on a corpus that has some.")
 
     def caption(self, text: str) -> Segment:
         """A text as the condition of a picture, as long as it was in the training."""

@@ -24,6 +24,7 @@ from tokenizer_cache.vocabulary import build_vocabulary
 from tokenizer_cache.vq.description import describe_vq
 from tokenizer_cache.vq.model import VQModel
 from tokenizer_cache.vq.tokenizer import save_vq
+from trainer.model.decoder import Decoder
 from trainer.run import Run, load_run
 from trainer.settings import MixSettings, ModelSettings, TrainSettings
 from trainer.train.loop import find_start, train
@@ -164,3 +165,16 @@ def _record(text: str) -> dict[str, object]:
         "attribution": "", "split": "train", "origin": "",
         "more_captions": [], "repairs": [], "opt_outs": [],
     }  # fmt: skip
+
+
+def random_decoder(*, heads: int, vocab_size: int, grid: tuple[int, int], std: float) -> Decoder:
+    """A decoder whose every weight is random: a fresh one has zeros that would hide a leak."""
+    torch.manual_seed(0)
+    decoder = Decoder(
+        ModelSettings(layers=2, width=32, heads=heads),
+        vocab_size=vocab_size,
+        cells=np.indices(grid).reshape(2, -1).T,
+    )
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    return decoder

@@ -1,15 +1,12 @@
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
+from tests.trainer.conftest import random_decoder
 from trainer.model.attention import attend, block_mask, mask_of
 from trainer.model.decoder import Decoder
 from trainer.model.masks import document_mask
-from trainer.settings import ModelSettings
-
-CELLS = np.indices((2, 2)).reshape(2, -1).T
 
 DOCUMENTS = torch.tensor(
     [[1] * 100 + [2] * 60 + [3] * 200 + [0] * 40, [1] * 256 + [2] * 130 + [3] * 14]
@@ -19,15 +16,7 @@ DOCUMENTS = torch.tensor(
 
 def model() -> Decoder:
     """Random weights everywhere: as it starts, a block's output is 0."""
-    torch.manual_seed(0)
-    decoder = Decoder(
-        ModelSettings(layers=2, width=32, heads=2),
-        vocab_size=20,
-        cells=np.indices((2, 2)).reshape(2, -1).T,
-    )
-    for parameter in decoder.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return decoder
+    return random_decoder(heads=2, vocab_size=20, grid=(2, 2), std=0.3)
 
 
 def logits(decoder: Decoder, tokens: Tensor, documents: Tensor) -> Tensor:

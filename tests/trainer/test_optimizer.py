@@ -43,7 +43,7 @@ def test_optimisers_that_are_saved_and_loaded_take_the_same_steps() -> None:
         model = Decoder(
             ModelSettings(layers=1, width=16, heads=2),
             vocab_size=20,
-            cells=np.indices((2, 2)).reshape(2, -1).T,
+            cells=CELLS,
         )
         return model, Optimizers(model, SETTINGS)
 

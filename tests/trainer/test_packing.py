@@ -4,12 +4,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trainer.conftest import random_decoder
 from trainer.data.packing import NO_TARGET, build_row, pack, spread, unpack
 from trainer.model.decoder import Decoder
 from trainer.model.masks import document_mask
-from trainer.settings import ModelSettings
-
-CELLS = np.indices((4, 4)).reshape(2, -1).T
 
 lengths = st.lists(st.integers(1, 16), max_size=60)
 
@@ -85,13 +83,5 @@ def test_a_packed_document_has_the_logits_that_it_has_alone(random_model: Decode
 
 @pytest.fixture
 def random_model() -> Decoder:
-    """A model whose every weight is random: a fresh one has zeros that would hide a leak."""
-    torch.manual_seed(0)
-    model = Decoder(
-        ModelSettings(layers=2, width=32, heads=4),
-        vocab_size=100,
-        cells=np.indices((4, 4)).reshape(2, -1).T,
-    )
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+    model = random_decoder(heads=4, vocab_size=100, grid=(4, 4), std=0.2)
     return model.eval().requires_grad_(False)

@@ -72,13 +72,8 @@ class Drawn(NamedTuple):
 Task = Callable[[Drawn], list[Segment] | None]
 
 
-def text_alone(drawn: Drawn) -> list[Segment]:
-    """A text."""
-    return [part.drawn(drawn.draw()) for part in drawn.sample.parts]
-
-
-def interleaved(drawn: Drawn) -> list[Segment]:
-    """Pictures and texts as they follow each other; a paragraph is whole, however long."""
+def whole(drawn: Drawn) -> list[Segment]:
+    """A text, or pictures and texts as they follow each other; each is whole, however long."""
     return [part.drawn(drawn.draw()) for part in drawn.sample.parts]
 
 
@@ -94,30 +89,32 @@ def coded_to_text(drawn: Drawn) -> list[Segment]:
 
 def negative_to_image(drawn: Drawn) -> list[Segment] | None:
     """A picture after its text, now and then empty, and a text that says what is not in it."""
-    if not drawn.sample.negatives:
-        return None
-    negative = drawn.given_text(drawn.sample.negatives)
-    return [drawn.given_caption(), negative, drawn.coded()]
+    return _after_another_text(drawn, drawn.sample.negatives)
 
 
 def style_to_image(drawn: Drawn) -> list[Segment] | None:
     """A picture after its text, now and then empty, and one that asks for it in another style."""
-    if not drawn.sample.styles:
-        return None
-    style = drawn.given_text(drawn.sample.styles)
-    return [drawn.given_caption(), style, drawn.coded()]
+    return _after_another_text(drawn, drawn.sample.styles)
 
 
 def image_to_image(drawn: Drawn) -> list[Segment] | None:
     """A whole picture after one of its crops and its text; also after a negative or style text."""
-    whole, *crops = drawn.views()
+    picture, *crops = drawn.views()
     if not crops:
         return None
     crop = crops[int(drawn.draw() * len(crops))].as_("condition")
     further = [*drawn.sample.negatives, *drawn.sample.styles]
     has_further = further and drawn.draw() >= 1 / 2
     marked = [drawn.given_text(further)] if has_further else []
-    return [crop, drawn.given_caption(), *marked, whole]
+    return [crop, drawn.given_caption(), *marked, picture]
+
+
+def _after_another_text(drawn: Drawn, texts: Sequence[Segment]) -> list[Segment] | None:
+    """A picture after its text and one of some others, where there are any."""
+    if not texts:
+        return None
+    text = drawn.given_text(texts)
+    return [drawn.given_caption(), text, drawn.coded()]
 
 
 def infill(drawn: Drawn) -> list[Segment]:
@@ -135,7 +132,7 @@ def infill(drawn: Drawn) -> list[Segment]:
 
 
 TASKS: dict[str, dict[str, Task]] = {
-    "text": {"text_alone": text_alone},
+    "text": {"text_alone": whole},
     "image": {
         "text_to_image": text_to_coded,
         "image_to_text": coded_to_text,
@@ -144,7 +141,7 @@ TASKS: dict[str, dict[str, Task]] = {
         "image_to_image": image_to_image,
         "infill": infill,
     },
-    "mixed": {"interleaved": interleaved},
+    "mixed": {"interleaved": whole},
     "audio": {"text_to_sound": text_to_coded, "sound_to_text": coded_to_text},
 }
 """The tasks of each stream by name, the plainest first."""

@@ -1,8 +1,8 @@
 """Whether paths that must agree do: packed shards and own rows, codes and pictures, the cache.
 
-A training checks it at its first step and at each checkpoint, as a loss that falls says nothing of
-what the sampler does with the same weights. Each check compares the results of two paths that have
-as little code in common as there is.
+A training checks it at its first step, and what depends on the weights at each checkpoint too, as a
+loss that falls says nothing of what the sampler does with the same weights. Each check compares the
+results of two paths that have as little code in common as there is.
 
 Legend: n pictures, T tokens, V vocabulary, h w code grid.
 """
@@ -72,6 +72,21 @@ class Example:
     picture: Image.Image | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Held-out pictures that are compared, read once for all checks of a training.
+
+    Attributes:
+        examples: as their files say; at least one.
+        documents: of the examples, as they are in the rows.
+        rows: packed as training has them.
+    """
+
+    examples: Sequence[Example]
+    documents: Sequence[Written]
+    rows: Sequence[Row]
+
+
 def check_consistency(
     run: Run,
     manifest: Manifest,
@@ -84,8 +99,7 @@ def check_consistency(
     Args:
         run: the model.
         manifest: of shards of its vocabulary.
-        pictures: the true pictures by the ids of their records, as far as they are at hand; with
-            them, that they give their codes again is checked, too.
+        pictures: as in `read_compared`.
         num_pictures: how many samples are looked at.
 
     Returns:
@@ -94,18 +108,63 @@ def check_consistency(
     Raises:
         InconsistentError: when something does not agree; it names which of the three.
     """
-    if run.vq is None or not manifest.vocabulary.has("image"):
+    compared = read_compared(run, manifest, pictures=pictures, num_pictures=num_pictures)
+    if compared is None:
         return 0
+    check_all(run, compared)
+    return len(compared.examples)
+
+
+def read_compared(
+    run: Run,
+    manifest: Manifest,
+    *,
+    pictures: Mapping[str, Image.Image] | None = None,
+    num_pictures: int = NUM_PICTURES,
+) -> Compared | None:
+    """Read what is compared; None where no picture is held out that fits a row.
+
+    Args:
+        run: the model.
+        manifest: of shards of its vocabulary.
+        pictures: the true pictures by the ids of their records, as far as they are at hand; with
+            them, that they give their codes again is checked, too.
+        num_pictures: how many samples are looked at.
+
+    Raises:
+        InconsistentError: when a picture does not give its codes again.
+    """
+    if run.vq is None or not manifest.vocabulary.has("image"):
+        return None
     examples, rows = _read_both_ways(run, manifest, pictures or {}, num_pictures)
     if not examples:
-        return 0
-    examples = encode_again(run.vq, examples)
-    check_losses(run, examples, rows)
-    documents = [document for row in rows for document in _documents(row)]
-    if run.vq.can_decode:
-        check_pictures(run.vq, run.vocabulary, examples, documents)
-    check_cache(run.model, run.vocabulary, documents)
-    return len(examples)
+        return None
+    return Compared(
+        examples=encode_again(run.vq, examples),
+        documents=[document for row in rows for document in _documents(row)],
+        rows=rows,
+    )
+
+
+def check_all(run: Run, compared: Compared) -> None:
+    """Compare what depends on the weights, and what is decoded, which does not.
+
+    Raises:
+        InconsistentError: when something does not agree.
+    """
+    check_model(run, compared)
+    if run.images.can_decode:
+        check_pictures(run.images, run.vocabulary, compared.examples, compared.documents)
+
+
+def check_model(run: Run, compared: Compared) -> None:
+    """Compare what depends on the weights: the losses, and the logits with a cache and without.
+
+    Raises:
+        InconsistentError: when something does not agree.
+    """
+    check_losses(run, compared.examples, compared.rows)
+    check_cache(run.model, run.vocabulary, compared.documents)
 
 
 def encode_again(vq: VQTokenizer, examples: Sequence[Example]) -> list[Example]:

@@ -84,12 +84,9 @@ class Continuation:
             tokens: (B,) int64 ids.
         """
         self._documents = torch.cat((self._documents, torch.ones_like(tokens)[:, None]), dim=1)
-        hidden = (self._documents == 0)[:, None, None]  # (B, 1, 1, S)
-        mask = torch.zeros(hidden.shape, device=tokens.device)
+        mask = (self._documents != 0)[:, None, None]  # (B, 1, 1, S)
         self._place = self._next_places(tokens)
-        self.logits = self._read(
-            tokens[:, None], self._place[:, None], mask.masked_fill_(hidden, float("-inf"))
-        )
+        self.logits = self._read(tokens[:, None], self._place[:, None], mask)
         self._last = tokens
 
     def _next_places(self, tokens: Tensor) -> Tensor:

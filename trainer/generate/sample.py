@@ -171,8 +171,7 @@ def make_sounds(
         UserError: when the negative would have no effect, or the run was trained without sounds.
     """
     if not run.vocabulary.has("audio"):
-        message = f"{run.folder} was trained without sounds"
-        raise UserError(message, "Train on a corpus that has some.")
+        raise run.trained_without("sounds")
     room = run.settings.seq_len - run.settings.caption_max_tokens
     free = _text_without(settings, negative, is_said=False)
     written = write_on(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.storage import commit_json, commit_text
 from pipeline.errors import STOPPED, UserError
 from tokenizer_cache.manifest import Manifest
-from trainer.evaluate.consistency import check_consistency
+from trainer.evaluate.consistency import check_all, check_model, read_compared
 from trainer.run import METRICS, prepare_run, read_metrics, run_with
 from trainer.settings import TrainSettings
 from trainer.train.checkpoint import (
@@ -160,12 +160,14 @@ def train(
         vocabulary=manifest.vocabulary,
         models=models,
     )
+    compared = read_compared(judged, manifest, pictures=pictures)
+    if compared is not None:
+        check_all(judged, compared)
 
     def check() -> None:
-        now = replace(judged, step=trainer.step)
-        check_consistency(now, manifest, pictures=pictures)
+        if compared is not None:
+            check_model(judged, compared)
 
-    check()
     _run_steps(trainer, run, start.decided, check)
     if trainer.step < settings.steps:
         raise UserError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from trainer.settings import TrainSettings
+from trainer.settings import StageSettings, TrainSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +35,9 @@ class Stage:
 
 def stages_of(settings: TrainSettings) -> tuple[Stage, ...]:
     """The stages of a run in their order; one where the recipe names none."""
-    if not settings.stages:
-        return (
-            Stage(
-                number=0, end=settings.steps, settings=settings, frozen=frozenset(),
-                learning_rate_scale=1.0,
-            ),
-        )  # fmt: skip
     stages: list[Stage] = []
     end = 0
-    for number, each in enumerate(settings.stages):
+    for number, each in enumerate(settings.stages or (StageSettings(steps=settings.steps),)):
         end += each.steps
         changes = {
             "seed": settings.seed + number,
