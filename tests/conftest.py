@@ -9,6 +9,8 @@ from tests.stores.bucket import serving
 # Before torch is imported: its threads wait asleep. Where processes share the cores, threads that
 # spin while they wait for each other take most of them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread for each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test is timed: a busy machine is no fault. On CI the same examples are tried each time.
 hypothesis.settings.register_profile("here", deadline=None)

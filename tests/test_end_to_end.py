@@ -15,6 +15,7 @@ from pipeline.synthesis.forms import KINDS
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "jobs" / "recipes" / "tiny.yaml"
+FEW_TEXTS = ["--set", "synthesis.limit=4", "--set", "synthesis.attempts=2"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     corpus, run = str(folder / "corpus"), str(folder / "run")
     for command in (
-        ["run", str(RECIPE), "--corpus", corpus],
+        ["run", str(RECIPE), "--corpus", corpus, *FEW_TEXTS],
         ["train", str(RECIPE), "--corpus", corpus, "--out", run],
         ["sample", run, "--out", f"{run}/samples"],
         ["card", corpus],
@@ -62,7 +63,7 @@ def test_what_the_llm_was_asked_for_is_there_or_rejected(corpus):
     ((records, asked),) = corpus.query(
         "SELECT count(DISTINCT record_id), sum(len(forms))::BIGINT FROM answers"
     ).fetchall()
-    assert records == 8
+    assert records == 4
     ((written,),) = corpus.query("SELECT count(*) FROM variants").fetchall()
     ((refused,),) = corpus.query(
         "SELECT count(*) FROM rejects WHERE stage = 'synthesize'"
@@ -110,8 +111,9 @@ def test_card_and_report_show_the_corpus(folder):
 
 
 def test_a_second_run_changes_nothing_and_starts_no_llm(folder):
+    command = ["run", str(RECIPE), "--corpus", str(folder / "corpus"), *FEW_TEXTS]
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", "run", str(RECIPE), "--corpus", str(folder / "corpus")],
+        [sys.executable, "-m", "jobs.cli", *command],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stderr.count("nothing has changed") == 16

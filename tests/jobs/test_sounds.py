@@ -42,7 +42,7 @@ train:
   tasks: {{image: {{text_to_image: 1, image_to_image: 1, infill: 1}}}}
   steps: 2
   tokens_per_step: 1024
-evaluate: {{max_pairs: 6, num_resamples: 100}}
+evaluate: {{max_pairs: 6, max_drawn: 4, max_retrieved: 4, max_described: 4, num_resamples: 100}}
 run: {{num_workers: 0}}
 """
 

@@ -30,7 +30,7 @@ sources:
 ingest: {rows_per_part: 25, validation_share: 0.2}
 train:
   {model: {layers: 1, width: 32, heads: 2}, steps: 2, tokens_per_step: 512, evaluate_every_steps: 2}
-evaluate: {max_pairs: 2, num_resamples: 100}
+evaluate: {max_pairs: 2, max_drawn: 2, max_retrieved: 2, max_described: 2, num_resamples: 100}
 run: {num_workers: 0}
 """
 )

@@ -11,19 +11,24 @@ from trainer.evaluate.evaluation import Evaluation, evaluate
 from trainer.evaluate.likelihood import condition_test, derangement, pairs_of
 from trainer.generate.settings import SampleSettings
 from trainer.run import EVALUATION, Run, load_run
-from trainer.settings import EvaluateSettings, TrainSettings
+from trainer.settings import EvaluateSettings, ModelSettings, TrainSettings
 
-SETTINGS = EvaluateSettings(num_resamples=1000)
+SETTINGS = EvaluateSettings(num_resamples=1000, max_described=8)
+DRAW_NOTHING = SETTINGS.model_copy(update={"max_drawn": 0, "max_described": 0})
 
 
 def judged(run: Run, squares: Squares, settings: EvaluateSettings = SETTINGS) -> Evaluation:
     return evaluate(run, squares.manifest, settings, sampling=SampleSettings())
 
 
+@pytest.fixture(scope="module")
+def evaluation(trained: Run, squares: Squares) -> Evaluation:
+    return judged(trained, squares)
+
+
 def test_a_model_that_learnt_the_squares_is_seen_to_use_their_texts(
-    trained: Run, squares: Squares
+    evaluation: Evaluation, trained: Run
 ) -> None:
-    evaluation = judged(trained, squares)
     test = evaluation.condition
     assert test is not None
     assert test.num_pairs == 96  # 32 image samples, and 32 mixed ones with two pictures
@@ -40,8 +45,7 @@ def test_a_model_that_learnt_the_squares_is_seen_to_use_their_texts(
     assert set(written["held_out"]["mixed"]) == {"special", "text", "image", "all"}
 
 
-def test_what_was_trained_is_told_from_what_was_held_out(trained: Run, squares: Squares) -> None:
-    evaluation = judged(trained, squares)
+def test_what_was_trained_is_told_from_what_was_held_out(evaluation: Evaluation) -> None:
     assert evaluation.condition_trained is not None
     assert evaluation.condition_trained.excludes_zero
     assert f"{evaluation.condition_trained.gain_nats:.2f} nats" in evaluation.sentence()
@@ -50,8 +54,6 @@ def test_what_was_trained_is_told_from_what_was_held_out(trained: Run, squares: 
     assert evaluation.given_back_trained > 0.8
     assert evaluation.given_back == pytest.approx(evaluation.given_back_trained, abs=0.2)
     assert "gives back" in evaluation.sentence_of_drawing()
-    nothing = SETTINGS.model_copy(update={"max_drawn": 0})
-    assert judged(trained, squares, nothing).sentence_of_drawing() == ""
 
 
 def test_pairs_come_from_both_streams_in_turn_and_no_more_is_read(squares: Squares) -> None:
@@ -61,9 +63,15 @@ def test_pairs_come_from_both_streams_in_turn_and_no_more_is_read(squares: Squar
 
 
 def test_an_untrained_model_is_not_seen_to_use_its_texts(squares: Squares, tmp_path: Path) -> None:
-    settings = TrainSettings(steps=1, seq_len=96, caption_max_tokens=16)
+    settings = TrainSettings(
+        model=ModelSettings(layers=1, width=32, heads=2),
+        steps=1,
+        seq_len=96,
+        caption_max_tokens=16,
+    )
     train_run(squares, tmp_path, settings)
-    evaluation = judged(load_run(tmp_path), squares)
+    evaluation = judged(load_run(tmp_path), squares, DRAW_NOTHING)
+    assert evaluation.sentence_of_drawing() == ""
     assert evaluation.condition is not None
     assert not evaluation.condition.excludes_zero
     assert "it is not shown that the model uses its texts" in evaluation.sentence()

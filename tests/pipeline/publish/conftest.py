@@ -59,7 +59,10 @@ def tiny_recipe(folder: Path, **changes: object) -> Recipe:
         },
         "text_tokenizer": {"vocab_size": 300},
         "train": _TRAIN,
-        "evaluate": {"max_pairs": 8, "max_rows": 4, "num_resamples": 100},
+        "evaluate": {
+            "max_pairs": 8, "max_rows": 4, "max_drawn": 4, "max_retrieved": 4, "max_described": 4,
+            "num_shapes": 5, "pictures_per_shape": 1, "num_resamples": 100,
+        },
         "run": {"num_workers": 0},
     }  # fmt: skip
     return Recipe.model_validate({**settings, **changes})
