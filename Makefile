@@ -2,13 +2,17 @@
 PYTHON ?=
 RUN = .venv/bin/python
 
-.PHONY: setup demo test test-all check bench clean
+.PHONY: setup demo reference test test-all check bench clean
 
 setup:
 	@PYTHON="$(PYTHON)" bash requirements/setup.sh
 
 demo: setup
 	@$(RUN) -m jobs.demo
+
+# Two trainings of up to an hour each, with figures in docs/reference.
+reference: setup
+	@$(RUN) -m jobs.reference
 
 check: setup
 	@$(RUN) -m ruff check .
@@ -30,4 +34,4 @@ bench: setup
 	@$(RUN) -m tests.benchmarks.engine --quick
 
 clean:
-	rm -rf .venv .venv-llm demo
+	rm -rf .venv .venv-llm demo reference

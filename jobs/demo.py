@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs import cli, stopping
+from jobs import stopping
+from jobs.command_series import run_commands
 from pipeline.device import let_threads_sleep
 
 _RECIPE = Path("jobs/recipes/demo.yaml")
@@ -22,7 +23,7 @@ About 12 minutes on 2 cores:
   4  tokenize    a VQ tokenizer trained on the drawings, byte-level BPE for the texts
   5  shards      WebDataset tars for the streams text, image and mixed
   6  train       a decoder of 4 million parameters on text : image : mixed = 2 : 2 : 1, 4 minutes
-  7  sample      pictures for held-out texts, texts for held-out pictures
+  7  sample      pictures for texts and texts for pictures, held-out and trained ones
   8  report      the dataset card and a page that shows all of it
 Ctrl-C stops it at any time; the same command goes on from there.
 """
@@ -40,18 +41,19 @@ def run_demo() -> int:
     console.print(_INTRODUCTION, soft_wrap=True)
     started = time.monotonic()
     recipe, corpus, run = str(_RECIPE), str(_FOLDER / "corpus"), str(_FOLDER / "run")
-    for command in (
-        ["run", recipe, "--corpus", corpus],
-        ["audit", corpus],
-        ["train", recipe, "--corpus", corpus, "--out", run],
-        ["sample", run, "--out", f"{run}/samples"],
-        ["card", corpus],
-        ["report", corpus, run],
-    ):
-        console.print(f"\n[bold]$ anymix {' '.join(command)}[/bold]", soft_wrap=True)
-        code = cli.command(command)
-        if code:
-            return code
+    code = run_commands(
+        [
+            ["run", recipe, "--corpus", corpus],
+            ["audit", corpus],
+            ["train", recipe, "--corpus", corpus, "--out", run],
+            ["sample", run, "--out", f"{run}/samples"],
+            ["card", corpus],
+            ["report", corpus, run],
+        ],
+        console,
+    )
+    if code:
+        return code
     (shards,) = {path.parent for path in (_FOLDER / "corpus" / "shards").glob("*/manifest.json")}
     minutes = (time.monotonic() - started) / 60
     console.print(

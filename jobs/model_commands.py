@@ -62,7 +62,7 @@ def sample(
     ] = None,
     sound: Annotated[bool, typer.Option("--sound", help="Make sounds of the texts.")] = False,
 ) -> None:
-    """Make pictures or sounds of texts, describe pictures; without a prompt, held-out records."""
+    """Make pictures or sounds of texts, describe pictures; without a prompt, a sheet of records."""
     from jobs.sampling import Request, sample_run
 
     request = Request(negative=negative, picture=picture, box=box, is_sound=sound)

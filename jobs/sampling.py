@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 
-from jobs.held_out import held_out_records
+from jobs.pictures import chosen_records
 from jobs.recipe import Recipe, read_resolved_recipe
 from jobs.run import RECIPE_FILE, open_corpus
 from jobs.training import CORPUS_FILE
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 SHEET_FILE = "sheet.png"
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}
+_HALVES: Mapping[str, Literal["train", "validation"]] = {
+    "Held out: the model has not seen these pictures": "validation",
+    "Trained: the model has seen these pictures": "train",
+}
+"""The parts of the sample sheet by their titles."""
 _ALL = 100
 """Percent."""
 
@@ -53,14 +58,14 @@ NOTHING_ELSE = Request()
 def sample_run(
     run_folder: Path, prompts: Sequence[str], out: Path, request: Request
 ) -> Iterator[str]:
-    """What is asked for, or a sheet of held-out records where nothing is; yields lines.
+    """What is asked for, or a sheet of records of the corpus where nothing is; yields lines.
 
     Raises:
-        UserError: as `sample_prompts` and `sample_held_out` do.
+        UserError: as `sample_prompts` and `sample_sheet` do.
     """
     if prompts or request != NOTHING_ELSE:
         return sample_prompts(run_folder, prompts, out, request)
-    return sample_held_out(run_folder, out)
+    return sample_sheet(run_folder, out)
 
 
 def sample_prompts(
@@ -99,8 +104,8 @@ def sample_prompts(
         commit_json(out / "captions.json", captions)
 
 
-def sample_held_out(run_folder: Path, out: Path) -> Iterator[str]:
-    """Draw a sheet of held-out records: the picture, its codes, and what the model makes of it.
+def sample_sheet(run_folder: Path, out: Path) -> Iterator[str]:
+    """Draw a sheet of held-out and of trained records, each with what the model makes of it.
 
     Raises:
         UserError: when the corpus that the run was trained on is gone.
@@ -109,9 +114,15 @@ def sample_held_out(run_folder: Path, out: Path) -> Iterator[str]:
     from trainer.run import load_run
 
     settings = _recipe(run_folder).sample
-    sheet = contact_sheet(
-        load_run(run_folder), _held_out(run_folder, settings.num_sheet_pairs), settings
-    )
+    _, corpus = open_corpus(to_path(read_json(run_folder / CORPUS_FILE)["corpus"]))
+    halves = {
+        title: [
+            (each.caption, each.content)
+            for each in chosen_records(corpus, split, settings.num_sheet_pairs, "sheet")
+        ]
+        for title, split in _HALVES.items()
+    }
+    sheet = contact_sheet(load_run(run_folder), halves, settings)
     path = out / SHEET_FILE
     with committing(path) as temporary:
         sheet.save(temporary, "PNG")
@@ -196,12 +207,6 @@ def _check(request: Request, texts: Sequence[str]) -> None:
     if request != NOTHING_ELSE and not texts:
         message = "the options say how texts are drawn, and there is no text"
         raise UserError(message, "Give one or more texts as prompts.")
-
-
-def _held_out(run_folder: Path, count: int) -> list[tuple[str, bytes]]:
-    """Text and picture of some held-out records, chosen by their hash."""
-    _, corpus = open_corpus(to_path(read_json(run_folder / CORPUS_FILE)["corpus"]))
-    return [(each.caption, each.content) for each in held_out_records(corpus, count, "sheet")]
 
 
 def _recipe(run_folder: Path) -> Recipe:

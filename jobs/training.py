@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from jobs.held_out import checked_pictures, gallery_of
+from jobs.pictures import checked_pictures, gallery_of
 from jobs.places import check_run
 from jobs.recipe import Recipe, dump_recipe, read_resolved_recipe
 from jobs.run import RECIPE_FILE, open_corpus

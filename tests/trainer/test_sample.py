@@ -90,8 +90,11 @@ def test_a_sheet_is_made_from_texts_and_encoded_images(trained: Run) -> None:
     content = io.BytesIO()
     Image.new("RGB", (20, 30), "red").save(content, "PNG")
     pair = ("a red square at the left", content.getvalue())
-    assert contact_sheet(trained, [pair] * 3, SETTINGS).width > 2 * 3 * 128
-    assert contact_sheet(trained, [], SETTINGS).width > 2 * 3 * 128
+    one = contact_sheet(trained, {"held out": [pair] * 3}, SETTINGS)
+    both = contact_sheet(trained, {"held out": [pair] * 3, "trained": [pair]}, SETTINGS)
+    assert one.width == both.width > 2 * 3 * 128
+    assert both.height > one.height + 128
+    assert contact_sheet(trained, {"held out": []}, SETTINGS).width > 2 * 3 * 128
 
 
 def test_pictures_of_a_second_batch_have_the_numbers_that_they_have(untrained: Run) -> None:

@@ -10,7 +10,12 @@ def test_a_sheet_shows_every_picture_of_every_pair() -> None:
         SheetEntry(text="a", target=one, reconstruction=two, drawn=three, described="b")
         for one, two, three in zip(pictures[::3], pictures[1::3], pictures[2::3], strict=True)
     ]
-    shown = {colour for _, colour in render_sheet(entries).getcolors(1 << 20)}
+    shown = {
+        colour
+        for _, colour in render_sheet(
+            {"held out": entries[:2], "trained": entries[2:], "none": []}
+        ).getcolors(1 << 20)
+    }
     assert {picture.getpixel((0, 0)) for picture in pictures} <= shown
 
 

@@ -5,7 +5,7 @@ Legend: B prompts, G codes of a picture, h w code grid, n q frames and codebooks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -241,20 +241,26 @@ def write_on(
 
 
 def contact_sheet(
-    run: Run, pairs: Sequence[tuple[str, bytes]], settings: SampleSettings
+    run: Run, halves: Mapping[str, Sequence[tuple[str, bytes]]], settings: SampleSettings
 ) -> Image.Image:
-    """Held-out pictures beside their codes' reconstruction and what the model draws and reads.
+    """Pictures next to their codes' reconstruction and what the model draws and reads.
 
     Args:
         run: the model.
-        pairs: text and encoded image of each pair.
+        halves: text and encoded image of each pair, under the title of their part of the sheet.
         settings: how the pictures and texts are drawn.
 
     Raises:
         ImageError: when a picture cannot be decoded.
     """
+    return render_sheet({title: _entries(run, pairs, settings) for title, pairs in halves.items()})
+
+
+def _entries(
+    run: Run, pairs: Sequence[tuple[str, bytes]], settings: SampleSettings
+) -> list[SheetEntry]:
     if not pairs:
-        return render_sheet([])
+        return []
     texts = [text for text, _ in pairs]
     targets = [decode(content) for _, content in pairs]
     entries = zip(
@@ -265,12 +271,10 @@ def contact_sheet(
         describe(run, targets, settings),
         strict=True,
     )
-    return render_sheet(
-        [
-            SheetEntry(text=text, target=target, reconstruction=again, drawn=drawn, described=read)
-            for text, target, again, drawn, read in entries
-        ]
-    )
+    return [
+        SheetEntry(text=text, target=target, reconstruction=again, drawn=drawn, described=read)
+        for text, target, again, drawn, read in entries
+    ]
 
 
 def _before_picture(run: Run, given: Given, text: str, *, with_negative: bool) -> list[Segment]:

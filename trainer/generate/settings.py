@@ -63,7 +63,7 @@ class SampleSettings(Settings):
     """The same seed draws the same pictures."""
 
     num_sheet_pairs: int = Field(default=16, ge=1)
-    """Held-out pairs on the sample sheet."""
+    """Pairs in each half of the sample sheet: held-out ones, and ones that were trained on."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,8 +1,8 @@
-"""The sample sheet: held-out pictures beside what the model draws for their texts, as one image."""
+"""The sample sheet: pictures next to what the model draws of their texts, as one image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
@@ -16,7 +16,7 @@ _HEADS = ("picture", "as codes", "drawn from the text")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetEntry:
-    """One held-out pair and what the model makes of it.
+    """One pair and what the model makes of it.
 
     Attributes:
         text: the prompt.
@@ -33,21 +33,34 @@ class SheetEntry:
     described: str
 
 
-def render_sheet(entries: Sequence[SheetEntry]) -> Image.Image:
-    """All entries in two columns, the texts under the pictures."""
+def render_sheet(halves: Mapping[str, Sequence[SheetEntry]]) -> Image.Image:
+    """All entries in two columns under the title of their half, the texts under the pictures."""
+    parts = [_render_half(title, entries) for title, entries in halves.items()]
+    width = max(part.width for part in parts)
+    sheet = Image.new("RGB", (width, sum(part.height for part in parts)), "white")
+    top = 0
+    for part in parts:
+        sheet.paste(part, (0, top))
+        top += part.height
+    return sheet
+
+
+def _render_half(title: str, entries: Sequence[SheetEntry]) -> Image.Image:
     width = 3 * _SIDE + 4 * _GAP
     height = _SIDE + 2 * _LINES_PER_TEXT * _LINE + 2 * _GAP
+    head_height = 2 * _LINE + 2 * _GAP
     num_rows = -(-len(entries) // _COLUMNS)
-    sheet = Image.new("RGB", (_COLUMNS * width, _LINE + _GAP + num_rows * height), "white")
+    sheet = Image.new("RGB", (_COLUMNS * width, head_height + num_rows * height), "white")
     font = ImageFont.load_default(_FONT)
     pen = ImageDraw.Draw(sheet)
+    pen.text((_GAP, _GAP // 2), title, fill="black", font=ImageFont.load_default(_FONT + 2))
     for column in range(_COLUMNS):
         for index, head in enumerate(_HEADS):
-            place = (column * width + _GAP + index * (_SIDE + _GAP), _GAP // 2)
+            place = (column * width + _GAP + index * (_SIDE + _GAP), _LINE + _GAP)
             pen.text(place, head, fill="grey", font=font)
     for number, entry in enumerate(entries):
         left = number % _COLUMNS * width + _GAP
-        top = number // _COLUMNS * height + _LINE + _GAP
+        top = number // _COLUMNS * height + head_height
         for index, picture in enumerate((entry.target, entry.reconstruction, entry.drawn)):
             scaled = picture.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
             sheet.paste(scaled, (left + index * (_SIDE + _GAP), top))

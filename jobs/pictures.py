@@ -1,11 +1,11 @@
-"""Held-out records of a corpus: what samples are drawn of, and what an evaluation looks for."""
+"""Records of a corpus that samples are drawn of, and that an evaluation looks for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from filters.settings import ScoreSettings
 from pipeline import images
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from trainer.evaluate.retrieval import Gallery
 
 
-class HeldOutRecord(NamedTuple):
-    """A held-out picture with its caption; `content` is the encoded image."""
+class PictureRecord(NamedTuple):
+    """A picture with its caption; `content` is the encoded image."""
 
     caption: str
     image_id: str
@@ -31,17 +31,20 @@ class HeldOutRecord(NamedTuple):
     content: bytes
 
 
-def held_out_records(corpus: Corpus, count: int, salt: str) -> list[HeldOutRecord]:
-    """Some held-out records with pictures.
+def chosen_records(
+    corpus: Corpus, split: Literal["train", "validation"], count: int, salt: str
+) -> list[PictureRecord]:
+    """Some records of the shards with pictures.
 
     Args:
         corpus: with a committed selection.
+        split: `validation` for held-out ones, or `train`.
         count: how many at most.
         salt: another one chooses others.
     """
     chosen = corpus.query(
         "SELECT DISTINCT record_id FROM selection "
-        "WHERE split = 'validation' AND stream IN ('image', 'mixed')"
+        f"WHERE split = '{split}' AND stream IN ('image', 'mixed')"
     ).fetchall()
     ids = sorted((record for (record,) in chosen), key=lambda x: unit_interval(salt, x))[:count]
     found = _read(corpus, ids)
@@ -70,7 +73,7 @@ def gallery_of(corpus: Corpus, count: int) -> Gallery | None:
     folder = corpus.models.get("clip")
     if folder is None or not (folder / MODEL_FILE).exists():
         return None
-    records = held_out_records(corpus, count, "retrieval")
+    records = chosen_records(corpus, "validation", count, "retrieval")
     distinct = {record.image_id: record for record in records if record.caption}
     if not distinct:
         return None
@@ -91,7 +94,7 @@ def gallery_of(corpus: Corpus, count: int) -> Gallery | None:
     return Gallery(pictures=pictures, clip=load_scorers(local_copy(folder), clip))
 
 
-def _read(corpus: Corpus, ids: Sequence[str]) -> dict[str, HeldOutRecord]:
+def _read(corpus: Corpus, ids: Sequence[str]) -> dict[str, PictureRecord]:
     """Records with pictures, by their ids."""
     if not ids:
         return {}
@@ -103,5 +106,5 @@ def _read(corpus: Corpus, ids: Sequence[str]) -> dict[str, HeldOutRecord]:
             for row, content in zip(found, image_bytes(found), strict=True)}  # fmt: skip
 
 
-def _record(row: dict[str, Any], content: bytes) -> HeldOutRecord:
-    return HeldOutRecord(row["caption"] or "", row["image_id"], row["source"], row["key"], content)
+def _record(row: dict[str, Any], content: bytes) -> PictureRecord:
+    return PictureRecord(row["caption"] or "", row["image_id"], row["source"], row["key"], content)
