@@ -22,7 +22,7 @@ check: setup
 
 # A file's tests share what they have built, so each file stays with one process.
 test: check
-	@$(RUN) -m pytest -n 2 --dist loadfile -m "not e2e and not slow"
+	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not e2e and not slow"
 	@$(RUN) -m pytest -m "e2e and not slow"
 
 # The long torture as well: more kills, more orders, more instants.

@@ -18,6 +18,18 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+_LONGEST = {
+    "test_end_to_end.py", "jobs", "trainer", "publish", "ledger", "stores", "selection", "backends",
+}  # fmt: skip
+"""Files and folders of the tests that take longest."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that at the end no process waits for another's."""
+    items.sort(key=lambda item: _LONGEST.isdisjoint(item.path.parts))
+
+
 @pytest.fixture(scope="session")
 def _s3_server():
     with serving() as store:

@@ -4,6 +4,7 @@ import pytest
 
 from jobs.recipe import load_recipe
 from tests.jobs.corpora import run
+from tests.sharing import made_once
 
 TINY = """
 name: tiny-shapes
@@ -50,9 +51,8 @@ def load(tiny_recipe):
 @pytest.fixture(scope="session")
 def made(tiny_recipe, tmp_path_factory):
     """The tiny corpus, made once; tests that change it take a copy."""
-    root = tmp_path_factory.mktemp("made") / "corpus"
-    run(load_recipe(tiny_recipe), root)
-    return root
+    recipe = load_recipe(tiny_recipe)
+    return made_once(tmp_path_factory, "shapes", lambda root: run(recipe, root), copies=True)
 
 
 @pytest.fixture

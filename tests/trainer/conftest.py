@@ -14,6 +14,7 @@ from pipeline.engine.schemas import RECORDS, VARIANTS
 from pipeline.engine.stage import FitInputs
 from pipeline.engine.tables import write_table
 from pipeline.engine.token_schemas import SAMPLES
+from tests.sharing import made_once
 from tokenizer_cache.manifest import Manifest, open_manifest, shard_name
 from tokenizer_cache.publishing import publish, staged_folder
 from tokenizer_cache.settings import TextSettings, VQSettings
@@ -61,7 +62,13 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
-    root = tmp_path_factory.mktemp("squares")
+    root = made_once(tmp_path_factory, "squares", _make_squares, copies=True)
+    models = {"text": root / "text", "vq": root / "vq"}
+    shards = root / "shards"
+    return Squares(shards=shards, models=models, manifest=open_manifest(shards))
+
+
+def _make_squares(root: Path) -> None:
     models = {"text": root / "text", "vq": root / "vq"}
     for folder in models.values():
         folder.mkdir()
@@ -87,7 +94,6 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
                 rows += _write_shard(staged, stream, split, number, size, models["text"])
     write_table(samples, rows, SAMPLES)
     publish(shards, [samples], vocabulary, state="squares")
-    return Squares(shards=shards, models=models, manifest=open_manifest(shards))
 
 
 @pytest.fixture(scope="session")
@@ -102,9 +108,11 @@ def trained(squares: Squares, tmp_path_factory: pytest.TempPathFactory) -> Run:
         mix=MixSettings(text=0.2, image=1, mixed=2),
         evaluate_rows=4,
     )
-    folder = tmp_path_factory.mktemp("run")
-    train_run(squares, folder, settings)
-    return load_run(folder)
+
+    def make(folder: Path) -> None:
+        train_run(squares, folder, settings)
+
+    return load_run(made_once(tmp_path_factory, "run-of-squares", make, copies=True))
 
 
 def train_run(

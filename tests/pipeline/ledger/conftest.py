@@ -17,6 +17,7 @@ from pipeline.engine.stage import Work
 from pipeline.engine.tables import read_table, write_table
 from pipeline.synthesis import answers
 from pipeline.synthesis.forms import forms_of
+from tests.sharing import made_once
 
 NUM_PICTURES = 20
 
@@ -29,7 +30,10 @@ def quiet():
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     """Pictures with captions; 1 is 0 again, one is damaged, one has no caption."""
-    folder = tmp_path_factory.mktemp("pictures")
+    return made_once(tmp_path_factory, "boxes", _draw_boxes, copies=False)
+
+
+def _draw_boxes(folder):
     for number in range(NUM_PICTURES):
         image = Image.new("RGB", (32, 32), (number // 2 * 20, 90, 160) if number < 2 else "white")
         place = (number, number, number + 8, number + 8)
@@ -40,7 +44,6 @@ def pictures(tmp_path_factory):
     (folder / "90.png").write_bytes(b"no picture")
     (folder / "90.txt").write_text("nothing that can be seen")
     shutil.copy(folder / "05.png", folder / "91.png")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +77,13 @@ def recipe(pictures):
 @pytest.fixture(scope="session")
 def made(recipe, quiet, tmp_path_factory):
     """The corpus, made once; tests that change it take a copy."""
-    root = tmp_path_factory.mktemp("made") / "corpus"
-    fill(recipe, root, until="synthesis", reporter=quiet)
-    write_variants(root)
-    fill(recipe, root, until=None, reporter=quiet)
-    return root
+
+    def make(root):
+        fill(recipe, root, until="synthesis", reporter=quiet)
+        write_variants(root)
+        fill(recipe, root, until=None, reporter=quiet)
+
+    return made_once(tmp_path_factory, "corpus-of-boxes", make, copies=True)
 
 
 @pytest.fixture

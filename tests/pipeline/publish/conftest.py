@@ -21,6 +21,7 @@ from pipeline.synthesis.collector import Collector
 from pipeline.synthesis.limit import read_cut
 from pipeline.synthesis.prompts import Prompts, load_prompts
 from pipeline.synthesis.requests import ERROR_COLUMN, STAGE, read_requests, select_records
+from tests.sharing import made_once
 
 HOSTILE = '<script>alert("1")</script> | a *cup*'
 NEVER_WRITTEN = "neon sign"
@@ -114,25 +115,29 @@ def _texts(caption: str, opening: str) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of pictures: one has no caption, one is damaged, one is there twice."""
-    folder = tmp_path_factory.mktemp("pictures")
+    return made_once(tmp_path_factory, "hostile-pictures", _draw_pictures, copies=False)
+
+
+def _draw_pictures(folder: Path) -> None:
     for number in range(NUM_FILES):
         Image.new("RGB", (40, 30), (number // 2 * 40, 90, 160)).save(folder / f"{number}.png")
         caption = HOSTILE if number < 4 else f"a plain ground of the shade {number // 2}"
         (folder / f"{number}.txt").write_text(caption)
     (folder / "8.txt").unlink()
     (folder / "9.png").write_bytes(b"no picture")
-    return folder
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     """The folder of a corpus that is complete, with its shards."""
     recipe = tiny_recipe(pictures)
-    folder = tmp_path_factory.mktemp("corpus")
-    fill(recipe, folder, until="synthesis", reporter=Reporter(Console(quiet=True)))
-    replay(folder)
-    fill(recipe, folder, until=None, reporter=Reporter(Console(quiet=True)))
-    return folder
+
+    def make(folder: Path) -> None:
+        fill(recipe, folder, until="synthesis", reporter=Reporter(Console(quiet=True)))
+        replay(folder)
+        fill(recipe, folder, until=None, reporter=Reporter(Console(quiet=True)))
+
+    return made_once(tmp_path_factory, "hostile-corpus", make, copies=True)
 
 
 @pytest.fixture
