@@ -21,13 +21,15 @@ check: setup
 	@$(RUN) -m codespell_lib
 
 # A file's tests share what they have built, so each file stays with one process.
+TEST = $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: check
-	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not e2e and not slow"
-	@$(RUN) -m pytest -m "e2e and not slow"
+	@$(TEST) -m "not e2e and not slow"
+	@$(TEST) -m "e2e and not slow"
 
 # The long torture as well: more kills, more orders, more instants.
 test-all: test
-	@$(RUN) -m pytest -m slow
+	@$(TEST) -m slow
 
 # The quick sizes, some minutes; `python -m tests.benchmarks.engine` has the full ones.
 bench: setup
