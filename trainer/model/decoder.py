@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from trainer.model.attention import attend
 from trainer.model.cache import LayerCache
+from trainer.model.functions import norm, squared_relu
 from trainer.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -215,13 +215,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        out: Tensor = self.down(F.relu(self.up(x)).square())
+        out: Tensor = self.down(squared_relu(self.up(x)))
         return out
-
-
-def norm(x: Tensor) -> Tensor:
-    """RMSNorm over the last dimension, without a weight."""
-    return F.rms_norm(x, (x.shape[-1],))
 
 
 def rotations(positions: Tensor, head_width: int) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ from trainer.train.metrics import describe_look, describe_step
 from trainer.train.optimizer import decay_step
 from trainer.train.trainer import Trainer
 
-VERSION = 4
+VERSION = 5
 """Raised when the code changes what a run gives."""
 
 INITIAL = "initial.json"
