@@ -107,7 +107,7 @@ def test_from_a_recipe_to_samples_by_the_commands_of_the_readme(tiny_recipe, tmp
     assert (code, "left out by ingest: ingest-forgotten" in out) == (0, True)
 
     code, out, _ = anymix("gc", corpus)
-    assert (code, "Nothing was removed (--yes removes)" in out) == (0, True)
+    assert (code, "There is nothing to remove." in out) == (0, True)
 
     code, out, err = anymix("train", tiny_recipe, "--corpus", corpus, "--out", run)
     assert (code, out) == (0, "")

@@ -34,6 +34,7 @@ train(settings, manifest, find_start(settings, manifest, run), models=models, ru
 
 
 @pytest.mark.e2e
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("num_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_kills_at_random_steps_change_neither_the_losses_nor_the_weights(
     squares: Squares, tmp_path: Path, num_kills: int
