@@ -249,8 +249,7 @@ def _run_steps(
             is_last = trainer.step == settings.steps
             is_best, measured = False, None
             if is_last or trainer.step % settings.evaluate_every_steps == 0:
-                losses = trainer.evaluate()
-                line |= describe_look(trainer, losses)
+                line |= describe_look(trainer, trainer.evaluate())
                 is_best = held_out.take(line["held_out"], trainer.step)
                 measured = line["held_out"].get("all")
             metrics.write(json.dumps(line) + "\n")
