@@ -13,6 +13,7 @@ from itertools import islice, pairwise, zip_longest
 import numpy as np
 import torch
 
+from pipeline.progress import counting
 from tokenizer_cache.manifest import Manifest
 from tokenizer_cache.shard_reading import ImageSegment, TextSegment, read_shard
 from trainer.data.batch import Batch, collate, modalities
@@ -172,10 +173,12 @@ def picture_nats(run: Run, texts: Sequence[str], codes: Sequence[np.ndarray]) ->
         for text, each in zip(texts, codes, strict=True)
     ]
     sums = []
-    for start in range(0, len(documents), _BATCH):
-        part = documents[start : start + _BATCH]
-        length = max(len(document.tokens) for document in part)
-        sums.append(codes_nats(run, [row_of(each, seq_len=length, pad=pad) for each in part]))
+    with counting("reading") as show:
+        for start in range(0, len(documents), _BATCH):
+            part = documents[start : start + _BATCH]
+            length = max(len(document.tokens) for document in part)
+            sums.append(codes_nats(run, [row_of(each, seq_len=length, pad=pad) for each in part]))
+            show(start + len(part), len(documents), "pictures")
     return np.concatenate(sums)
 
 
@@ -200,11 +203,13 @@ def held_out_losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, di
     whole = Tally.empty(ids)
     for stream in STREAMS:
         rows = held_out_rows(run.settings, manifest, stream, max_rows)
-        for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            batch = collate(part, run.device)
-            losses = _token_losses(run, batch)
-            whole += Tally.of(losses, batch.targets.flatten(), part, ids)
+        with counting("reading") as show:
+            for start in range(0, len(rows), _BATCH):
+                part = rows[start : start + _BATCH]
+                batch = collate(part, run.device)
+                losses = _token_losses(run, batch)
+                whole += Tally.of(losses, batch.targets.flatten(), part, ids)
+                show(start + len(part), len(rows), f"rows of {stream}")
     by_stream = {stream: part.means() for stream, part in whole.by_stream().items()}
     return by_stream | {"all": whole.means()} if by_stream else {}
 

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.storage import commit_json, commit_text
 from pipeline.errors import STOPPED, UserError
+from pipeline.progress import working
 from tokenizer_cache.manifest import Manifest
 from trainer.evaluate.consistency import check_all, check_model, read_compared
 from trainer.run import METRICS, prepare_run, read_metrics, run_with
@@ -123,7 +122,7 @@ def train(
     run: Path,
     pictures: Mapping[str, Image.Image] | None = None,
 ) -> None:
-    """Train a model and fill the run's folder, with a progress bar on stderr.
+    """Train a model and fill the run's folder.
 
     Ctrl-C and SIGTERM stop it after the current step, with a checkpoint.
 
@@ -239,9 +238,9 @@ def _run_steps(
     with (
         catching_signals() as stop,
         (run / METRICS).open("a", buffering=1, encoding="utf-8") as metrics,  # a line at a time
-        _progress() as progress,
+        working("train") as show,
     ):
-        task = progress.add_task("train", total=settings.steps, completed=trainer.step, figures="")
+        show(trainer.step, settings.steps, "")
         while trainer.step < settings.steps and not stop.is_set():
             result = trainer.advance()
             num_tokens += result.num_tokens
@@ -253,7 +252,7 @@ def _run_steps(
                 is_best = held_out.take(line["held_out"], trainer.step)
                 measured = line["held_out"].get("all")
             metrics.write(json.dumps(line) + "\n")
-            progress.update(task, advance=1, figures=_figures(line, held_out))
+            show(trainer.step, settings.steps, _figures(line, held_out))
             is_due = trainer.step % settings.checkpoint_every_steps == 0
             if is_last or is_best or is_due or trainer.step == decay_step(settings):
                 _save(trainer, run, decided, measured)
@@ -274,7 +273,7 @@ def _save(trainer: Trainer, run: Path, decided: Mapping[str, Any], held_out: flo
 
 
 def _figures(line: Mapping[str, Any], held_out: _HeldOut) -> str:
-    """The few figures next to the progress bar."""
+    """The few figures that are shown."""
     shown = f"{line['tokens_per_s']:,.0f} tokens/s"
     if "all" in line["train"]:
         shown += f", loss {line['train']['all']:.2f}"
@@ -285,17 +284,6 @@ def _figures(line: Mapping[str, Any], held_out: _HeldOut) -> str:
         loss, step = held_out.best
         shown += f" (best {loss:.2f} at step {step}: it now learns by heart; the best is kept)"
     return shown
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-        console=Console(stderr=True),
-    )
 
 
 def _drop_metrics_after(run: Path, step: int) -> None:
