@@ -282,6 +282,11 @@ class TrainSettings(Settings):
     """How many of the newest checkpoints are kept, besides the best one by held-out loss and the
     last one before the learning rate falls."""
 
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where the figures of `metrics.jsonl`, which is always written, are shown as well:
+    `tensorboard` writes event files into RUN/tensorboard, `wandb` a run of Weights & Biases, in the
+    project that WANDB_PROJECT names. Each wants `pip install 'anymix[NAME]'`."""
+
     stages: tuple[StageSettings, ...] = ()
     """Stretches with settings of their own, in their order; their steps add up to `steps`. Janus
     trains in three such stages (arXiv 2410.13848, section 3.3). Each reads its samples in an order

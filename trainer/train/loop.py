@@ -35,6 +35,7 @@ from trainer.train.initial import Initial, find_initial
 from trainer.train.interruption import catching_signals
 from trainer.train.metrics import describe_look, describe_step
 from trainer.train.optimizer import decay_step
+from trainer.train.trackers import Trackers, check_installed, tracking
 from trainer.train.trainer import Trainer
 
 VERSION = 4
@@ -88,8 +89,10 @@ def find_start(
 
     Raises:
         UserError: when the run was trained with other settings or shards, or when the weights to
-            begin with are of another model or vocabulary; it names what differs.
+            begin with are of another model or vocabulary; it names what differs. Also when what
+            `report_to` names is not installed.
     """
+    check_installed(settings)
     initial = find_initial(init, settings, manifest.vocabulary) if init is not None else None
     decided = what_decides(settings, manifest)
     if initial is not None:
@@ -136,38 +139,36 @@ def train(
             the first step and at each checkpoint.
 
     Raises:
-        UserError: when the shards hold nothing that the mix asks for, when the loss is no longer
-            finite, when a check of consistency failed, or when a signal stopped it.
+        UserError: when the shards hold nothing that the mix asks for, when Weights & Biases refuses
+            the run, when the loss is no longer finite, when a check of consistency failed, or when
+            a signal stopped it.
     """
     trainer = Trainer(settings, manifest)
-    if start.checkpoint is None:
-        discard_checkpoints(run)
-        prepare_run(run, manifest.vocabulary, models)
-        (run / INITIAL).unlink(missing_ok=True)
-        if start.initial is not None:
-            commit_json(run / INITIAL, start.initial.to_json())
-            trainer.begin_with(read_average(start.initial.checkpoint))
-    else:
+    if start.checkpoint is not None:
         remove_unfinished(run)
         trainer.restore(read_checkpoint(start.checkpoint))
-    _drop_metrics_after(run, trainer.step)
-    judged = run_with(
-        trainer.average,
-        folder=run,
-        settings=settings,
-        step=trainer.step,
-        vocabulary=manifest.vocabulary,
-        models=models,
-    )
-    compared = read_compared(judged, manifest, pictures=pictures)
-    if compared is not None:
-        check_all(judged, compared)
-
-    def check() -> None:
+    with tracking(run, settings, step=trainer.step) as trackers:
+        if start.checkpoint is None:
+            _begin(trainer, run, start.initial)
+            prepare_run(run, manifest.vocabulary, models)
+        _drop_metrics_after(run, trainer.step)
+        judged = run_with(
+            trainer.average,
+            folder=run,
+            settings=settings,
+            step=trainer.step,
+            vocabulary=manifest.vocabulary,
+            models=models,
+        )
+        compared = read_compared(judged, manifest, pictures=pictures)
         if compared is not None:
-            check_model(judged, compared)
+            check_all(judged, compared)
 
-    _run_steps(trainer, run, start.decided, check)
+        def check() -> None:
+            if compared is not None:
+                check_model(judged, compared)
+
+        _run_steps(trainer, run, start.decided, check, trackers)
     if trainer.step < settings.steps:
         raise UserError(
             f"stopped after step {trainer.step} of {settings.steps}; the checkpoint is written",
@@ -187,6 +188,7 @@ def what_decides(settings: TrainSettings, manifest: Manifest) -> dict[str, Any]:
         "evaluate_rows": True,
         "checkpoint_every_steps": True,
         "keep_checkpoints": True,
+        "report_to": True,
         "loader": {"num_threads", "cache_gb", "bad_shards"},
     }
     return {
@@ -223,8 +225,21 @@ class _HeldOut:
         return False
 
 
+def _begin(trainer: Trainer, run: Path, initial: Initial | None) -> None:
+    """Discard what a run's folder holds of another training, and take the first weights."""
+    discard_checkpoints(run)
+    (run / INITIAL).unlink(missing_ok=True)
+    if initial is not None:
+        commit_json(run / INITIAL, initial.to_json())
+        trainer.begin_with(read_average(initial.checkpoint))
+
+
 def _run_steps(
-    trainer: Trainer, run: Path, decided: Mapping[str, Any], check: Callable[[], None]
+    trainer: Trainer,
+    run: Path,
+    decided: Mapping[str, Any],
+    check: Callable[[], None],
+    trackers: Trackers,
 ) -> None:
     """Do the steps that are left, or those until a signal comes; ends with a checkpoint."""
     settings = trainer.settings
@@ -252,9 +267,11 @@ def _run_steps(
                 is_best = held_out.take(line["held_out"], trainer.step)
                 measured = line["held_out"].get("all")
             metrics.write(json.dumps(line) + "\n")
+            trackers.log(line)
             show(trainer.step, settings.steps, _figures(line, held_out))
             is_due = trainer.step % settings.checkpoint_every_steps == 0
             if is_last or is_best or is_due or trainer.step == decay_step(settings):
+                trackers.flush()
                 _save(trainer, run, decided, measured)
                 check()
         newest = newest_checkpoint(run)
