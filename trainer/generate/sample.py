@@ -112,7 +112,7 @@ def stream_codes(
         UserError: when the negative would have no effect, or the run has not learnt the task.
     """
     given = given or Given()
-    if given.picture is not None and not getattr(run.settings.tasks.image, given.task):
+    if given.picture is not None and not run.settings.learns(given.task):
         message = f"{run.folder} was trained without the task {given.task}"
         raise UserError(message, f"Train with train.tasks.image.{given.task} above 0.")
     held, known = run.vocabulary.image, {}
@@ -294,9 +294,9 @@ def _before_picture(run: Run, given: Given, text: str, *, with_negative: bool) -
 
 def _says_negative(run: Run, given: Given) -> bool:
     """Whether the negative is a condition of its own, as the model has learnt it."""
-    learnt = run.settings.tasks.image
-    shares = {"text_to_image": learnt.negative_to_image, "image_to_image": learnt.image_to_image}
-    return bool(given.negative and shares.get(given.task))
+    needed = {"text_to_image": "negative_to_image", "image_to_image": "image_to_image"}
+    task = needed.get(given.task)
+    return bool(given.negative) and task is not None and run.settings.learns(task)
 
 
 def _text_without(settings: SampleSettings, negative: str, *, is_said: bool) -> str | None:

@@ -262,7 +262,7 @@ def _run_steps(
             line = describe_step(trainer, result, num_tokens=num_tokens, peak_flops=peak_flops)
             is_last = trainer.step == settings.steps
             is_best, measured = False, None
-            if is_last or trainer.step % settings.evaluate_every_steps == 0:
+            if trainer.stage_is_over or trainer.step % settings.evaluate_every_steps == 0:
                 line |= describe_look(trainer, trainer.evaluate())
                 is_best = held_out.take(line["held_out"], trainer.step)
                 measured = line["held_out"].get("all")

@@ -106,6 +106,11 @@ class Trainer:
         return self._loaders[self._stage.number]
 
     @property
+    def stage_is_over(self) -> bool:
+        """Whether the last step was the last one of its stage."""
+        return self.step == self._stage.end
+
+    @property
     def average(self) -> Decoder:
         """The moving average of the weights, as the model that a run is used with."""
         return self._average
