@@ -29,6 +29,7 @@ from jobs.arguments import (
 from jobs.model_commands import evaluate, sample, train
 from pipeline.engine.storage import to_path
 from pipeline.errors import FAILED, STOPPED, LeaseLostError, UserError
+from pipeline.progress import shown_on
 
 app = typer.Typer(
     name="anymix",
@@ -303,7 +304,8 @@ def command(arguments: Sequence[str]) -> int:
         Stopped: when a signal has ended it, whatever a library has made of that on the way.
     """
     try:
-        app(args=list(arguments))
+        with shown_on(ERRORS):
+            app(args=list(arguments))
     except SystemExit as ended:
         if stopping.is_asked():
             raise stopping.Stopped from ended

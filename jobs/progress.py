@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, on stderr."""
+"""What a person sees of a run's steps while they are done, on stderr."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipeline.engine.stage import Progress as FitProgress
 from pipeline.engine.worker import Advance, PartDone
 from pipeline.ledger.damage import Damage
-
-_LINE_EVERY_S = 15.0
-"""Without a terminal (a log file, a scheduler) a line now and then takes the bar's place."""
-
-_Update = Callable[[int, int, str], None]
+from pipeline.progress import Display, Update
 
 
 @dataclass(kw_only=True)
@@ -40,7 +34,7 @@ class ChainProgress:
     """What the stages of a chain have done so far; each call moves a bar."""
 
     stages: Mapping[str, StageProgress]
-    update: Callable[[str, int, int, str], None]
+    update: Update
 
     def part(self, done: PartDone) -> None:
         """Count a part that has been committed."""
@@ -66,6 +60,7 @@ class Reporter:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._display = Display(console)
 
     def unchanged(self, name: str) -> None:
         """Say that a step has nothing to do."""
@@ -101,7 +96,7 @@ class Reporter:
         """
         busy = {name: count for name, count in num_parts.items() if count}
         stages = {name: StageProgress(num_parts=count) for name, count in busy.items()}
-        with self._bars(list(busy)) as update:
+        with self._display.bars(list(busy)) as update:
             yield ChainProgress(stages=stages, update=update)
         for name in num_parts:
             if name in stages:
@@ -120,50 +115,10 @@ class Reporter:
     @contextmanager
     def fit(self, name: str) -> Iterator[Callable[[FitProgress], None]]:
         """Show the steps of a fit; call the result with its progress."""
-        started = time.monotonic()
-        figures = ""
-        with self._bar(f"fit {name}") as update:
+        with self._display.work(f"fit {name}", "steps") as show:
 
-            def show(progress: FitProgress) -> None:
-                nonlocal figures
+            def show_progress(progress: FitProgress) -> None:
                 figures = "  ".join(f"{key} {x:.3g}" for key, x in progress.figures.items())
-                update(progress.done, progress.total, f"steps  {figures}")
+                show(progress.done, progress.total, figures)
 
-            yield show
-        seconds = time.monotonic() - started
-        self._console.print(f"{f'fit {name}':<14} {figures or 'done'}, {seconds:.1f} s")
-
-    @contextmanager
-    def _bar(self, name: str) -> Iterator[_Update]:
-        """A bar for one piece of work."""
-        with self._bars([name]) as update:
-            yield partial(update, name)
-
-    @contextmanager
-    def _bars(self, names: Sequence[str]) -> Iterator[Callable[[str, int, int, str], None]]:
-        """A bar for each name on a terminal, or a line every few seconds elsewhere."""
-        printed = time.monotonic()
-        if names and not self._console.is_terminal:
-            self._console.print(f"{', '.join(names):<14} …")
-        with Progress(
-            TextColumn("{task.description:<14}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total} {task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        ) as bars:
-            tasks = {name: bars.add_task(name, total=None, figures="") for name in names}
-
-            def update(name: str, done: int, total: int, figures: str) -> None:
-                nonlocal printed
-                bars.update(tasks[name], completed=done, total=total, figures=figures)
-                now = time.monotonic()
-                if not self._console.is_terminal and now - printed > _LINE_EVERY_S:
-                    printed = now
-                    self._console.print(f"{name:<14} {done}/{total} {figures}")
-
-            yield update
+            yield show_progress

@@ -160,6 +160,9 @@ class StageSettings(Settings):
     mix: MixSettings | None = None
     """Ratio of the streams in this stage."""
 
+    tasks: TaskSettings | None = Field(default=None, exclude_if=lambda tasks: tasks is None)
+    """How often each task takes a sample in this stage."""
+
     loss: LossSettings | None = None
     """What each kind of token counts in this stage."""
 
@@ -269,7 +272,7 @@ class TrainSettings(Settings):
     on held-out rows, sampled and exported; 0 takes the weights themselves."""
 
     evaluate_every_steps: int = Field(default=100, ge=1)
-    """Steps between two looks at held-out rows; the last step always has one."""
+    """Steps between two looks at held-out rows; the last step of each stage always has one."""
 
     evaluate_rows: int = Field(default=32, ge=1)
     """How many held-out rows each stream gives for those looks; they are always the same."""
@@ -282,10 +285,20 @@ class TrainSettings(Settings):
     """How many of the newest checkpoints are kept, besides the best one by held-out loss and the
     last one before the learning rate falls."""
 
+    report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where the figures of `metrics.jsonl`, which is always written, are shown as well:
+    `tensorboard` writes event files into RUN/tensorboard, `wandb` a run of Weights & Biases, in the
+    project that WANDB_PROJECT names. Each wants `pip install 'anymix[NAME]'`."""
+
     stages: tuple[StageSettings, ...] = ()
     """Stretches with settings of their own, in their order; their steps add up to `steps`. Janus
-    trains in three such stages (arXiv 2410.13848, section 3.3). Each reads its samples in an order
-    of its own."""
+    trains in three such stages (arXiv 2410.13848, section 3.3; `jobs/recipes/janus-stages.yaml`).
+    Each reads its samples in an order of its own."""
+
+    def learns(self, task: str) -> bool:
+        """Whether a task of the image stream is learnt in any stage."""
+        each = [stage.tasks or self.tasks for stage in self.stages] or [self.tasks]
+        return any(getattr(tasks.image, task) for tasks in each)
 
     @property
     def rows_per_step(self) -> int:

@@ -40,6 +40,9 @@ REDONE = {
 }
 """Differences from 983332f that are meant. None may be a step that the LLM's answers hang on."""
 
+YOUNGER = {"janus-stages"}
+"""Recipes that 983332f did not have; of these the file has what they gave at first."""
+
 ABOVE_ANSWERS = {"ingest", "synthesis", "ask"}
 
 PIXEL = bytes.fromhex(
@@ -177,7 +180,8 @@ def test_a_corpus_of_an_earlier_version_is_done_again_only_where_that_is_meant(
     found = prints_of(load_recipe(path, changes), tmp_path, monkeypatch)
     before = golden("steps", name, found)
     changed = {step for step in found.keys() | before.keys() if found.get(step) != before.get(step)}
-    assert changed == {step for recipe, step in REDONE if recipe in {name, "all"}}
+    recipes = {name} if name in YOUNGER else {name, "all"}
+    assert changed == {step for recipe, step in REDONE if recipe in recipes}
     assert not changed & ABOVE_ANSWERS, "an LLM would be asked again"
 
 

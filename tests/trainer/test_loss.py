@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.data.packing import NO_TARGET
-from trainer.train.loss import mean_by_modality, next_token_losses, training_loss
+from trainer.train.loss import next_token_losses, training_loss
 
 IDENTITY = torch.eye(10)
 """A head that gives its input as the logits."""
@@ -57,19 +57,3 @@ def test_chunks_have_the_losses_and_gradients_of_the_whole(num_tokens: int) -> N
 
     for part, whole in zip(losses(10 * num_tokens), losses(10**6), strict=True):
         torch.testing.assert_close(part, whole)
-
-
-def test_each_modality_has_the_mean_of_its_own_tokens() -> None:
-    torch.manual_seed(0)
-    logits, targets = torch.randn(5, 10), torch.tensor([0, 4, 5, 8, NO_TARGET])
-    losses, _ = next_token_losses(logits, IDENTITY, targets)
-    ids = {"special": range(4), "text": range(4, 8), "image": range(8, 10), "audio": range(10, 12)}
-    means = mean_by_modality(losses, targets, ids)
-    assert set(means) == {"special", "text", "image", "all"}
-    assert means["text"] == pytest.approx(float(losses[1:3].mean()))
-    assert means["all"] == pytest.approx(float(losses[:4].mean()))
-
-
-def test_without_a_target_there_is_no_mean() -> None:
-    targets = torch.tensor([NO_TARGET])
-    assert mean_by_modality(torch.zeros(1), targets, {"text": range(10)}) == {}

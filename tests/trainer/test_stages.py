@@ -4,12 +4,22 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from jobs.recipe import load_recipe
 from pipeline.errors import UserError
 from tests.trainer.conftest import Squares, train_run
 from tests.trainer.test_train import changed, losses, save, tensors
+from trainer.data.batch import modalities
 from trainer.run import read_metrics
 from trainer.settings import TrainSettings
+from trainer.train.tally import Tally
 from trainer.train.trainer import Trainer
+
+SMALL = {
+    "model": {"layers": 1, "width": 32, "heads": 2},
+    "seq_len": 96,
+    "tokens_per_step": 8 * 96,
+    "caption_max_tokens": 16,
+}
 
 STAGES = [
     {"steps": 3, "freeze": ["blocks", "tokens"], "mix": {"text": 0, "mixed": 0}},
@@ -60,6 +70,40 @@ def test_the_weights_of_a_loss_are_those_of_its_stage(squares: Squares) -> None:
     staged_run = Trainer(changed(stages=only_text), squares.manifest)
     whole_run = Trainer(changed(loss={"image": 0}), squares.manifest)
     assert staged_run.advance().gradient_norm == whole_run.advance().gradient_norm
+
+
+def test_a_stage_has_its_own_tasks(squares: Squares) -> None:
+    read = {"tasks": {"image": {"text_to_image": 0, "image_to_text": 1}}}
+    stages = [{"steps": 2, **read}, {"steps": 10}]
+    trainer = Trainer(changed(stages=stages, mix={"text": 0, "mixed": 0}), squares.manifest)
+    tasks = [set(trainer.advance().tally.by_task()) for _ in range(4)]
+    assert tasks == [{"image_to_text"}] * 2 + [{"text_to_image"}] * 2
+    assert trainer.settings.learns("image_to_text")
+    assert not trainer.settings.learns("infill")
+
+
+def test_the_stages_of_janus_train_what_they_say(squares: Squares) -> None:
+    recipe = load_recipe(Path("jobs/recipes/janus-stages.yaml")).train.model_dump()
+    stages = [{**stage, "steps": 12} for stage in recipe["stages"]]
+    trainer = Trainer(
+        changed(**{**recipe, **SMALL, "stages": stages, "steps": 36}), squares.manifest
+    )
+    shares, moved = [], []
+    for stage in stages:
+        before, tally = weights(trainer), Tally.empty(modalities(squares.manifest.vocabulary))
+        for _ in range(stage["steps"]):
+            tally += trainer.advance().tally
+        after = weights(trainer)
+        moved.append({n.partition(".")[0] for n in before if not torch.equal(before[n], after[n])})
+        assert trainer.stage_is_over
+        given = {name: sum(part.counts().values()) for name, part in tally.by_task().items()}
+        shares.append({name: number / sum(given.values()) for name, number in given.items()})
+    everything = {"tokens", "places", "blocks", "head"}
+    assert moved == [everything - {"blocks"}, everything, everything]
+    wanted = [(1 / 4, 0, 3 / 4), (2 / 10, 3 / 10, 5 / 10), (5 / 10, 1 / 10, 4 / 10)]
+    for share, ratio in zip(shares, wanted, strict=True):
+        found = [share.get(task, 0) for task in ("image_to_text", "text_alone", "text_to_image")]
+        assert found == pytest.approx(ratio, abs=0.08), "understanding : text : generation"
 
 
 @pytest.mark.parametrize("num_steps", [2, 3, 7, 9])

@@ -163,6 +163,14 @@ def test_metrics_tell_norm_rate_padding_and_epochs_and_padding_is_no_token(
         assert line["mfu"] > 0
         assert set(line["targets"]) <= {"special", "text", "image"}
         assert 0 < sum(line["targets"].values()) < SETTINGS.tokens_per_step
+        for part in ("stream", "task"):
+            counts, means = line[f"targets_by_{part}"], line[f"train_by_{part}"]
+            sums = {name: sum(each.values()) for name, each in counts.items()}
+            assert sum(sums.values()) == sum(line["targets"].values())
+            nats = sum(means[name]["all"] * number for name, number in sums.items())
+            assert nats / sum(sums.values()) == pytest.approx(line["train"]["all"])
+    assert set(lines[0]["targets_by_stream"]) == {"text", "image", "mixed"}
+    assert set(lines[0]["targets_by_task"]) == {"text_alone", "text_to_image", "interleaved"}
     tokens = [line["tokens"] for line in lines]
     given = [after - before for before, after in zip([0, *tokens], tokens, strict=False)]
     padded = SETTINGS.tokens_per_step

@@ -144,7 +144,10 @@ TASKS: dict[str, dict[str, Task]] = {
     "mixed": {"interleaved": whole},
     "audio": {"text_to_sound": text_to_coded, "sound_to_text": coded_to_text},
 }
-"""The tasks of each stream by name, the plainest first."""
+"""The tasks of each stream by name, the plainest first. A name has one stream."""
+
+STREAM_OF_TASK = {task: stream for stream, tasks in TASKS.items() for task in tasks}
+"""The stream of each task, those of one stream one after another."""
 
 
 class Chooser:

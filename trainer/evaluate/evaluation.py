@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.engine.storage import commit_json
+from pipeline.progress import working
 from pipeline.sources.shapes import KINDS, ShapesSettings
 from tokenizer_cache.manifest import Manifest
 from trainer.evaluate.captions import CaptionF1, caption_f1
@@ -163,19 +164,37 @@ def evaluate(
     """
     held_out = pairs_of(manifest, "validation", settings.max_pairs)
     trained = pairs_of(manifest, "train", settings.max_pairs)
-    test = condition_test(run, held_out, settings)
+    with working("eval paths"):
+        num_consistent = check_consistency(run, manifest, pictures=pictures)
+    with working("eval losses"):
+        losses = held_out_losses(run, manifest, settings.max_rows)
+    with working("eval texts"):
+        test = condition_test(run, held_out, settings)
+        test_trained = condition_test(run, trained, settings)
+    with working("eval codes"):
+        given_back = _given_back(run, held_out[: settings.max_drawn])
+        given_back_trained = _given_back(run, trained[: settings.max_drawn])
+    with working("eval captions"):
+        captions = caption_f1(run, held_out, settings, sampling)
+    retrieval = shares = None
+    if gallery is not None:
+        with working("eval search"):
+            retrieval = retrieve(run, gallery, settings, sampling)
+    if shapes is not None:
+        with working("eval shapes"):
+            shares = _shape_geneval(run, settings, sampling, shapes)
     evaluation = Evaluation(
         step=run.step,
-        held_out=held_out_losses(run, manifest, settings.max_rows),
+        held_out=losses,
         bits_per_pixel=bits_per_pixel(run, test),
         condition=test,
-        condition_trained=condition_test(run, trained, settings),
-        given_back=_given_back(run, held_out[: settings.max_drawn]),
-        given_back_trained=_given_back(run, trained[: settings.max_drawn]),
-        num_consistent=check_consistency(run, manifest, pictures=pictures),
-        captions=caption_f1(run, held_out, settings, sampling),
-        retrieval=None if gallery is None else retrieve(run, gallery, settings, sampling),
-        shapes=None if shapes is None else _shape_geneval(run, settings, sampling, shapes),
+        condition_trained=test_trained,
+        given_back=given_back,
+        given_back_trained=given_back_trained,
+        num_consistent=num_consistent,
+        captions=captions,
+        retrieval=retrieval,
+        shapes=shares,
     )
     words = {"sentence": " ".join(evaluation.sentences())}
     commit_json(run.folder / EVALUATION, asdict(evaluation) | words)

@@ -13,6 +13,7 @@ from itertools import islice, pairwise, zip_longest
 import numpy as np
 import torch
 
+from pipeline.progress import counting
 from tokenizer_cache.manifest import Manifest
 from tokenizer_cache.shard_reading import ImageSegment, TextSegment, read_shard
 from trainer.data.batch import Batch, collate, modalities
@@ -22,7 +23,8 @@ from trainer.data.packing import Row
 from trainer.data.rows import row_of
 from trainer.run import Run
 from trainer.settings import EvaluateSettings
-from trainer.train.loss import mean_by_modality, next_token_losses
+from trainer.train.loss import next_token_losses
+from trainer.train.tally import Tally
 
 _BATCH = 16
 """Rows at a time; bounds the memory of the logits."""
@@ -171,10 +173,12 @@ def picture_nats(run: Run, texts: Sequence[str], codes: Sequence[np.ndarray]) ->
         for text, each in zip(texts, codes, strict=True)
     ]
     sums = []
-    for start in range(0, len(documents), _BATCH):
-        part = documents[start : start + _BATCH]
-        length = max(len(document.tokens) for document in part)
-        sums.append(codes_nats(run, [row_of(each, seq_len=length, pad=pad) for each in part]))
+    with counting("reading") as show:
+        for start in range(0, len(documents), _BATCH):
+            part = documents[start : start + _BATCH]
+            length = max(len(document.tokens) for document in part)
+            sums.append(codes_nats(run, [row_of(each, seq_len=length, pad=pad) for each in part]))
+            show(start + len(part), len(documents), "pictures")
     return np.concatenate(sums)
 
 
@@ -196,22 +200,18 @@ def codes_nats(run: Run, rows: Sequence[Row]) -> np.ndarray:
 def held_out_losses(run: Run, manifest: Manifest, max_rows: int) -> dict[str, dict[str, float]]:
     """Nats per token of held-out rows by stream and modality, and of all streams together."""
     ids = modalities(run.vocabulary)
-    losses: dict[str, torch.Tensor] = {}
-    targets: dict[str, torch.Tensor] = {}
+    whole = Tally.empty(ids)
     for stream in STREAMS:
         rows = held_out_rows(run.settings, manifest, stream, max_rows)
-        parts = []
-        for start in range(0, len(rows), _BATCH):
-            batch = collate(rows[start : start + _BATCH], run.device)
-            parts.append((_token_losses(run, batch), batch.targets.flatten()))
-        if parts:
-            losses[stream] = torch.cat([loss for loss, _ in parts])
-            targets[stream] = torch.cat([target for _, target in parts])
-    result = {stream: mean_by_modality(losses[stream], targets[stream], ids) for stream in losses}
-    if losses:
-        together = torch.cat(list(losses.values())), torch.cat(list(targets.values()))
-        result["all"] = mean_by_modality(*together, ids)
-    return result
+        with counting("reading") as show:
+            for start in range(0, len(rows), _BATCH):
+                part = rows[start : start + _BATCH]
+                batch = collate(part, run.device)
+                losses = _token_losses(run, batch)
+                whole += Tally.of(losses, batch.targets.flatten(), part, ids)
+                show(start + len(part), len(rows), f"rows of {stream}")
+    by_stream = {stream: part.means() for stream, part in whole.by_stream().items()}
+    return by_stream | {"all": whole.means()} if by_stream else {}
 
 
 def _token_losses(run: Run, batch: Batch) -> torch.Tensor:

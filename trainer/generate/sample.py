@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.images import decode
+from pipeline.progress import counting
 from tokenizer_cache.code_order import to_grid, to_sequence
 from trainer.data.sequence import Segment, Written, codes_of, ids_of, read_document
 from trainer.generate.engine import Start, tokens_as_they_come
@@ -72,15 +73,15 @@ def draw_codes(
     Raises:
         UserError: as in `stream_codes`.
     """
-    drawn = np.concatenate(
-        [
-            np.stack([*stream_codes(run, prompts[at : at + _BATCH], settings, given, first=at)])
-            for at in range(0, len(prompts), _BATCH)
-        ],
-        axis=1,
-    ).T  # (B, G), or as many as are hidden
+    start, stop = _drawn_again(run, given)
+    drawn = np.empty((len(prompts), stop - start), np.int64)  # (B, G), or as many as are hidden
+    with counting("drawing") as show:
+        for at in range(0, len(prompts), _BATCH):
+            some = prompts[at : at + _BATCH]
+            for place, codes in enumerate(stream_codes(run, some, settings, given, first=at)):
+                drawn[at : at + len(some), place] = codes
+                show(at * (stop - start) + (place + 1) * len(some), drawn.size, "codes")
     if given is not None and given.picture is not None and given.hidden is not None:
-        start, stop = _stretch(run, given.hidden)
         whole = np.tile(ids_of(run.picture(given.picture)), (len(prompts), 1))  # (B, G)
         whole[:, start:stop] = drawn
         drawn = whole
@@ -111,13 +112,12 @@ def stream_codes(
         UserError: when the negative would have no effect, or the run has not learnt the task.
     """
     given = given or Given()
-    if given.picture is not None and not getattr(run.settings.tasks.image, given.task):
+    if given.picture is not None and not run.settings.learns(given.task):
         message = f"{run.folder} was trained without the task {given.task}"
         raise UserError(message, f"Train with train.tasks.image.{given.task} above 0.")
     held, known = run.vocabulary.image, {}
-    start, stop = 0, held.num_codes
+    start, stop = _drawn_again(run, given)
     if given.picture is not None and given.hidden is not None:
-        start, stop = _stretch(run, given.hidden)
         ids = ids_of(run.picture(given.picture)) + held.start  # (G,)
         kept = np.flatnonzero(~to_sequence(given.hidden, held)[start:stop])
         known = {int(at): int(ids[start + at]) for at in kept}
@@ -220,23 +220,26 @@ def write_on(
     state = BETWEEN if following is None else grammar.start(following)
     free = None if without is None else start(without)
     written = []
-    for at in range(0, len(documents), _BATCH):
-        some = documents[at : at + _BATCH]
-        starts = [Start(prompt=start(each), state=state, without=free) for each in some]
-        rows = [
-            each.prompt.tokens[writer.length(document) :].tolist()
-            for each, document in zip(starts, some, strict=True)
-        ]
-        states = [state] * len(some)
-        for tokens in tokens_as_they_come(
-            run.model, grammar, starts, settings, max_new_tokens=max_new_tokens, first=at
-        ):
-            for number, token in enumerate(tokens.tolist()):
-                if states[number] != ENDED:
-                    rows[number].append(token)
-                states[number] = grammar.after(states[number], token)
-        closed = [grammar.close(*each) for each in zip(rows, states, strict=True)]
-        written += [read_document(tokens, run.vocabulary) for tokens in closed]
+    with counting("writing") as show:
+        for at in range(0, len(documents), _BATCH):
+            some = documents[at : at + _BATCH]
+            starts = [Start(prompt=start(each), state=state, without=free) for each in some]
+            rows = [
+                each.prompt.tokens[writer.length(document) :].tolist()
+                for each, document in zip(starts, some, strict=True)
+            ]
+            states = [state] * len(some)
+            drawn = tokens_as_they_come(
+                run.model, grammar, starts, settings, max_new_tokens=max_new_tokens, first=at
+            )
+            for tokens in drawn:
+                for number, token in enumerate(tokens.tolist()):
+                    if states[number] != ENDED:
+                        rows[number].append(token)
+                    states[number] = grammar.after(states[number], token)
+                show(at + states.count(ENDED), len(documents), "documents")
+            closed = [grammar.close(*each) for each in zip(rows, states, strict=True)]
+            written += [read_document(tokens, run.vocabulary) for tokens in closed]
     return written
 
 
@@ -295,9 +298,9 @@ def _before_picture(run: Run, given: Given, text: str, *, with_negative: bool) -
 
 def _says_negative(run: Run, given: Given) -> bool:
     """Whether the negative is a condition of its own, as the model has learnt it."""
-    learnt = run.settings.tasks.image
-    shares = {"text_to_image": learnt.negative_to_image, "image_to_image": learnt.image_to_image}
-    return bool(given.negative and shares.get(given.task))
+    needed = {"text_to_image": "negative_to_image", "image_to_image": "image_to_image"}
+    task = needed.get(given.task)
+    return bool(given.negative) and task is not None and run.settings.learns(task)
 
 
 def _text_without(settings: SampleSettings, negative: str, *, is_said: bool) -> str | None:
@@ -315,6 +318,13 @@ def _text_without(settings: SampleSettings, negative: str, *, is_said: bool) -> 
         message = "without guidance a negative has no effect on a model that has learnt none"
         raise UserError(message, "Set sample.cfg_scale to more than 1.")
     return None
+
+
+def _drawn_again(run: Run, given: Given | None) -> tuple[int, int]:
+    """Which codes of a picture are drawn, in reading order: all of them, or from hidden ones on."""
+    if given is None or given.picture is None or given.hidden is None:
+        return 0, run.vocabulary.image.num_codes
+    return _stretch(run, given.hidden)
 
 
 def _stretch(run: Run, hidden: np.ndarray) -> tuple[int, int]:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.engine.fingerprint import fingerprint
 from pipeline.engine.storage import commit_json, commit_text
 from pipeline.errors import STOPPED, UserError
+from pipeline.progress import working
 from tokenizer_cache.manifest import Manifest
 from trainer.evaluate.consistency import check_all, check_model, read_compared
 from trainer.run import METRICS, prepare_run, read_metrics, run_with
@@ -36,6 +35,7 @@ from trainer.train.initial import Initial, find_initial
 from trainer.train.interruption import catching_signals
 from trainer.train.metrics import describe_look, describe_step
 from trainer.train.optimizer import decay_step
+from trainer.train.trackers import Trackers, check_installed, tracking
 from trainer.train.trainer import Trainer
 
 VERSION = 5
@@ -89,8 +89,10 @@ def find_start(
 
     Raises:
         UserError: when the run was trained with other settings or shards, or when the weights to
-            begin with are of another model or vocabulary; it names what differs.
+            begin with are of another model or vocabulary; it names what differs. Also when what
+            `report_to` names is not installed.
     """
+    check_installed(settings)
     initial = find_initial(init, settings, manifest.vocabulary) if init is not None else None
     decided = what_decides(settings, manifest)
     if initial is not None:
@@ -123,7 +125,7 @@ def train(
     run: Path,
     pictures: Mapping[str, Image.Image] | None = None,
 ) -> None:
-    """Train a model and fill the run's folder, with a progress bar on stderr.
+    """Train a model and fill the run's folder.
 
     Ctrl-C and SIGTERM stop it after the current step, with a checkpoint.
 
@@ -137,38 +139,36 @@ def train(
             the first step and at each checkpoint.
 
     Raises:
-        UserError: when the shards hold nothing that the mix asks for, when the loss is no longer
-            finite, when a check of consistency failed, or when a signal stopped it.
+        UserError: when the shards hold nothing that the mix asks for, when Weights & Biases refuses
+            the run, when the loss is no longer finite, when a check of consistency failed, or when
+            a signal stopped it.
     """
     trainer = Trainer(settings, manifest)
-    if start.checkpoint is None:
-        discard_checkpoints(run)
-        prepare_run(run, manifest.vocabulary, models)
-        (run / INITIAL).unlink(missing_ok=True)
-        if start.initial is not None:
-            commit_json(run / INITIAL, start.initial.to_json())
-            trainer.begin_with(read_average(start.initial.checkpoint))
-    else:
+    if start.checkpoint is not None:
         remove_unfinished(run)
         trainer.restore(read_checkpoint(start.checkpoint))
-    _drop_metrics_after(run, trainer.step)
-    judged = run_with(
-        trainer.average,
-        folder=run,
-        settings=settings,
-        step=trainer.step,
-        vocabulary=manifest.vocabulary,
-        models=models,
-    )
-    compared = read_compared(judged, manifest, pictures=pictures)
-    if compared is not None:
-        check_all(judged, compared)
-
-    def check() -> None:
+    with tracking(run, settings, step=trainer.step) as trackers:
+        if start.checkpoint is None:
+            _begin(trainer, run, start.initial)
+            prepare_run(run, manifest.vocabulary, models)
+        _drop_metrics_after(run, trainer.step)
+        judged = run_with(
+            trainer.average,
+            folder=run,
+            settings=settings,
+            step=trainer.step,
+            vocabulary=manifest.vocabulary,
+            models=models,
+        )
+        compared = read_compared(judged, manifest, pictures=pictures)
         if compared is not None:
-            check_model(judged, compared)
+            check_all(judged, compared)
 
-    _run_steps(trainer, run, start.decided, check)
+        def check() -> None:
+            if compared is not None:
+                check_model(judged, compared)
+
+        _run_steps(trainer, run, start.decided, check, trackers)
     if trainer.step < settings.steps:
         raise UserError(
             f"stopped after step {trainer.step} of {settings.steps}; the checkpoint is written",
@@ -188,6 +188,7 @@ def what_decides(settings: TrainSettings, manifest: Manifest) -> dict[str, Any]:
         "evaluate_rows": True,
         "checkpoint_every_steps": True,
         "keep_checkpoints": True,
+        "report_to": True,
         "loader": {"num_threads", "cache_gb", "bad_shards"},
     }
     return {
@@ -224,8 +225,21 @@ class _HeldOut:
         return False
 
 
+def _begin(trainer: Trainer, run: Path, initial: Initial | None) -> None:
+    """Discard what a run's folder holds of another training, and take the first weights."""
+    discard_checkpoints(run)
+    (run / INITIAL).unlink(missing_ok=True)
+    if initial is not None:
+        commit_json(run / INITIAL, initial.to_json())
+        trainer.begin_with(read_average(initial.checkpoint))
+
+
 def _run_steps(
-    trainer: Trainer, run: Path, decided: Mapping[str, Any], check: Callable[[], None]
+    trainer: Trainer,
+    run: Path,
+    decided: Mapping[str, Any],
+    check: Callable[[], None],
+    trackers: Trackers,
 ) -> None:
     """Do the steps that are left, or those until a signal comes; ends with a checkpoint."""
     settings = trainer.settings
@@ -239,24 +253,25 @@ def _run_steps(
     with (
         catching_signals() as stop,
         (run / METRICS).open("a", buffering=1, encoding="utf-8") as metrics,  # a line at a time
-        _progress() as progress,
+        working("train") as show,
     ):
-        task = progress.add_task("train", total=settings.steps, completed=trainer.step, figures="")
+        show(trainer.step, settings.steps, "")
         while trainer.step < settings.steps and not stop.is_set():
             result = trainer.advance()
             num_tokens += result.num_tokens
             line = describe_step(trainer, result, num_tokens=num_tokens, peak_flops=peak_flops)
             is_last = trainer.step == settings.steps
             is_best, measured = False, None
-            if is_last or trainer.step % settings.evaluate_every_steps == 0:
-                losses = trainer.evaluate()
-                line |= describe_look(trainer, losses)
+            if trainer.stage_is_over or trainer.step % settings.evaluate_every_steps == 0:
+                line |= describe_look(trainer, trainer.evaluate())
                 is_best = held_out.take(line["held_out"], trainer.step)
                 measured = line["held_out"].get("all")
             metrics.write(json.dumps(line) + "\n")
-            progress.update(task, advance=1, figures=_figures(line, held_out))
+            trackers.log(line)
+            show(trainer.step, settings.steps, _figures(line, held_out))
             is_due = trainer.step % settings.checkpoint_every_steps == 0
             if is_last or is_best or is_due or trainer.step == decay_step(settings):
+                trackers.flush()
                 _save(trainer, run, decided, measured)
                 check()
         newest = newest_checkpoint(run)
@@ -275,7 +290,7 @@ def _save(trainer: Trainer, run: Path, decided: Mapping[str, Any], held_out: flo
 
 
 def _figures(line: Mapping[str, Any], held_out: _HeldOut) -> str:
-    """The few figures next to the progress bar."""
+    """The few figures that are shown."""
     shown = f"{line['tokens_per_s']:,.0f} tokens/s"
     if "all" in line["train"]:
         shown += f", loss {line['train']['all']:.2f}"
@@ -286,17 +301,6 @@ def _figures(line: Mapping[str, Any], held_out: _HeldOut) -> str:
         loss, step = held_out.best
         shown += f" (best {loss:.2f} at step {step}: it now learns by heart; the best is kept)"
     return shown
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-        console=Console(stderr=True),
-    )
 
 
 def _drop_metrics_after(run: Path, step: int) -> None:

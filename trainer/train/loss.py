@@ -1,11 +1,9 @@
-"""One cross-entropy over the whole sequence, and its parts by modality.
+"""One cross-entropy over the whole sequence.
 
 Legend: N tokens, D model width, V vocabulary.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -88,24 +86,3 @@ def _losses(hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     # Fewer passes over the logits than with `logsumexp`.
     log_normaliser = losses + logits.gather(1, there[:, None])[:, 0]  # (N,)
     return torch.where(targets != NO_TARGET, losses, 0.0), log_normaliser
-
-
-def mean_by_modality(
-    losses: Tensor, targets: Tensor, modalities: Mapping[str, range]
-) -> dict[str, float]:
-    """Mean nats per token of each modality that occurs, and of all tokens together.
-
-    Nothing where no token has a target.
-
-    Args:
-        losses: (N,) nats.
-        targets: (N,) int64 ids.
-        modalities: the ids of each modality.
-    """
-    means = {}
-    for name, ids in modalities.items():
-        inside = (targets >= ids.start) & (targets < ids.stop)
-        if inside.any():
-            means[name] = float(losses[inside].mean())
-    counted = targets != NO_TARGET
-    return means | {"all": float(losses[counted].mean())} if counted.any() else means

@@ -6,18 +6,16 @@ Legend: B rows, T tokens, D model width, V vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.data.batch import Batch
-from trainer.data.packing import Row
 from trainer.model.decoder import Attention, Decoder
+from trainer.train.tally import Tally
 
 if TYPE_CHECKING:
     from trainer.train.trainer import StepResult, Trainer
@@ -40,6 +38,8 @@ def describe_step(
         peak_flops: of the device, from `measure_peak_flops`.
     """
     tokens_per_s = result.num_tokens / result.seconds
+    tally = result.tally
+    by_stream, by_task = tally.by_stream(), tally.by_task()
     line = {
         "step": trainer.step,
         "tokens": num_tokens,
@@ -47,40 +47,34 @@ def describe_step(
         "mfu": round(tokens_per_s * trainer.flops_per_token / peak_flops, 4),
         "padding": round(result.padding, 4),
         "train": result.losses,
-        "targets": result.num_targets,
+        "targets": tally.counts(),
+        "train_by_stream": {name: part.means() for name, part in by_stream.items()},
+        "targets_by_stream": {name: part.counts() for name, part in by_stream.items()},
+        "train_by_task": {name: part.means() for name, part in by_task.items()},
+        "targets_by_task": {name: part.counts() for name, part in by_task.items()},
         "gradient_norm": result.gradient_norm,
         "learning_rate_scale": result.learning_rate_scale,
     }
     return line | ({"stage": result.stage} if trainer.settings.stages else {})
 
 
-def describe_look(trainer: Trainer, losses: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def describe_look(trainer: Trainer, tally: Tally) -> dict[str, Any]:
     """What the line of a step says besides, where held-out rows were looked at.
 
     Args:
         trainer: after the step.
-        losses: from `Trainer.evaluate`.
+        tally: from `Trainer.evaluate`.
     """
     loader = trainer.loader
     line = {
-        "held_out": losses.get("all", {}),
-        "held_out_by_stream": {name: each for name, each in losses.items() if name != "all"},
+        "held_out": tally.means(),
+        "held_out_by_stream": {name: part.means() for name, part in tally.by_stream().items()},
         "norms": trainer.norms(),
         "shares": loader.achieved_shares(),
         "epochs": loader.epochs(),
     }
     counts = {"bad": loader.num_bad, "left_out": loader.left_out()}
     return line | {name: count for name, count in counts.items() if count}
-
-
-def count_targets(rows: Sequence[Row], modalities: Mapping[str, range]) -> dict[str, int]:
-    """How many targets of each modality some rows have; those that have none are left out."""
-    targets = np.concatenate([row.targets for row in rows])
-    counts = {
-        name: int(((targets >= ids.start) & (targets < ids.stop)).sum())
-        for name, ids in modalities.items()
-    }
-    return {name: count for name, count in counts.items() if count}
 
 
 @torch.no_grad()

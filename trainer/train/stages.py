@@ -42,6 +42,7 @@ def stages_of(settings: TrainSettings) -> tuple[Stage, ...]:
         changes = {
             "seed": settings.seed + number,
             "mix": each.mix or settings.mix,
+            "tasks": each.tasks or settings.tasks,
             "loss": each.loss or settings.loss,
         }
         stages.append(

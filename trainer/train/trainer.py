@@ -26,15 +26,11 @@ from trainer.data.packing import Row
 from trainer.model.decoder import Decoder
 from trainer.settings import TrainSettings
 from trainer.train.checkpoint import Checkpoint
-from trainer.train.loss import mean_by_modality, next_token_losses, training_loss
-from trainer.train.metrics import (
-    count_targets,
-    flops_per_token,
-    measure_norms,
-    measure_peak_flops,
-)
+from trainer.train.loss import next_token_losses, training_loss
+from trainer.train.metrics import flops_per_token, measure_norms, measure_peak_flops
 from trainer.train.optimizer import Optimizers, learning_rate_scale
 from trainer.train.stages import Stage, freeze, stage_at, stages_of
+from trainer.train.tally import Tally
 
 _MAX_NAMED = 20
 """Samples of a bad batch that a message names."""
@@ -50,7 +46,7 @@ class StepResult:
 
     Attributes:
         losses: nats per token by modality.
-        num_targets: how many targets of each modality there were.
+        tally: the same by stream and task, and how many targets there were.
         stage: number of the stage that the step belongs to.
         num_tokens: tokens of documents; padding does not count.
         padding: share of the step's positions that are padding.
@@ -60,7 +56,7 @@ class StepResult:
     """
 
     losses: Mapping[str, float]
-    num_targets: Mapping[str, int]
+    tally: Tally
     stage: int
     num_tokens: int
     padding: float
@@ -108,6 +104,11 @@ class Trainer:
     def loader(self) -> Loader:
         """What gives the rows of the present stage."""
         return self._loaders[self._stage.number]
+
+    @property
+    def stage_is_over(self) -> bool:
+        """Whether the last step was the last one of its stage."""
+        return self.step == self._stage.end
 
     @property
     def average(self) -> Decoder:
@@ -159,7 +160,8 @@ class Trainer:
             targets.append(batch.targets.flatten())
         parameters = list(self._model.parameters())
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm))
-        means = mean_by_modality(torch.cat(losses), torch.cat(targets), self._modalities)
+        tally = Tally.of(torch.cat(losses), torch.cat(targets), rows, self._modalities)
+        means = tally.means()
         if not (math.isfinite(norm) and all(map(math.isfinite, means.values()))):
             self._optimizers.zero_grad()
             raise self._non_finite(rows, norm, means)
@@ -170,7 +172,7 @@ class Trainer:
         num_tokens = sum(int((row.documents > 0).sum()) for row in rows)
         return StepResult(
             losses=means,
-            num_targets=count_targets(rows, self._modalities),
+            tally=tally,
             stage=self._stage.number,
             num_tokens=num_tokens,
             padding=1 - num_tokens / (len(rows) * self.settings.seq_len),
@@ -180,26 +182,14 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def evaluate(self) -> dict[str, dict[str, float]]:
-        """Nats per token of the held-out rows with the averaged weights.
-
-        Returns:
-            By stream, and of `all` together, the means by modality; empty where nothing is held
-            out.
-        """
-        losses: dict[str, Tensor] = {}
-        targets: dict[str, Tensor] = {}
-        for stream, rows in self._held_out.items():
-            found = [self._held_out_losses(batch) for batch in self._micro_batches(rows)]
-            if found:
-                losses[stream] = torch.cat([each for each, _ in found])
-                targets[stream] = torch.cat([each for _, each in found])
-        if not losses:
-            return {}
-        means = {name: mean_by_modality(losses[name], targets[name], self._modalities)
-                 for name in losses}  # fmt: skip
-        together = torch.cat(list(losses.values())), torch.cat(list(targets.values()))
-        return means | {"all": mean_by_modality(*together, self._modalities)}
+    def evaluate(self) -> Tally:
+        """What held-out rows cost with the averaged weights; empty where there are none."""
+        found = Tally.empty(self._modalities)
+        for rows in filter(None, self._held_out.values()):
+            parts = [self._held_out_losses(batch) for batch in self._micro_batches(rows)]
+            losses, targets = (torch.cat(each) for each in zip(*parts, strict=True))
+            found += Tally.of(losses, targets, rows, self._modalities)
+        return found
 
     def norms(self) -> dict[str, float]:
         """How large queries, keys and logits are in the first held-out rows; see `measure_norms`.

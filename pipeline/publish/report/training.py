@@ -18,6 +18,22 @@ _NUM_POINTS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """What was read of the streams in a training, or in one of its stages.
+
+    Attributes:
+        stage: from 1; None where there are no stages.
+        unit: what the asked shares count, `tokens` or `samples`.
+        streams: for each stream the share that was asked for, None where no recipe says it, and
+            those of tokens and of samples that were read.
+    """
+
+    stage: int | None
+    unit: str
+    streams: Sequence[tuple[str, float | None, float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """The training of one model.
 
@@ -28,9 +44,7 @@ class Training:
         tokens_per_s: median speed.
         held_out_loss: nats per token over all held-out streams, after the last step; or None.
         charts: modality, and the curve of its loss.
-        mix_unit: what the asked shares count, `tokens` or `samples`.
-        mix: for each stream the share that was asked for, and those of tokens and of samples that
-            were read.
+        mixes: of each stage.
         evaluation: what `evaluation.json` holds, or None.
     """
 
@@ -40,8 +54,7 @@ class Training:
     tokens_per_s: float
     held_out_loss: float | None
     charts: Sequence[tuple[str, str]]
-    mix_unit: str
-    mix: Sequence[tuple[str, float | None, float, float]]
+    mixes: Sequence[Mix]
     evaluation: Mapping[str, Any] | None
 
 
@@ -71,8 +84,7 @@ def describe(run: Path) -> Training:
             for name in ("image", "audio", "text")
             if any(name in step["train"] for step in steps)
         ],
-        mix_unit=_wanted_mix(run).get("unit", "tokens"),
-        mix=_mix(run, looks[-1]["shares"]) if looks else [],
+        mixes=_mixes(run, looks),
         evaluation=evaluation,
     )
 
@@ -101,19 +113,26 @@ def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(run[-1][0], sum(y for _, y in run) / len(run)) for run in runs]
 
 
-def _mix(
-    run: Path, achieved: Mapping[str, Mapping[str, float]]
-) -> list[tuple[str, float | None, float, float]]:
-    wanted = {name: share for name, share in _wanted_mix(run).items() if name != "unit"}
-    total = sum(wanted.get(stream, 0) for stream in achieved["tokens"]) or 1
-    return [
-        (stream, wanted[stream] / total if wanted else None, share, achieved["samples"][stream])
-        for stream, share in achieved["tokens"].items()
-    ]
-
-
-def _wanted_mix(run: Path) -> dict[str, Any]:
-    """The mix of the run's recipe; empty where it has none."""
+def _mixes(run: Path, looks: Sequence[Mapping[str, Any]]) -> list[Mix]:
+    """The mix of each stage that was looked at; shares count from a stage's beginning."""
     path = run / "recipe.yaml"
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
-    return dict(recipe["train"]["mix"]) if recipe else {}
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {"train": {}}
+    last = {look.get("stage"): look["shares"] for look in looks}
+    return [_mix(recipe["train"], stage, shares) for stage, shares in last.items()]
+
+
+def _mix(
+    settings: Mapping[str, Any], stage: int | None, achieved: Mapping[str, Mapping[str, float]]
+) -> Mix:
+    stages = settings.get("stages") or []
+    own = stages[stage]["mix"] if stage is not None and stages else None
+    wanted = own or settings.get("mix") or {}
+    total = sum(wanted.get(stream, 0) for stream in achieved["tokens"]) or 1
+    return Mix(
+        stage=None if stage is None else stage + 1,
+        unit=wanted.get("unit", "tokens"),
+        streams=[
+            (stream, wanted[stream] / total if wanted else None, share, achieved["samples"][stream])
+            for stream, share in achieved["tokens"].items()
+        ],
+    )

@@ -1,5 +1,6 @@
 """The page shows what happened, stands alone, and cannot be written into by a caption."""
 
+import json
 import re
 from base64 import b64decode
 from html import unescape
@@ -17,6 +18,7 @@ from pipeline.images import decode
 from pipeline.publish import facts
 from pipeline.publish.report import write_report
 from pipeline.publish.report.queries import stage_times
+from pipeline.publish.report.training import describe
 
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -172,6 +174,25 @@ def test_training_is_shown_with_its_test_in_one_sentence(html: str) -> None:
     assert "4 steps" in words
     assert "held-out pairs" in words
     assert "asked for" in words
+
+
+def test_each_stage_is_shown_with_the_mix_that_it_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "train:\n  mix: {unit: tokens, text: 2, image: 2, mixed: 0}\n"
+        "  stages: [{mix: {unit: samples, text: 0, image: 1}}, {mix: null}, {mix: {text: 1}}]\n"
+    )
+    line = {"tokens": 9, "tokens_per_s": 1, "train": {}, "held_out": {"all": 1.0}}
+    both = {"text": 0.4, "image": 0.6}
+    looks = [(0, {"image": 1.0}), (1, {"text": 1.0, "image": 0.0}), (1, both)]
+    lines = [
+        line | {"step": n, "stage": stage, "shares": {"tokens": share, "samples": share}}
+        for n, (stage, share) in enumerate(looks, 1)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    first, second = describe(tmp_path).mixes
+    assert (first.stage, first.unit, first.streams) == (1, "samples", [("image", 1.0, 1.0, 1.0)])
+    assert (second.stage, second.unit) == (2, "tokens")
+    assert second.streams == [("text", 0.5, 0.4, 0.4), ("image", 0.5, 0.6, 0.6)]
 
 
 def test_page_of_an_unchanged_corpus_is_the_same_to_the_byte(root: Path, run: Path) -> None:
