@@ -51,6 +51,7 @@ def describe_step(
         "gradient_norm": result.gradient_norm,
         "learning_rate_scale": result.learning_rate_scale,
     }
+    line |= {"alignment": result.alignment} if result.alignment else {}
     return line | ({"stage": result.stage} if trainer.settings.stages else {})
 
 
