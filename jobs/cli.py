@@ -26,7 +26,7 @@ from jobs.arguments import (
     say,
     say_json,
 )
-from jobs.model_commands import evaluate, sample, train
+from jobs.model_commands import evaluations, sample, train
 from pipeline.engine.storage import to_path
 from pipeline.errors import FAILED, STOPPED, LeaseLostError, UserError
 from pipeline.progress import shown_on
@@ -235,7 +235,7 @@ def gc(
 
 
 app.command()(train)
-app.command(name="eval")(evaluate)
+app.add_typer(evaluations, name="eval")
 app.command()(sample)
 
 

@@ -1,11 +1,12 @@
-"""The commands about a model: `anymix train`, `eval` and `sample`."""
+"""The commands about a model: `anymix train`, `eval`, `eval export` and `sample`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from jobs.arguments import ERRORS, AsJson, Changes, RecipePath, RunPath, say, say_json
 from pipeline.engine.storage import to_path
@@ -41,6 +42,40 @@ def evaluate(run_folder: RunPath, as_json: AsJson = False) -> None:
     else:
         for line in sentences(found):
             say(line)
+
+
+def export(
+    run_folder: RunPath,
+    judge: Annotated[
+        str, typer.Option("--for", metavar="JUDGE", help="geneval2, wise, oneig or dpg.")
+    ],
+    prompts: Annotated[
+        Path, typer.Option(metavar="PATH", help="The prompts, from the judge's own repository.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to fill.")],
+) -> None:
+    """Draw the prompts of a judge that runs elsewhere, in its layout; only what is missing."""
+    from jobs.exporting import export_for
+
+    for line in export_for(run_folder, judge, prompts, out, ERRORS):
+        say(line)
+
+
+class _RunOrExport(TyperGroup):
+    """Takes what is no subcommand for a RUN, so that `anymix eval RUN` needs none.
+
+    A run whose folder is called `export` is `./export`.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own
+        if args[:1] not in (["export"], ["--help"]):
+            args = ["RUN", *args]
+        return super().parse_args(ctx, args)
+
+
+evaluations = typer.Typer(cls=_RunOrExport, help="Judge a model, or export pictures for a judge.")
+evaluations.command(name="RUN")(evaluate)
+evaluations.command()(export)
 
 
 def sample(

@@ -33,8 +33,9 @@ from tokenizer_cache.settings import (
     TokenizeSettings,
     VQSettings,
 )
+from trainer.evaluate.settings import EvaluateSettings
 from trainer.generate.settings import SampleSettings
-from trainer.settings import EvaluateSettings, TrainSettings
+from trainer.settings import TrainSettings
 
 
 class RunSettings(Settings):

@@ -92,7 +92,7 @@ def sample_prompts(
         texts = [""]
     _check(request, texts)
     pictures = [_read_picture(Path(path)) for path in paths]
-    settings = _recipe(run_folder).sample
+    settings = recipe_of(run_folder).sample
     run = load_run(run_folder)
     if texts:
         make = _make_sounds if request.is_sound else _draw
@@ -113,7 +113,7 @@ def sample_sheet(run_folder: Path, out: Path) -> Iterator[str]:
     from trainer.generate.sample import contact_sheet
     from trainer.run import load_run
 
-    settings = _recipe(run_folder).sample
+    settings = recipe_of(run_folder).sample
     _, corpus = open_corpus(to_path(read_json(run_folder / CORPUS_FILE)["corpus"]))
     halves = {
         title: [
@@ -157,6 +157,19 @@ def box_cells(box: str, grid: tuple[int, int]) -> np.ndarray:
         math.floor(left * columns / _ALL) : math.ceil((left + width) * columns / _ALL),
     ] = True
     return cells
+
+
+def recipe_of(run_folder: Path) -> Recipe:
+    """The recipe that a run was trained with.
+
+    Raises:
+        UserError: when the folder holds no run.
+    """
+    path = run_folder / RECIPE_FILE
+    if not path.exists():
+        message = f"{run_folder} holds no trained model: there is no {RECIPE_FILE} in it"
+        raise UserError(message, "Run `anymix train` first.")
+    return read_resolved_recipe(path)
 
 
 def _draw(
@@ -207,14 +220,6 @@ def _check(request: Request, texts: Sequence[str]) -> None:
     if request != NOTHING_ELSE and not texts:
         message = "the options say how texts are drawn, and there is no text"
         raise UserError(message, "Give one or more texts as prompts.")
-
-
-def _recipe(run_folder: Path) -> Recipe:
-    path = run_folder / RECIPE_FILE
-    if not path.exists():
-        message = f"{run_folder} holds no trained model: there is no {RECIPE_FILE} in it"
-        raise UserError(message, "Run `anymix train` first.")
-    return read_resolved_recipe(path)
 
 
 def _read_picture(path: Path) -> Image.Image:

@@ -52,9 +52,10 @@ def train_model(
         init: the run whose weights are the first ones.
 
     Raises:
-        UserError: when the corpus has no shards yet, when the run holds another training, or when
-            another process trains it.
+        UserError: when the corpus has no shards yet, when the run holds another training, when
+            another process trains it, or when its evaluation asks for what is not installed.
     """
+    from trainer.evaluate.vqascore import require_vqascore
     from trainer.run import EVALUATION, load_run
     from trainer.train.loop import find_start, train
     from trainer.train.pinned import pin_shards, release_shards
@@ -63,6 +64,7 @@ def train_model(
         raise UserError(f"{run} is on a store", "A run's folder is local: --out DIR.")
     if init is not None and init.resolve() == run.resolve():
         raise UserError(f"--init and --out are both {run}", "A new run has a folder of its own.")
+    require_vqascore(recipe.evaluate)  # before the training, and not at its end
     built, corpus = open_corpus(corpus_root)
     check_run(built, corpus.root, run)
     shards = find_shards(corpus)
@@ -94,12 +96,15 @@ def evaluate_model(run: Path) -> Mapping[str, Any]:
     """Judge a run again, finished or not, and return what its `evaluation.json` then holds.
 
     Raises:
-        UserError: when the run holds no model, or its corpus has gone or has another vocabulary.
+        UserError: when the run holds no model, when its corpus has gone or has another vocabulary,
+            or when its evaluation asks for what is not installed.
     """
+    from trainer.evaluate.vqascore import require_vqascore
     from trainer.run import EVALUATION, load_run
 
     loaded = load_run(run)
     recipe = read_resolved_recipe(run / RECIPE_FILE)
+    require_vqascore(recipe.evaluate)
     corpus = open_corpus(to_path(read_json(run / CORPUS_FILE)["corpus"]))[1]
     _judge(loaded, shards_of_run(loaded), recipe, corpus)
     found: Mapping[str, Any] = read_json(run / EVALUATION)

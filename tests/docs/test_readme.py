@@ -57,8 +57,11 @@ def test_every_command_of_the_readme_exists(command):
 
 
 def test_every_command_is_in_the_readme():
-    for command in app.registered_commands:
-        assert f"    anymix {command.name or command.callback.__name__} " in README
+    groups = {"": app, **{f"{each.name} ": each.typer_instance for each in app.registered_groups}}
+    for group, commands in groups.items():
+        for command in commands.registered_commands:
+            name = command.name or command.callback.__name__
+            assert f"    anymix {group}{name} " in README
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])

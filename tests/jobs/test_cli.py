@@ -31,6 +31,17 @@ def anymix(*arguments):
         (["card", "nope"], "is not a corpus"),
         (["report", "nope"], "is not a corpus"),
         (["sample", "nope", "a prompt", "--out", "x"], "holds no trained model"),
+        (["eval", "nope"], "nope holds no trained model"),
+        (["eval", "--json", "./export"], "export holds no trained model"),
+        (["eval"], "Missing argument 'RUN'"),
+        (
+            ["eval", "export", "nope", "--for", "wise", "--prompts", "x", "--out", "y"],
+            "nope holds no trained model",
+        ),
+        (
+            ["eval", "export", "nope", "--for", "geneval", "--prompts", "x", "--out", "y"],
+            "--for geneval is no judge",
+        ),
     ],
 )
 def test_a_wrong_command_says_what_is_wrong_and_ends_with_2(arguments, part, capsys):
@@ -73,6 +84,7 @@ def test_help_names_every_command():
         "forget",
         "gc",
         "train",
+        "eval",
         "sample",
         "card",
         "report",

@@ -47,6 +47,27 @@ def test_a_finished_run_is_not_trained_again_and_a_refused_command_leaves_it_as_
     assert read_metrics(run)[-1]["step"] == 7
 
 
+def test_pictures_are_exported_for_a_judge_again_and_again(tiny_recipe, made, tmp_path, capsys):
+    run, prompts, out = tmp_path / "run", tmp_path / "prompts", tmp_path / "out"
+    assert train(tiny_recipe, made, run, "--set", "train.steps=1") == 0
+    prompts.mkdir()
+    (prompts / "0.txt").write_text("a red circle")
+    (prompts / "1.txt").write_text("a red circle and a blue square " * 20)
+    command = ["eval", "export", str(run), "--for", "dpg", "--prompts", str(prompts)]
+    assert call([*command, "--out", str(out)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"2 pictures for DPG-Bench, 4 drawings in each: {out}"
+    assert said[1].startswith("1 of the prompts have more than ")
+    assert said[2].endswith(f"bash dpg_bench/dist_eval.sh {out}/images 32")
+    before = contents(out)
+    assert call([*command, "--out", str(out)]) == 0
+    assert contents(out) == before
+    (prompts / "0.txt").write_text("a green circle")
+    assert call([*command, "--out", str(out)]) == WRONG
+    assert "holds other pictures: the prompts was" in " ".join(capsys.readouterr().err.split())
+    assert contents(out) == before
+
+
 def test_two_trainings_of_one_run_do_not_meet(tiny_recipe, made, tmp_path, capsys):
     run = tmp_path / "run"
     with holding(run):

@@ -3,9 +3,9 @@ import pytest
 from tests.trainer.conftest import Squares
 from trainer.evaluate.captions import best_f1, caption_f1
 from trainer.evaluate.likelihood import pairs_of
+from trainer.evaluate.settings import EvaluateSettings
 from trainer.generate.settings import SampleSettings
 from trainer.run import Run
-from trainer.settings import EvaluateSettings
 
 
 @pytest.mark.parametrize(

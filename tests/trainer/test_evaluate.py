@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from tests.trainer.conftest import Squares, train_run
 from trainer.evaluate.evaluation import Evaluation, evaluate
 from trainer.evaluate.likelihood import condition_test, derangement, pairs_of
+from trainer.evaluate.settings import EvaluateSettings
 from trainer.generate.settings import SampleSettings
 from trainer.run import EVALUATION, Run, load_run
-from trainer.settings import EvaluateSettings, ModelSettings, TrainSettings
+from trainer.settings import ModelSettings, TrainSettings
 
 SETTINGS = EvaluateSettings(num_resamples=1000, max_described=8)
 DRAW_NOTHING = SETTINGS.model_copy(update={"max_drawn": 0, "max_described": 0})

@@ -9,9 +9,9 @@ from scipy.linalg import sqrtm
 from tests.trainer.conftest import Squares
 from trainer.evaluate.likelihood import pairs_of
 from trainer.evaluate.retrieval import Gallery, HeldOut, frechet_distance, retrieve
+from trainer.evaluate.settings import EvaluateSettings
 from trainer.generate.settings import SampleSettings
 from trainer.run import Run
-from trainer.settings import EvaluateSettings
 
 GREEDY = SampleSettings(temperature=0, cfg_scale=1)
 SETTINGS = EvaluateSettings()

@@ -18,10 +18,11 @@ from tokenizer_cache.shard_writing import write_shard
 from tokenizer_cache.text import describe_text, load_text
 from tokenizer_cache.vocabulary import TokenizerDescription, build_vocabulary
 from trainer.evaluate.evaluation import evaluate
+from trainer.evaluate.settings import EvaluateSettings
 from trainer.generate.sample import draw
 from trainer.generate.settings import SampleSettings
 from trainer.run import load_run, read_metrics
-from trainer.settings import EvaluateSettings, ModelSettings, TrainSettings
+from trainer.settings import ModelSettings, TrainSettings
 
 SETTINGS = TrainSettings(
     model=ModelSettings(layers=1, width=32, heads=2), seq_len=96, tokens_per_step=192, steps=2,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.evaluate.likelihood import Pair, derangement
+from trainer.evaluate.settings import EvaluateSettings
 from trainer.generate.sample import describe_codes
 from trainer.generate.settings import SampleSettings
 from trainer.run import Run
-from trainer.settings import EvaluateSettings
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 

@@ -27,12 +27,13 @@ from trainer.evaluate.likelihood import (
     pairs_of,
 )
 from trainer.evaluate.retrieval import Gallery, Retrieval, retrieve
+from trainer.evaluate.settings import EvaluateSettings
 from trainer.evaluate.shapes import fresh_pairs, judge
 from trainer.evaluate.share import Share
+from trainer.evaluate.vqascore import VqaScore, vqascore
 from trainer.generate.sample import draw, draw_codes
 from trainer.generate.settings import PickSettings, SampleSettings
 from trainer.run import EVALUATION, Run
-from trainer.settings import EvaluateSettings
 
 _GREEDY = SampleSettings(image=PickSettings(temperature=0), cfg_scale=1)
 
@@ -55,6 +56,8 @@ class Evaluation:
         captions: how much of the captions of held-out pictures their descriptions say; None
             without pairs.
         retrieval: whether CLIP finds the true pictures of held-out captions; None without a CLIP.
+        vqascore: what a vision-language model says of pictures that were drawn of held-out
+            captions; None where none is asked for.
         shapes: Shape-GenEval, where the corpus has coloured shapes: for pictures `drawn` of fresh
             captions, their `true` pictures, these `reconstructed` from their codes, and the true
             ones with `shuffled` captions, the share of each kind that shows what is said; and
@@ -71,6 +74,7 @@ class Evaluation:
     num_consistent: int
     captions: CaptionF1 | None
     retrieval: Retrieval | None
+    vqascore: VqaScore | None
     shapes: dict[str, dict[str, Share]] | None
 
     def sentence(self) -> str:
@@ -128,7 +132,8 @@ class Evaluation:
     def sentences(self) -> list[str]:
         """All that there is to say."""
         found = [self.sentence(), self.sentence_of_drawing()]
-        found += [each.sentence() for each in (self.captions, self.retrieval) if each is not None]
+        judged = (self.captions, self.retrieval, self.vqascore)
+        found += [each.sentence() for each in judged if each is not None]
         found.append(self.sentence_of_shapes())
         if self.num_consistent:
             found.append(
@@ -161,6 +166,7 @@ def evaluate(
 
     Raises:
         InconsistentError: when paths that must agree do not.
+        UserError: when `vqascore` asks for what is not installed.
     """
     held_out = pairs_of(manifest, "validation", settings.max_pairs)
     trained = pairs_of(manifest, "train", settings.max_pairs)
@@ -194,6 +200,7 @@ def evaluate(
         num_consistent=num_consistent,
         captions=captions,
         retrieval=retrieval,
+        vqascore=vqascore(run, held_out, settings, sampling),
         shapes=shares,
     )
     words = {"sentence": " ".join(evaluation.sentences())}

@@ -21,8 +21,8 @@ from trainer.data.held_out import held_out_rows
 from trainer.data.mix import STREAMS
 from trainer.data.packing import Row
 from trainer.data.rows import row_of
+from trainer.evaluate.settings import EvaluateSettings
 from trainer.run import Run
-from trainer.settings import EvaluateSettings
 from trainer.train.loss import next_token_losses
 from trainer.train.tally import Tally
 

@@ -19,11 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from trainer.evaluate.likelihood import derangement
+from trainer.evaluate.settings import EvaluateSettings
 from trainer.evaluate.share import Share
 from trainer.generate.sample import draw
 from trainer.generate.settings import SampleSettings
 from trainer.run import Run
-from trainer.settings import EvaluateSettings
 
 _BATCH = 64
 """Pictures that CLIP gets at once; bounds its memory."""

@@ -52,20 +52,31 @@ class Given:
 
 
 def draw(
-    run: Run, prompts: Sequence[str], settings: SampleSettings, given: Given | None = None
+    run: Run,
+    prompts: Sequence[str],
+    settings: SampleSettings,
+    given: Given | None = None,
+    *,
+    first: int = 0,
 ) -> list[Image.Image]:
     """A picture for each prompt; see `draw_codes`."""
     if not prompts:
         return []
-    return run.images.decode_images(draw_codes(run, prompts, settings, given))
+    return run.images.decode_images(draw_codes(run, prompts, settings, given, first=first))
 
 
 def draw_codes(
-    run: Run, prompts: Sequence[str], settings: SampleSettings, given: Given | None = None
+    run: Run,
+    prompts: Sequence[str],
+    settings: SampleSettings,
+    given: Given | None = None,
+    *,
+    first: int = 0,
 ) -> np.ndarray:
     """The codes of a picture for each of at least one prompt: a whole grid, image codes only.
 
-    Picture i depends on the seed, its prompt, what is given and i; not on the other prompts.
+    A picture depends on the seed, its prompt, what is given and its number; not on the other
+    prompts. The numbers begin with `first`.
 
     Returns:
         (B, h, w) uint16.
@@ -78,7 +89,9 @@ def draw_codes(
     with counting("drawing") as show:
         for at in range(0, len(prompts), _BATCH):
             some = prompts[at : at + _BATCH]
-            for place, codes in enumerate(stream_codes(run, some, settings, given, first=at)):
+            for place, codes in enumerate(
+                stream_codes(run, some, settings, given, first=first + at)
+            ):
                 drawn[at : at + len(some), place] = codes
                 show(at * (stop - start) + (place + 1) * len(some), drawn.size, "codes")
     if given is not None and given.picture is not None and given.hidden is not None:

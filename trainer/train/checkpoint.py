@@ -40,8 +40,8 @@ class Checkpoint:
         decided: what decides the run, by name; two runs with the same are the same run.
         settings: the `TrainSettings`, as JSON.
         loader: state of the loader, as JSON.
-        held_out: nats per held-out token with the averaged weights; None where it was not measured
-            at this step.
+        held_out: nats per held-out token with the averaged weights, or the loss of an alignment on
+            held-out rows; None where it was not measured at this step.
         model: weights by name.
         average: moving average of the weights by name, which is what a run is used with.
         optimizer: optimiser state by name.

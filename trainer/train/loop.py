@@ -60,7 +60,7 @@ class Start:
         checkpoint: where it resumes; None where it begins.
         is_done: whether its last step is behind it.
         is_outdated: whether it is done, and the corpus has got other shards since.
-        initial: the weights that it begins with; None where they are drawn, and where it resumes.
+        initial: the weights that it begins with, or began with; None where they are drawn.
     """
 
     decided: Mapping[str, Any]
@@ -90,9 +90,14 @@ def find_start(
     Raises:
         UserError: when the run was trained with other settings or shards, or when the weights to
             begin with are of another model or vocabulary; it names what differs. Also when what
-            `report_to` names is not installed.
+            `report_to` names is not installed, and when an alignment has no weights to begin with.
     """
     check_installed(settings)
+    if settings.alignment is not None and init is None:
+        raise UserError(
+            "train.alignment aligns the weights of another run, and none is named",
+            "Give --init RUN, or leave train.alignment out.",
+        )
     initial = find_initial(init, settings, manifest.vocabulary) if init is not None else None
     decided = what_decides(settings, manifest)
     if initial is not None:
@@ -113,7 +118,13 @@ def find_start(
             f"{run} holds another training, at step {state['step']}: {'; '.join(differences)}",
             "Put that back to resume, give another --out, or discard that training with --fresh.",
         )
-    return Start(decided=decided, checkpoint=folder, is_done=is_done, is_outdated=bool(differing))
+    return Start(
+        decided=decided,
+        initial=initial,
+        checkpoint=folder,
+        is_done=is_done,
+        is_outdated=bool(differing),
+    )
 
 
 def train(
@@ -147,6 +158,9 @@ def train(
     if start.checkpoint is not None:
         remove_unfinished(run)
         trainer.restore(read_checkpoint(start.checkpoint))
+    if settings.alignment is not None:
+        assert start.initial is not None, "find_start refuses it without"  # noqa: S101
+        trainer.align_with(read_average(start.initial.checkpoint))
     with tracking(run, settings, step=trainer.step) as trackers:
         if start.checkpoint is None:
             _begin(trainer, run, start.initial)
@@ -204,11 +218,13 @@ class _HeldOut:
     """The looks at held-out rows so far.
 
     Attributes:
+        judged_by: which of the losses decides what is best.
         losses: of the last look, by modality; empty before the first one.
-        best: the least loss of all tokens, and its step.
+        best: the least of the losses that decide, and its step.
         looks_since: looks since the best one.
     """
 
+    judged_by: str
     losses: dict[str, float] = field(default_factory=dict)
     best: tuple[float, int] | None = None
     looks_since: int = 0
@@ -216,10 +232,10 @@ class _HeldOut:
     def take(self, losses: dict[str, float], step: int) -> bool:
         """Take in a look; returns whether it is the best one so far."""
         self.losses = losses
-        if "all" not in losses:
+        if self.judged_by not in losses:
             return False
-        if self.best is None or losses["all"] < self.best[0]:
-            self.best, self.looks_since = (losses["all"], step), 0
+        if self.best is None or losses[self.judged_by] < self.best[0]:
+            self.best, self.looks_since = (losses[self.judged_by], step), 0
             return True
         self.looks_since += 1
         return False
@@ -244,7 +260,8 @@ def _run_steps(
     """Do the steps that are left, or those until a signal comes; ends with a checkpoint."""
     settings = trainer.settings
     lines = read_metrics(run)
-    held_out = _HeldOut()
+    # An alignment trades nats of held-out pictures for a sharper model.
+    held_out = _HeldOut(judged_by="all" if settings.alignment is None else "alignment")
     for line in lines:
         if "held_out" in line:
             held_out.take(line["held_out"], line["step"])
@@ -265,7 +282,7 @@ def _run_steps(
             if trainer.stage_is_over or trainer.step % settings.evaluate_every_steps == 0:
                 line |= describe_look(trainer, trainer.evaluate())
                 is_best = held_out.take(line["held_out"], trainer.step)
-                measured = line["held_out"].get("all")
+                measured = line["held_out"].get(held_out.judged_by)
             metrics.write(json.dumps(line) + "\n")
             trackers.log(line)
             show(trainer.step, settings.steps, _figures(line, held_out))

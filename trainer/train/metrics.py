@@ -55,6 +55,7 @@ def describe_step(
         "gradient_norm": result.gradient_norm,
         "learning_rate_scale": result.learning_rate_scale,
     }
+    line |= {"alignment": result.alignment} if result.alignment else {}
     return line | ({"stage": result.stage} if trainer.settings.stages else {})
 
 
@@ -67,7 +68,7 @@ def describe_look(trainer: Trainer, tally: Tally) -> dict[str, Any]:
     """
     loader = trainer.loader
     line = {
-        "held_out": tally.means(),
+        "held_out": tally.means() | trainer.held_out_alignment(),
         "held_out_by_stream": {name: part.means() for name, part in tally.by_stream().items()},
         "norms": trainer.norms(),
         "shares": loader.achieved_shares(),

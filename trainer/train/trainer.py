@@ -1,6 +1,7 @@
 """A run between two steps: the model, its moving average, its optimisers and loader, held-out rows.
 
-One cross-entropy over the whole sequence, whatever the modality of the next token.
+One cross-entropy over the whole sequence, whatever the modality of the next token; or, where the
+weights of another run are aligned, the loss of `alignment`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from trainer.data.loader import Loader
 from trainer.data.packing import Row
 from trainer.model.decoder import Decoder
 from trainer.settings import TrainSettings
+from trainer.train.alignment import Alignment, Learnt
 from trainer.train.checkpoint import Checkpoint
 from trainer.train.loss import next_token_losses, training_loss
 from trainer.train.metrics import flops_per_token, measure_norms, measure_peak_flops
@@ -47,6 +49,7 @@ class StepResult:
     Attributes:
         losses: nats per token by modality.
         tally: the same by stream and task, and how many targets there were.
+        alignment: the figures of `alignment.Learnt`; empty without an alignment.
         stage: number of the stage that the step belongs to.
         num_tokens: tokens of documents; padding does not count.
         padding: share of the step's positions that are padding.
@@ -57,6 +60,7 @@ class StepResult:
 
     losses: Mapping[str, float]
     tally: Tally
+    alignment: Mapping[str, float]
     stage: int
     num_tokens: int
     padding: float
@@ -94,6 +98,8 @@ class Trainer:
         if settings.compile == "auto" and self._device.type == "cuda":
             self._model.compile_blocks()
         self._optimizers = Optimizers(self._model, settings)
+        self._alignment: Alignment | None = None
+        self._vocabulary = manifest.vocabulary
         self._enter(self._stages[0])
         self._held_out = {
             stream: held_out_rows(settings, manifest, stream, settings.evaluate_rows)
@@ -129,6 +135,13 @@ class Trainer:
         self._model.load_state_dict(weights)
         self._average.load_state_dict(weights)
 
+    def align_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights that the run has begun with as the reference of its alignment."""
+        assert self.settings.alignment is not None, "it is asked for"  # noqa: S101
+        reference = copy.deepcopy(self._average)
+        reference.load_state_dict(weights)
+        self._alignment = Alignment(self.settings.alignment, reference, self._vocabulary)
+
     def advance(self) -> StepResult:
         """Do one optimiser step.
 
@@ -143,24 +156,14 @@ class Trainer:
         if (stage := stage_at(self._stages, self.step)) is not self._stage:
             self._enter(stage)
         rows = self.loader.next_rows(self.settings.rows_per_step)
-        total_weight = max(sum(float(row.weights.sum()) for row in rows), 1e-9)
-        losses, targets = [], []
-        for batch in self._corrupted(self._micro_batches(rows)):
-            with self._autocast():
-                loss, each = training_loss(
-                    batch.hidden(self._model).flatten(0, 1),
-                    self._model.head.weight,
-                    batch.targets.flatten(),
-                    batch.weights.flatten(),
-                    total_weight=total_weight,
-                    z_loss=self.settings.z_loss,
-                )
-            loss.backward()
-            losses.append(each)
-            targets.append(batch.targets.flatten())
+        aligned: dict[str, float] = {}
+        if self._alignment is None:
+            losses, targets = self._fit(rows)
+        else:
+            losses, targets, aligned = self._align(self._alignment, self._model, rows)
         parameters = list(self._model.parameters())
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm))
-        tally = Tally.of(torch.cat(losses), torch.cat(targets), rows, self._modalities)
+        tally = Tally.of(losses, targets, rows, self._modalities)
         means = tally.means()
         if not (math.isfinite(norm) and all(map(math.isfinite, means.values()))):
             self._optimizers.zero_grad()
@@ -173,6 +176,7 @@ class Trainer:
         return StepResult(
             losses=means,
             tally=tally,
+            alignment=aligned,
             stage=self._stage.number,
             num_tokens=num_tokens,
             padding=1 - num_tokens / (len(rows) * self.settings.seq_len),
@@ -191,6 +195,14 @@ class Trainer:
             found += Tally.of(losses, targets, rows, self._modalities)
         return found
 
+    @torch.no_grad()
+    def held_out_alignment(self) -> dict[str, float]:
+        """The loss of the alignment on held-out rows, as `alignment`; empty without one."""
+        rows = [row for each in self._held_out.values() for row in each]
+        if self._alignment is None or not rows:
+            return {}
+        return {"alignment": self._align(self._alignment, self._average, rows).figures["loss"]}
+
     def norms(self) -> dict[str, float]:
         """How large queries, keys and logits are in the first held-out rows; see `measure_norms`.
 
@@ -208,7 +220,8 @@ class Trainer:
 
         Args:
             decided: what decides the run, by name.
-            held_out: nats per held-out token at this step; None where it was not measured.
+            held_out: loss of held-out rows at this step, the less the better; None where it was not
+                measured.
         """
         return Checkpoint(
             step=self.step,
@@ -230,6 +243,33 @@ class Trainer:
         self._model.load_state_dict(checkpoint.model)
         self._average.load_state_dict(checkpoint.average)
         self._optimizers.load_state_dict(checkpoint.optimizer)
+
+    def _fit(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """Add up the gradient of a step's cross-entropy.
+
+        Returns:
+            (B * T,) nats without gradient, and (B * T,) targets.
+        """
+        total_weight = max(sum(float(row.weights.sum()) for row in rows), 1e-9)
+        losses, targets = [], []
+        for batch in self._corrupted(self._micro_batches(rows)):
+            with self._autocast():
+                loss, each = training_loss(
+                    batch.hidden(self._model).flatten(0, 1),
+                    self._model.head.weight,
+                    batch.targets.flatten(),
+                    batch.weights.flatten(),
+                    total_weight=total_weight,
+                    z_loss=self.settings.z_loss,
+                )
+            loss.backward()
+            losses.append(each)
+            targets.append(batch.targets.flatten())
+        return torch.cat(losses), torch.cat(targets)
+
+    def _align(self, alignment: Alignment, model: Decoder, rows: Sequence[Row]) -> Learnt:
+        size = self.settings.micro_batch_size or self.settings.rows_per_step
+        return alignment.learn(model, rows, micro_batch_size=size, autocast=self._autocast)
 
     def _enter(self, stage: Stage) -> None:
         self._stage = stage
