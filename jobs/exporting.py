@@ -6,17 +6,13 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from jobs.sampling import recipe_of
 from pipeline.engine.lock import holding
 from pipeline.errors import UserError
+from pipeline.progress import working
 
 
-def export_for(
-    run_folder: Path, name: str, prompts_file: Path, out: Path, console: Console
-) -> Iterator[str]:
+def export_for(run_folder: Path, name: str, prompts_file: Path, out: Path) -> Iterator[str]:
     """Draw a judge's prompts as the run's recipe says, in the judge's layout; yields lines.
 
     What a stopped export has drawn stays, and the same command draws the rest.
@@ -26,7 +22,6 @@ def export_for(
         name: of the judge, as in `trainer.evaluate.judges.JUDGES`.
         prompts_file: its prompts.
         out: the folder to fill.
-        console: shows progress.
 
     Raises:
         UserError: when there is no such judge or model, when the prompts are not the judge's, or
@@ -52,10 +47,9 @@ def export_for(
     size = run.images.image_size
     with holding(out):
         claim(out, what_decides(run, name, prompts_file, settings))
-        with _progress(console) as progress:
-            task = progress.add_task("draw", total=len(prompts))
+        with working("draw", "pictures") as show:
             for num_there in export_pictures(run, judge, prompts, out, settings):
-                progress.update(task, completed=num_there)
+                show(num_there, len(prompts), "")
     each = f", {judge.side**2} drawings in each" if judge.side > 1 else ""
     yield f"{len(prompts)} pictures for {judge.title}{each}: {out}"
     if cut := num_cut(run, prompts):
@@ -67,13 +61,3 @@ def export_for(
         out=shlex.quote(str(out.resolve())), model=shlex.quote(model), size=size
     )
     yield f"In a checkout of https://github.com/{judge.repository}: {command}"
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )

@@ -57,7 +57,7 @@ def export(
     """Draw the prompts of a judge that runs elsewhere, in its layout; only what is missing."""
     from jobs.exporting import export_for
 
-    for line in export_for(run_folder, judge, prompts, out, ERRORS):
+    for line in export_for(run_folder, judge, prompts, out):
         say(line)
 
 
