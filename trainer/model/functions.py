@@ -40,7 +40,7 @@ class _RMSNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
         y, scale = ctx.saved_tensors
         along = torch.linalg.vecdot(gradient, y).unsqueeze(-1).div_(y.shape[-1])  # (..., 1)
         return torch.addcmul(gradient, y, along, value=-1).mul_(scale)
@@ -54,6 +54,6 @@ class _SquaredReLU(torch.autograd.Function):
         return above.square()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
         (above,) = ctx.saved_tensors
         return (gradient * above).mul_(2)

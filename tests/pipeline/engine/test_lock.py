@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -120,7 +121,10 @@ def test_the_lease_of_a_process_that_was_killed_is_free_at_once(store):
                 assert json.loads((root / LOCK_FILE).read_bytes())["pid"] == os.getpid()
 
 
-def test_a_holder_whose_lease_was_taken_is_interrupted_and_says_so(store):
+def test_a_holder_whose_lease_was_taken_is_interrupted_and_says_so(store, request):
+    # What a shell starts in the background ignores SIGINT, until it says otherwise as commands do.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     root = store.path("taken")
     with pytest.raises(UserError, match="another run has taken the lease"), holding(root, FAST):
         (root / LOCK_FILE).write_bytes(json.dumps(ANOTHER).encode())
