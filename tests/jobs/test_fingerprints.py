@@ -37,6 +37,7 @@ REDONE = {
     ("all", "synthesize"): "JSON is read out of more answers; they are judged again, none is asked",
     ("shapes", "vq"): "the recipe trains another tokenizer, which keeps shapes on coloured grounds",
     ("shapes", "text"): "the recipe has a smaller vocabulary",
+    ("shapes", "select"): "the recipe keeps repeats, and fewer pictures for the mixed stream",
 }
 """Differences from 983332f that are meant. None may be a step that the LLM's answers hang on."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -129,6 +130,11 @@ class Evaluation:
             )
         return text
 
+    def commit(self, folder: Path) -> None:
+        """Write it with its sentences as the `evaluation.json` of a run's folder."""
+        words = {"sentence": " ".join(self.sentences())}
+        commit_json(folder / EVALUATION, asdict(self) | words)
+
     def sentences(self) -> list[str]:
         """All that there is to say."""
         found = [self.sentence(), self.sentence_of_drawing()]
@@ -174,7 +180,6 @@ def evaluate(
         num_consistent = check_consistency(run, manifest, pictures=pictures)
     with working("eval losses"):
         losses = held_out_losses(run, manifest, settings.max_rows)
-    with working("eval texts"):
         test = condition_test(run, held_out, settings)
         test_trained = condition_test(run, trained, settings)
     with working("eval codes"):
@@ -203,8 +208,7 @@ def evaluate(
         vqascore=vqascore(run, held_out, settings, sampling),
         shapes=shares,
     )
-    words = {"sentence": " ".join(evaluation.sentences())}
-    commit_json(run.folder / EVALUATION, asdict(evaluation) | words)
+    evaluation.commit(run.folder)
     return evaluation
 
 

@@ -158,14 +158,12 @@ def train(
     if start.checkpoint is not None:
         remove_unfinished(run)
         trainer.restore(read_checkpoint(start.checkpoint))
-    if settings.alignment is not None:
-        assert start.initial is not None, "find_start refuses it without"  # noqa: S101
+    if settings.alignment is not None and start.initial is not None:
         trainer.align_with(read_average(start.initial.checkpoint))
     with tracking(run, settings, step=trainer.step) as trackers:
         if start.checkpoint is None:
             _begin(trainer, run, start.initial)
             prepare_run(run, manifest.vocabulary, models)
-        _drop_metrics_after(run, trainer.step)
         judged = run_with(
             trainer.average,
             folder=run,
@@ -259,6 +257,7 @@ def _run_steps(
 ) -> None:
     """Do the steps that are left, or those until a signal comes; ends with a checkpoint."""
     settings = trainer.settings
+    _drop_metrics_after(run, trainer.step)
     lines = read_metrics(run)
     # An alignment trades nats of held-out pictures for a sharper model.
     held_out = _HeldOut(judged_by="all" if settings.alignment is None else "alignment")
