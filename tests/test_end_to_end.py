@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "jobs" / "recipes" / "tiny.yaml"
 FEW_TEXTS = ["--set", "synthesis.limit=4", "--set", "synthesis.attempts=2"]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
