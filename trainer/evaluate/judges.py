@@ -88,7 +88,9 @@ def read_prompts(judge: Judge, path: Path, model: str) -> list[Prompt]:
         wrong = f"{path} cannot be read: {error.strerror}"
     except json.JSONDecodeError as error:
         wrong = f"{path}:{error.lineno}: no JSON: {error.msg}"
-    except (_WrongFileError, csv.Error) as error:
+    except csv.Error as error:
+        wrong = f"{path}: {error}"
+    except _WrongFileError as error:
         wrong = f"{path}{error}"
     else:
         return prompts

@@ -97,7 +97,7 @@ def vqascore(
         captions, and where half of them have the same.
 
     Raises:
-        UserError: as `require_vqascore` does.
+        UserError: as `require_vqascore` does, and when the judge fails.
     """
     package = require_vqascore(settings)
     held = pairs[: settings.max_retrieved]
@@ -105,7 +105,24 @@ def vqascore(
     others = derangement(captions, np.random.default_rng(settings.seed))
     if package is None or settings.vqascore is None or others is None:
         return None
+    try:
+        return _score(package, run, held, [captions[other] for other in others], settings, sampling)
+    except Exception as error:  # whatever a foreign model raises
+        message = f"evaluate.vqascore: {_PACKAGE} failed: {type(error).__name__}: {error}"
+        raise UserError(message, "Mend that, or leave evaluate.vqascore out.") from error
+
+
+def _score(
+    package: ModuleType,
+    run: Run,
+    held: Sequence[Pair],
+    others: Sequence[str],
+    settings: EvaluateSettings,
+    sampling: SampleSettings,
+) -> VqaScore:
+    assert settings.vqascore is not None, "it is asked for"  # noqa: S101
     judge = package.VQAScore(model=settings.vqascore, device=str(best_device()))
+    captions = [pair.text for pair in held]
 
     def mean_score(pictures: Sequence[Image.Image], texts: Sequence[str]) -> float:
         scores = []
@@ -123,5 +140,5 @@ def vqascore(
         num_pictures=len(held),
         drawn=mean_score(drawn, captions),
         reconstructed=mean_score(again, captions),
-        shuffled=mean_score(drawn, [captions[other] for other in others]),
+        shuffled=mean_score(drawn, others),
     )

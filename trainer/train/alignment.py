@@ -121,7 +121,7 @@ class Alignment:
             autocast: the kind of numbers that both models compute in.
         """
         aligned = self.rows(rows)
-        total = sum(int((each.weights > 0).sum()) for each in aligned)
+        total = max(1, sum(int((each.weights > 0).sum()) for each in aligned))
         parts, weights, sums = [], [], []
         for start in range(0, len(aligned), micro_batch_size):
             part = aligned[start : start + micro_batch_size]
@@ -135,7 +135,9 @@ class Alignment:
             weights.append(counts)
             sums.append(float(loss.detach()))
         ratios, counts = torch.cat([each.ratios for each in parts]), torch.cat(weights)
-        figures = {"loss": sum(sums), "own": float(ratios[counts > 0].mean())}
+        figures = {"loss": sum(sums)}
+        if (counts > 0).any():  # else all documents are damaged
+            figures["own"] = float(ratios[counts > 0].mean())
         if (counts < 0).any():
             figures["others"] = float(ratios[counts < 0].mean())
         num_own = len(rows) * len(rows[0].tokens)  # the rows of other texts come behind

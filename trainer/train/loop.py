@@ -287,16 +287,22 @@ def _run_steps(
             show(trainer.step, settings.steps, _figures(line, held_out))
             is_due = trainer.step % settings.checkpoint_every_steps == 0
             if is_last or is_best or is_due or trainer.step == decay_step(settings):
-                trackers.flush()
-                _save(trainer, run, decided, measured)
+                _save(trainer, run, decided, measured, trackers)
                 check()
         newest = newest_checkpoint(run)
         if newest is None or read_state(newest)["step"] < trainer.step:
-            _save(trainer, run, decided, None)
+            _save(trainer, run, decided, None, trackers)
 
 
-def _save(trainer: Trainer, run: Path, decided: Mapping[str, Any], held_out: float | None) -> None:
+def _save(
+    trainer: Trainer,
+    run: Path,
+    decided: Mapping[str, Any],
+    held_out: float | None,
+    trackers: Trackers,
+) -> None:
     settings = trainer.settings
+    trackers.flush()
     save_checkpoint(
         run,
         trainer.checkpoint(decided, held_out=held_out),

@@ -113,7 +113,7 @@ class Optimizers:
                 betas=(0.9, 0.95),
                 eps=1e-10,
                 weight_decay=0.0,
-                fused=all(each.device.type == "cpu" for each in others),
+                fused=all(each.device.type == "cpu" for each in others) or None,
             ),
         )
         self._peaks = (settings.matrix_learning_rate, settings.learning_rate)

@@ -66,7 +66,8 @@ def check_installed(settings: TrainSettings) -> None:
         UserError: when it is not; it has the command that installs it.
     """
     for name in settings.report_to:
-        if find_spec(name) is None:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # a folder of that name is no package
             raise UserError(
                 f"train.report_to names {name}, which is not installed",
                 f"pip install 'anymix[{name}]', or leave it out: metrics.jsonl has all figures.",
