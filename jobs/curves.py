@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.publish.report.training import loss_curves
 from trainer.run import read_metrics
-
-_WINDOW = 25
-"""Steps that a point of the training's curve is the mean of."""
 
 
 def draw_curves(run: Path, path: Path) -> None:
@@ -19,23 +17,14 @@ def draw_curves(run: Path, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    lines = read_metrics(run)
-    looks = [line for line in lines if "held_out" in line]
-    names = [
-        name for name in ("text", "image", "audio") if any(name in each["train"] for each in lines)
-    ]
-    figure = Figure(figsize=(5 * len(names), 3.2), layout="constrained")
-    for name, axes in zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True):
-        known = [(line["tokens"], line["train"][name]) for line in lines if name in line["train"]]
-        windows = [known[start : start + _WINDOW] for start in range(0, len(known), _WINDOW)]
-        means = [(each[-1][0], sum(loss for _, loss in each) / len(each)) for each in windows]
-        axes.plot(*zip(*means, strict=True), label="training")
-        seen = [
-            (line["tokens"], line["held_out"][name]) for line in looks if name in line["held_out"]
-        ]
-        if seen:
-            axes.plot(*zip(*seen, strict=True), label="held out, averaged weights")
-        axes.set(title=name, xlabel="tokens", ylabel="nats per token")
+    curves = loss_curves(read_metrics(run))
+    figure = Figure(figsize=(5 * len(curves), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for curve, axes in zip(curves, panels, strict=True):
+        axes.plot(*zip(*curve.trained, strict=True), label="training")
+        if curve.held_out:
+            axes.plot(*zip(*curve.held_out, strict=True), label="held out, averaged weights")
+        axes.set(title=curve.modality, xlabel="tokens", ylabel="nats per token")
         axes.set_ylim(bottom=0)
         axes.legend()
     figure.savefig(path, format="svg", metadata={"Date": None})

@@ -180,8 +180,8 @@ def evaluate(
         score = vqascore(run, held_out, settings, sampling)  # first, as it may fail
         num_consistent = check_consistency(run, manifest, pictures=pictures)
     with working("eval losses"):
-        test = condition_test(run, held_out, settings)
-        test_trained = condition_test(run, trained, settings)
+        losses = held_out_losses(run, manifest, settings.max_rows)
+        test, test_trained = (condition_test(run, each, settings) for each in (held_out, trained))
     with working("eval codes"):
         given_back = _given_back(run, held_out[: settings.max_drawn])
         given_back_trained = _given_back(run, trained[: settings.max_drawn])
@@ -196,7 +196,7 @@ def evaluate(
             shares = _shape_geneval(run, settings, sampling, shapes)
     evaluation = Evaluation(
         step=run.step,
-        held_out=held_out_losses(run, manifest, settings.max_rows),
+        held_out=losses,
         bits_per_pixel=bits_per_pixel(run, test),
         condition=test,
         condition_trained=test_trained,

@@ -20,6 +20,7 @@ from PIL import Image
 from pipeline.engine.fingerprint import hash_file, hash_folder
 from pipeline.engine.storage import TEMPORARY_SUFFIX, commit_json, committing, read_json
 from pipeline.errors import UserError
+from trainer.differences import differences
 from trainer.generate.sample import draw
 from trainer.generate.settings import SampleSettings
 from trainer.run import Run
@@ -137,15 +138,9 @@ def claim(out: Path, decided: Mapping[str, Any]) -> None:
     """
     path, hint = out / EXPORT_FILE, "Give another --out, or remove that folder."
     if path.exists():
-        before = read_json(path)
-        names = sorted({*before, *decided})
-        differing = [
-            f"{name} was {before.get(name)} and is {decided.get(name)}"
-            for name in names
-            if before.get(name) != decided.get(name)
-        ]
+        differing = differences(read_json(path), decided)
         if differing:
-            raise UserError(f"{out} holds other pictures: {'; '.join(differing)}", hint)
+            raise UserError(f"{out} holds other pictures: {'; '.join(differing.values())}", hint)
     elif (out / PICTURES).exists():
         raise UserError(f"{out / PICTURES} was written by something else", hint)
     commit_json(path, decided)

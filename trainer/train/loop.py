@@ -19,6 +19,7 @@ from pipeline.engine.storage import commit_json, commit_text
 from pipeline.errors import STOPPED, UserError
 from pipeline.progress import working
 from tokenizer_cache.manifest import Manifest
+from trainer.differences import differences, flat
 from trainer.evaluate.consistency import check_all, check_model, read_compared
 from trainer.run import METRICS, prepare_run, read_metrics, run_with
 from trainer.settings import TrainSettings
@@ -106,16 +107,12 @@ def find_start(
     if folder is None:
         return Start(decided=decided, initial=initial)
     state = read_state(folder)
-    before = state["decided"]
-    differing = [n for n in sorted({*before, *decided}) if before.get(n) != decided.get(n)]
+    differing = differences(state["decided"], decided)
     is_done = state["step"] == settings.steps
     if differing and not (is_done and set(differing) <= {_SHARDS, _VOCABULARY}):
-        differences = [
-            f"{name} was {_shown(before.get(name))} and is {_shown(decided.get(name))}"
-            for name in differing
-        ]
+        said = "; ".join(differing.values())
         raise UserError(
-            f"{run} holds another training, at step {state['step']}: {'; '.join(differences)}",
+            f"{run} holds another training, at step {state['step']}: {said}",
             "Put that back to resume, give another --out, or discard that training with --fresh.",
         )
     return Start(
@@ -204,7 +201,7 @@ def what_decides(settings: TrainSettings, manifest: Manifest) -> dict[str, Any]:
         "loader": {"num_threads", "cache_gb", "bad_shards"},
     }
     return {
-        **_flat("train", settings.model_dump(mode="json", exclude=undecisive)),
+        **flat({"train": settings.model_dump(mode="json", exclude=undecisive)}, "."),
         _SHARDS: fingerprint(shards={shard.file: shard.sha256 for shard in manifest.shards}),
         _VOCABULARY: manifest.vocabulary.fingerprint,
         "the trainer's version": VERSION,
@@ -329,18 +326,3 @@ def _drop_metrics_after(run: Path, step: int) -> None:
     """Cut the metrics to the steps that the weights have seen: a crash may have left more."""
     lines = [line for line in read_metrics(run) if line["step"] <= step]
     commit_text(run / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
-
-
-def _flat(name: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON can say
-    """The leaves of nested settings by their dotted names."""
-    if not isinstance(value, dict):
-        return {name: value}
-    return {
-        dotted: leaf
-        for key, each in value.items()
-        for dotted, leaf in _flat(f"{name}.{key}", each).items()
-    }
-
-
-def _shown(value: object) -> str:
-    return "not set" if value is None else str(value)

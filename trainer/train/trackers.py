@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.engine.storage import commit_json, read_json
 from pipeline.errors import UserError
+from trainer.differences import flat
 from trainer.run import read_metrics
 from trainer.settings import TrainSettings
 
@@ -49,7 +50,7 @@ class Trackers:
     def log(self, line: Mapping[str, Any]) -> None:
         """Take a line of `metrics.jsonl`."""
         if self._trackers:
-            figures = dict(_flat("", {name: x for name, x in line.items() if name != "step"}))
+            figures = flat({name: x for name, x in line.items() if name != "step"}, "/")
             for tracker in self._trackers:
                 tracker.log(line["step"], figures)
 
@@ -163,12 +164,3 @@ def _weights_and_biases(run: Path, settings: TrainSettings, step: int) -> Iterat
     commit_json(run / WANDB, {"id": opened.id, "steps": num_known})
     with opened:
         yield _WeightsAndBiases(opened, num_known)
-
-
-def _flat(name: str, value: Any) -> Iterator[tuple[str, float]]:  # noqa: ANN401 - whatever JSON can say
-    """The numbers in nested dictionaries, by their keys joined with `/`."""
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _flat(f"{name}/{key}" if name else key, each)
-    else:
-        yield name, value

@@ -101,10 +101,11 @@ class Trainer:
         self._alignment: Alignment | None = None
         self._vocabulary = manifest.vocabulary
         self._enter(self._stages[0])
-        self._held_out = {
-            stream: held_out_rows(settings, manifest, stream, settings.evaluate_rows)
+        self._held_out = [
+            row
             for stream in dict.fromkeys(name for each in self._loaders for name in each.streams)
-        }
+            for row in held_out_rows(settings, manifest, stream, settings.evaluate_rows)
+        ]
 
     @property
     def loader(self) -> Loader:
@@ -188,28 +189,26 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> Tally:
         """What held-out rows cost with the averaged weights; empty where there are none."""
-        found = Tally.empty(self._modalities)
-        for rows in filter(None, self._held_out.values()):
-            parts = [self._held_out_losses(batch) for batch in self._micro_batches(rows)]
-            losses, targets = (torch.cat(each) for each in zip(*parts, strict=True))
-            found += Tally.of(losses, targets, rows, self._modalities)
-        return found
+        if not self._held_out:
+            return Tally.empty(self._modalities)
+        parts = [self._held_out_losses(batch) for batch in self._micro_batches(self._held_out)]
+        losses, targets = (torch.cat(each) for each in zip(*parts, strict=True))
+        return Tally.of(losses, targets, self._held_out, self._modalities)
 
     @torch.no_grad()
     def held_out_alignment(self) -> dict[str, float]:
         """The loss of the alignment on held-out rows, as `alignment`; empty without one."""
-        rows = [row for each in self._held_out.values() for row in each]
-        if self._alignment is None or not rows:
+        if self._alignment is None or not self._held_out:
             return {}
-        return {"alignment": self._align(self._alignment, self._average, rows).figures["loss"]}
+        learnt = self._align(self._alignment, self._average, self._held_out)
+        return {"alignment": learnt.figures["loss"]}
 
     def norms(self) -> dict[str, float]:
         """How large queries, keys and logits are in the first held-out rows; see `measure_norms`.
 
         Empty where nothing is held out.
         """
-        rows = [row for each in self._held_out.values() for row in each]
-        batch = next(self._micro_batches(rows), None)
+        batch = next(self._micro_batches(self._held_out), None)
         if batch is None:
             return {}
         with self._autocast():
@@ -268,8 +267,12 @@ class Trainer:
         return torch.cat(losses), torch.cat(targets)
 
     def _align(self, alignment: Alignment, model: Decoder, rows: Sequence[Row]) -> Learnt:
-        size = self.settings.micro_batch_size or self.settings.rows_per_step
+        size = self._rows_at_once
         return alignment.learn(model, rows, micro_batch_size=size, autocast=self._autocast)
+
+    @property
+    def _rows_at_once(self) -> int:
+        return self.settings.micro_batch_size or self.settings.rows_per_step
 
     def _enter(self, stage: Stage) -> None:
         self._stage = stage
@@ -283,7 +286,7 @@ class Trainer:
             return next_token_losses(hidden, self._average.head.weight, targets)[0], targets
 
     def _micro_batches(self, rows: Sequence[Row]) -> Iterator[Batch]:
-        size = self.settings.micro_batch_size or self.settings.rows_per_step
+        size = self._rows_at_once
         for start in range(0, len(rows), size):
             yield collate(rows[start : start + size], self._device)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -15,6 +15,20 @@ from pipeline.publish.report import figures
 
 _NUM_POINTS = 120
 """Points of a training curve; each is a mean over equally many steps."""
+
+
+class LossCurve(NamedTuple):
+    """Nats a token of a modality over the tokens, at each point (tokens, nats).
+
+    Attributes:
+        modality: whose.
+        trained: means over runs of steps, at most `_NUM_POINTS`.
+        held_out: of each look at held-out rows; empty where there was none.
+    """
+
+    modality: str
+    trained: list[tuple[float, float]]
+    held_out: list[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,30 +93,39 @@ def describe(run: Path) -> Training:
         num_tokens=steps[-1]["tokens"],
         tokens_per_s=speeds[len(speeds) // 2],
         held_out_loss=looks[-1]["held_out"].get("all") if looks else None,
-        charts=[
-            (name, _chart(steps, looks, name))
-            for name in ("image", "audio", "text")
-            if any(name in step["train"] for step in steps)
-        ],
+        charts=[(curve.modality, _chart(curve)) for curve in loss_curves(steps)],
         mixes=_mixes(run, looks),
         evaluation=evaluation,
     )
 
 
-def _chart(
-    steps: Sequence[Mapping[str, Any]], looks: Sequence[Mapping[str, Any]], modality: str
-) -> str:
-    trained = [(s["tokens"], s["train"][modality]) for s in steps if modality in s["train"]]
-    held_out = [(s["tokens"], s["held_out"][modality]) for s in looks if modality in s["held_out"]]
-    lines = [figures.Line(label="training", points=_thin(trained), colour="other")]
-    if held_out:
-        lines.append(figures.Line(label="held out", points=held_out, colour="kept-1"))
-    last = f", at last {held_out[-1][1]:.3f} held out" if held_out else ""
+def loss_curves(steps: Sequence[Mapping[str, Any]]) -> list[LossCurve]:
+    """The loss of each modality that was trained on.
+
+    Args:
+        steps: the lines of a run's `metrics.jsonl`.
+    """
+    curves = []
+    for name in ("image", "audio", "text"):
+        trained, held_out = (
+            [(step["tokens"], step[key][name]) for step in steps if name in step.get(key, {})]
+            for key in ("train", "held_out")
+        )
+        if trained:
+            curves.append(LossCurve(name, _thin(trained), held_out))
+    return curves
+
+
+def _chart(curve: LossCurve) -> str:
+    lines = [figures.Line(label="training", points=curve.trained, colour="other")]
+    if curve.held_out:
+        lines.append(figures.Line(label="held out", points=curve.held_out, colour="kept-1"))
+    last = f", at last {curve.held_out[-1][1]:.3f} held out" if curve.held_out else ""
     return figures.line_chart(
         lines,
         x_label="tokens",
         y_label="nats per token",
-        description=f"Loss of {modality} tokens over the training{last}",
+        description=f"Loss of {curve.modality} tokens over the training{last}",
     )
 
 
